@@ -1,0 +1,18 @@
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`package`], [`envelope`]) and the
+//! API between server and host agent ([`agent`]).
+//!
+//! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
+//! member is ours, its doc comment says *extension*.
+
+pub mod agent;
+pub mod envelope;
+pub mod host;
+pub mod id;
+pub mod obproxy;
+pub mod package;
+pub mod refusal;
+pub mod task;
+pub mod time;
+pub mod version;
+
+pub use refusal::{Code, Refusal};
