@@ -106,13 +106,21 @@ impl<T> Paged<T> {
             .skip(usize::try_from(skip).unwrap_or(usize::MAX))
             .take(usize::try_from(size).unwrap_or(usize::MAX))
             .collect();
-        Self { contents, page: Page::of(number, size, total_elements) }
+        Self {
+            contents,
+            page: Page::of(number, size, total_elements),
+        }
     }
 }
 
 impl Page {
     /// The page description for page `number` of `total_elements` entries, `size` a page.
     pub fn of(number: u64, size: u64, total_elements: u64) -> Self {
-        Self { number, size, total_elements, total_pages: total_elements.div_ceil(size.max(1)) }
+        Self {
+            number,
+            size,
+            total_elements,
+            total_pages: total_elements.div_ceil(size.max(1)),
+        }
     }
 }

@@ -18,7 +18,11 @@ impl FromStr for IdList {
         let mut ids = Vec::new();
         for part in text.split(',') {
             let part = part.trim();
-            let id = part.parse::<i64>().ok().filter(|id| *id > 0).ok_or_else(|| IdListError(part.to_owned()))?;
+            let id = part
+                .parse::<i64>()
+                .ok()
+                .filter(|id| *id > 0)
+                .ok_or_else(|| IdListError(part.to_owned()))?;
             if !ids.contains(&id) {
                 ids.push(id);
             }
@@ -39,7 +43,14 @@ mod tests {
 
     #[test]
     fn names_the_part_that_is_wrong() {
-        for (text, part) in [("", ""), ("1,", ""), ("1,x", "x"), ("0", "0"), ("-1", "-1"), ("9223372036854775808", "9223372036854775808")] {
+        for (text, part) in [
+            ("", ""),
+            ("1,", ""),
+            ("1,x", "x"),
+            ("0", "0"),
+            ("-1", "-1"),
+            ("9223372036854775808", "9223372036854775808"),
+        ] {
             assert_eq!(text.parse::<IdList>(), Err(IdListError(part.to_owned())));
         }
     }

@@ -60,7 +60,11 @@ mod tests {
     fn fraction_loses_trailing_zeros() {
         let at = |ms| Timestamp(1_630_657_918_000 + ms).to_string();
         assert!(at(151).contains(":58.151"), "{}", at(151));
-        assert!(at(530).contains(":58.53") && !at(530).contains(":58.530"), "{}", at(530));
+        assert!(
+            at(530).contains(":58.53") && !at(530).contains(":58.530"),
+            "{}",
+            at(530)
+        );
         assert!(!at(0).contains('.'), "{}", at(0));
     }
 

@@ -30,7 +30,10 @@ fn numbers(text: &str) -> Vec<u64> {
 fn compare_dotted(a: &str, b: &str) -> Ordering {
     let (a, b) = (numbers(a), numbers(b));
     let at = |v: &[u64], i: usize| v.get(i).copied().unwrap_or(0);
-    (0..a.len().max(b.len())).map(|i| at(&a, i).cmp(&at(&b, i))).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    (0..a.len().max(b.len()))
+        .map(|i| at(&a, i).cmp(&at(&b, i)))
+        .find(|o| o.is_ne())
+        .unwrap_or(Ordering::Equal)
 }
 
 impl Ord for ProxyVersion {
@@ -59,7 +62,10 @@ impl fmt::Display for ProxyVersion {
 }
 
 fn is_dotted(text: &str) -> bool {
-    !text.is_empty() && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    !text.is_empty()
+        && text
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl FromStr for ProxyVersion {
@@ -73,7 +79,10 @@ impl FromStr for ProxyVersion {
         if !is_dotted(version) || !is_dotted(build) {
             return Err(wrong());
         }
-        Ok(Self { version: version.to_owned(), build: build.to_owned() })
+        Ok(Self {
+            version: version.to_owned(),
+            build: build.to_owned(),
+        })
     }
 }
 
@@ -133,8 +142,12 @@ impl FromStr for PackageName {
             let (rest, build) = rest.rsplit_once('-')?;
             let (name, version) = rest.rsplit_once('-')?;
             let version = format!("{version}-{build}").parse().ok()?;
-            (!name.is_empty() && !os.is_empty() && !arch.is_empty())
-                .then(|| Self { name: name.to_owned(), version, os: os.to_owned(), arch: arch.to_owned() })
+            (!name.is_empty() && !os.is_empty() && !arch.is_empty()).then(|| Self {
+                name: name.to_owned(),
+                version,
+                os: os.to_owned(),
+                arch: arch.to_owned(),
+            })
         };
         parse().ok_or_else(|| PackageNameError(text.to_owned()))
     }
@@ -168,10 +181,18 @@ mod tests {
     #[test]
     fn splits_a_package_file_name() {
         let name: PackageName = "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm".parse().unwrap();
-        assert_eq!((name.name.as_str(), name.os.as_str(), name.arch.as_str()), ("obproxy-ce", "el7", "x86_64"));
+        assert_eq!(
+            (name.name.as_str(), name.os.as_str(), name.arch.as_str()),
+            ("obproxy-ce", "el7", "x86_64")
+        );
         assert_eq!(name.short(), "obproxy-ce-4.3.1.0-1");
         assert_eq!(name.file_name(), "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
-        for text in ["obproxy.rpm", "obproxy-ce-4.3.1.0-1.el7.x86_64", "-4.3.1.0-1.el7.x86_64.rpm", ""] {
+        for text in [
+            "obproxy.rpm",
+            "obproxy-ce-4.3.1.0-1.el7.x86_64",
+            "-4.3.1.0-1.el7.x86_64.rpm",
+            "",
+        ] {
             assert!(text.parse::<PackageName>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,61 @@
+//! Hosts: answers of `/api/v2/compute/hosts…`. Absent values are `null` here, as in OCP's answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// A host; it appears when its agent enrols.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "OCP's member names say it; the notable ones are commented")]
+pub struct Host {
+    pub alias: Option<String>,
+    pub architecture: String,
+    pub create_time: Timestamp,
+    pub description: Option<String>,
+    pub host_agent_id: i64,
+    /// AVAILABLE or OFFLINE.
+    pub host_agent_status: String,
+    pub host_agent_version: String,
+    pub id: i64,
+    pub idc_description: Option<String>,
+    pub idc_id: i64,
+    pub idc_name: String,
+    pub inner_ip_address: String,
+    /// DEDICATED_PHYSICAL_MACHINE or DEDICATED_CONTAINER.
+    pub kind: String,
+    /// The host name.
+    pub name: String,
+    /// Kernel release.
+    pub operating_system: String,
+    /// Distribution tag, `el7`.
+    pub operating_system_release: String,
+    pub publish_ports: Option<String>,
+    pub region_description: Option<String>,
+    pub region_id: i64,
+    pub region_name: String,
+    pub serial_number: Option<String>,
+    pub services: Vec<HostService>,
+    pub ssh_port: u16,
+    /// AVAILABLE without services, ONLINE with some, OFFLINE when its agent is away.
+    pub status: String,
+    pub type_description: Option<String>,
+    pub type_id: i64,
+    pub type_name: String,
+    pub update_time: Timestamp,
+}
+
+/// A service on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostService {
+    /// Cluster name and server id, `cluster01:1`.
+    pub name: String,
+    /// The package it was installed from, when known.
+    pub software_package_id: Option<i64>,
+    /// OB_PROXY.
+    #[serde(rename = "type")]
+    pub service_type: String,
+    /// Version and build.
+    pub version: String,
+}
