@@ -5,7 +5,6 @@ use std::fmt;
 
 /// OCP's error codes that obfleet answers with. The variant's name is the code; `ocp-error` tables tell its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each line says the code's meaning")]
 pub enum Code {
     /// Parameter {0} is empty or invalid.
     Com10001,

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn fraction_loses_trailing_zeros() {
-        let at = |ms| Timestamp(1_630_657_918_000 + ms).to_string();
+        let at = |ms: i64| Timestamp(1_630_657_918_000 + ms).to_string();
         assert!(at(151).contains(":58.151"), "{}", at(151));
         assert!(
             at(530).contains(":58.53") && !at(530).contains(":58.530"),
