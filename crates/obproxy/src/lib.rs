@@ -1,1 +1,3 @@
+//! One OBProxy: admin SQL, configuration items, versions, process state.
 
+pub mod config_items;
