@@ -1,1 +1,3 @@
+//! The REST API.
 
+pub mod http;

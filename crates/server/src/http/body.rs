@@ -1,0 +1,202 @@
+//! JSON bodies: bounded, strict, and with errors that name the member.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiError, Fault};
+
+/// Bytes a JSON body may have: several thousand host ids, or a page of parameters.
+pub const LIMIT: usize = 1 << 20;
+/// Time a JSON body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+const JSON: &str = "application/json";
+
+/// A JSON body that has to be there.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// A JSON body that may be left out: then `T::default()`. `Content-Type` may be left out too.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()).unwrap_or(false) {
+            return Err(ApiError::fault(Fault::ContentType(JSON)));
+        }
+        let bytes = read(request, state).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let json = is_json(request.headers()).unwrap_or(true);
+        let bytes = read(request, state).await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !json {
+            return Err(ApiError::fault(Fault::ContentType(JSON)));
+        }
+        let body: Option<T> = parse(&bytes)?;
+        Ok(Self(body.unwrap_or_default()))
+    }
+}
+
+/// `None` when there is no `Content-Type`.
+fn is_json(headers: &HeaderMap) -> Option<bool> {
+    let value = headers.get(CONTENT_TYPE)?;
+    let essence = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    Some(essence.eq_ignore_ascii_case(JSON) || essence.to_ascii_lowercase().ends_with("+json"))
+}
+
+/// The router's body limit is [`LIMIT`]; beyond it axum refuses the body with 413.
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    let read = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await;
+    let read = read.map_err(|_| ApiError::fault(Fault::BodyBroken))?;
+    read.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::fault(Fault::TooLarge(LIMIT as u64)),
+        _ => ApiError::fault(Fault::BodyBroken),
+    })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        ApiError::fault(fault(&path, error.inner()))
+    })?;
+    json.end()
+        .map_err(|error| ApiError::fault(Fault::NotJson(error.to_string())))?;
+    Ok(value)
+}
+
+/// Tells what the parser found apart. Its messages are the only place that has the names of unknown and missing members.
+fn fault(path: &str, error: &serde_json::Error) -> Fault {
+    if !error.is_data() {
+        return Fault::NotJson(error.to_string());
+    }
+    let reason = error.to_string();
+    let quoted = |prefix: &str| Some(reason.strip_prefix(prefix)?.split('`').next()?.to_owned());
+    let parent = if path == "." { "" } else { path };
+    let below = |name: String| match parent {
+        "" => name,
+        _ if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
+        _ => format!("{parent}.{name}"),
+    };
+    if let Some(name) = quoted("unknown field `") {
+        return Fault::UnknownMember(below(name));
+    }
+    if let Some(name) = quoted("missing field `") {
+        return Fault::MissingMember(below(name));
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        return Fault::WrongMember {
+            member: below(name),
+            reason,
+        };
+    }
+    let member = if parent.is_empty() { "body" } else { parent };
+    Fault::WrongMember {
+        member: member.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use obfleet_wire::obproxy::{CreateObproxyCluster, UpgradeObproxy};
+
+    use super::*;
+    use crate::http::language::Language;
+
+    fn field<T: DeserializeOwned>(json: &str) -> String {
+        let Err(error) = parse::<T>(json.as_bytes()) else {
+            panic!("{json} is fine")
+        };
+        assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+        let body = error.body(Language::English);
+        let field = body.sub_errors.first().map(|sub| sub.field.clone()).unwrap_or_default();
+        assert!(body.message.contains(&field), "{}", body.message);
+        field
+    }
+
+    #[test]
+    fn errors_name_the_member() {
+        assert_eq!(field::<UpgradeObproxy>(r#"{"shortRpmNam":"x"}"#), "shortRpmNam");
+        assert_eq!(field::<UpgradeObproxy>(r#"{"shortRpmName":7}"#), "shortRpmName");
+        assert_eq!(field::<CreateObproxyCluster>("{}"), "name");
+        assert_eq!(
+            field::<CreateObproxyCluster>(r#"{"name":"a","obproxyInstallParam":{"hostIds":[1,"x"]}}"#),
+            "obproxyInstallParam.hostIds[1]"
+        );
+        assert_eq!(
+            field::<CreateObproxyCluster>(r#"{"name":"a","obproxyInstallParam":{"hostIds":[],"colour":1}}"#),
+            "obproxyInstallParam.colour"
+        );
+        assert_eq!(
+            field::<CreateObproxyCluster>(r#"{"name":"a","obproxyInstallParam":{}}"#),
+            "obproxyInstallParam.hostIds"
+        );
+        assert_eq!(field::<CreateObproxyCluster>(r#"{"name":"a","name":"b"}"#), "name");
+        assert_eq!(field::<UpgradeObproxy>("[7]"), "[0]");
+        assert_eq!(field::<UpgradeObproxy>("7"), "body");
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart() {
+        for text in ["{", "x", r#"{"shortRpmName":"a"} trailing"#, ""] {
+            let error = parse::<UpgradeObproxy>(text.as_bytes()).unwrap_err();
+            let body = error.body(Language::English);
+            assert!(
+                body.message.contains("not JSON") && body.code == 10003,
+                "{text}: {}",
+                body.message
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_optional_body_may_be_left_out() {
+        let ask = async |content_type: Option<&str>, text: &str| {
+            let mut request = Request::post("/").body(Body::from(text.to_owned())).unwrap();
+            if let Some(value) = content_type {
+                request.headers_mut().insert(CONTENT_TYPE, value.parse().unwrap());
+            }
+            let answer = OptionalJson::<UpgradeObproxy>::from_request(request, &()).await;
+            answer
+                .map(|body| body.0.short_rpm_name)
+                .map_err(|error| error.status().as_u16())
+        };
+        assert_eq!(ask(None, "").await, Ok(None));
+        assert_eq!(ask(Some("application/json"), " \n").await, Ok(None));
+        assert_eq!(ask(Some("application/x-www-form-urlencoded"), "").await, Ok(None));
+        assert_eq!(ask(None, "null").await, Ok(None));
+        assert_eq!(ask(None, r#"{"shortRpmName":"a"}"#).await, Ok(Some("a".into())));
+        assert_eq!(
+            ask(Some("application/json;charset=UTF-8"), r#"{"shortRpmName":"a"}"#).await,
+            Ok(Some("a".into()))
+        );
+        assert_eq!(ask(Some("text/plain"), r#"{"shortRpmName":"a"}"#).await, Err(415));
+        assert_eq!(ask(None, "nothing").await, Err(400));
+        assert_eq!(ask(None, &" ".repeat(3 << 20)).await, Err(413));
+    }
+}
