@@ -1,0 +1,22 @@
+//! The rules of the engine, pure: no I/O, no clock, no randomness, no runtime.
+//!
+//! [`decide`] takes a [`TaskState`](crate::TaskState) and a [`Command`] and answers with the events that follow and the
+//! state after them, or a [`Reject`]. [`apply`] is the only code that changes a state, one [`Event`] at a time, so that
+//! the fold of a task's events always equals its rows; [`fsck`] checks just that. Whatever follows from a move without
+//! anybody's doing (successors READY, barriers passing, claims, the task coming to rest) is decided in the same step.
+
+mod apply;
+mod command;
+mod create;
+mod decide;
+mod event;
+mod fsck;
+mod ledger;
+mod settle;
+
+pub use apply::{Broken, apply};
+pub use command::{Command, Env, Reject};
+pub use create::{Draft, DraftNode};
+pub use decide::{CANCEL_GRACE_MS, Decision, MAX_CRASHES, decide};
+pub use event::{Change, Event};
+pub use fsck::{Finding, fsck};

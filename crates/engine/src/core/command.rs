@@ -1,0 +1,121 @@
+//! What may be asked of a task, and why it may be refused.
+
+use crate::context::ContextDelta;
+use crate::state::{Failure, Owner, SubtaskId, SubtaskStatus, TaskOperation, TaskStatus};
+
+/// Who decides, when, and with how much room: everything a decision needs from outside the rows.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Milliseconds since the epoch.
+    pub now_ms: i64,
+    /// The deciding process: owner of the claims it makes.
+    pub owner: Owner,
+    /// How many READY subtasks the decision may claim besides what the command asks for.
+    pub slots: usize,
+}
+
+/// A request for a move. E1…E18 are the moves of `docs/task-engine.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Begin an attempt (E3); a READY barrier passes at once (E4b).
+    Claim {
+        /// Which.
+        subtask: SubtaskId,
+    },
+    /// An attempt succeeded (E4, E5; the end of a CANCELING one is E10).
+    Finish {
+        /// Which.
+        subtask: SubtaskId,
+        /// The attempt's fence.
+        epoch: i64,
+        /// What it adds to the context.
+        delta: ContextDelta,
+    },
+    /// An attempt failed (E6, E9, E10, E17).
+    Fail {
+        /// Which.
+        subtask: SubtaskId,
+        /// The attempt's fence.
+        epoch: i64,
+        /// Why.
+        failure: Failure,
+        /// What it had found out.
+        delta: ContextDelta,
+    },
+    /// An attempt is given up: its deadline or its cancel grace has passed (E6, E10).
+    Expire {
+        /// Which.
+        subtask: SubtaskId,
+        /// The attempt's fence.
+        epoch: i64,
+    },
+    /// An attempt records a value.
+    Checkpoint {
+        /// Which.
+        subtask: SubtaskId,
+        /// The attempt's fence.
+        epoch: i64,
+        /// Key.
+        key: String,
+        /// Value.
+        value: String,
+    },
+    /// Take over what earlier incarnations of the deciding server had claimed (E7, E8).
+    Orphan,
+    /// Ask a running attempt to stop (E10).
+    Cancel {
+        /// Which.
+        subtask: SubtaskId,
+    },
+    /// Retry every failed subtask (E11).
+    RetryTask,
+    /// Retry one failed subtask (E11).
+    RetrySubtask {
+        /// Which.
+        subtask: SubtaskId,
+    },
+    /// Pass over a failed subtask (E12).
+    Skip {
+        /// Which.
+        subtask: SubtaskId,
+    },
+    /// Undo everything (E15).
+    Rollback,
+}
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// The subtask belongs to another task, or to none.
+    #[error("the task has no subtask {0}")]
+    NoSuchSubtask(SubtaskId),
+    /// The attempt no longer holds its epoch.
+    #[error("the attempt no longer holds its epoch")]
+    Fenced,
+    /// The task's state does not admit it.
+    #[error("the task is {status} in operation {operation}")]
+    TaskState {
+        /// Where it stands.
+        status: TaskStatus,
+        /// What it is being made to do.
+        operation: TaskOperation,
+    },
+    /// The subtask's state does not admit it.
+    #[error("the subtask is {status}")]
+    SubtaskState {
+        /// Where it stands.
+        status: SubtaskStatus,
+    },
+    /// READY, but still backing off.
+    #[error("the subtask is not due yet")]
+    NotDue,
+    /// A step that has begun rules rolling back out.
+    #[error("the task must not be rolled back")]
+    RollbackProhibited,
+    /// The context would outgrow its limit.
+    #[error("the context would outgrow its limit")]
+    TooLarge,
+    /// The rules contradict each other here: a fault of the engine.
+    #[error("the engine's rules are at fault")]
+    Broken(#[from] super::apply::Broken),
+}

@@ -1,0 +1,352 @@
+//! Which commands a task admits and what they begin; what follows by itself is [`super::settle`]'s.
+
+use super::apply::{Broken, interrupted};
+use super::command::{Command, Env, Reject};
+use super::event::{Change, Event};
+use super::ledger::Ledger;
+use super::settle::{claim, complete, park_ready, pass_barrier, settle};
+use crate::action::OnCrash;
+use crate::context::{CONTEXT_LIMIT, ContextDelta, total_size};
+use crate::state::{
+    Cause, Failure, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState, TaskStatus,
+};
+
+/// Crashes in a row after which an attempt is failed rather than repeated.
+pub const MAX_CRASHES: u32 = 3;
+
+/// How long a cancelled attempt may take to end, in milliseconds.
+pub const CANCEL_GRACE_MS: i64 = 10_000;
+
+/// Longest wait between automatic retries, in milliseconds.
+const MAX_BACKOFF_MS: u64 = 30_000;
+
+/// What follows from a command: to be committed as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The state after the events.
+    pub state: TaskState,
+    /// What happens, in order. Never empty.
+    pub events: Vec<Event>,
+}
+
+/// Decides a command on a task.
+pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision, Reject> {
+    let mut ledger = Ledger::new(state.clone(), env);
+    match command {
+        Command::Claim { subtask } => begin(&mut ledger, subtask)?,
+        Command::Finish { subtask, epoch, delta } => finish(&mut ledger, subtask, epoch, delta)?,
+        Command::Fail {
+            subtask,
+            epoch,
+            failure,
+            delta,
+        } => {
+            let index = held(&ledger, subtask, epoch)?;
+            let epoch = ledger.subtask(index).epoch;
+            fail(&mut ledger, index, epoch, failure, delta)?;
+        }
+        Command::Expire { subtask, epoch } => expire(&mut ledger, subtask, epoch)?,
+        Command::Checkpoint {
+            subtask,
+            epoch,
+            key,
+            value,
+        } => checkpoint(&mut ledger, subtask, epoch, key, value)?,
+        Command::Orphan => orphan(&mut ledger)?,
+        Command::Cancel { subtask } => cancel(&mut ledger, subtask)?,
+        Command::RetryTask => retry_task(&mut ledger)?,
+        Command::RetrySubtask { subtask } => retry_subtask(&mut ledger, subtask)?,
+        Command::Skip { subtask } => skip(&mut ledger, subtask)?,
+        Command::Rollback => roll_back(&mut ledger)?,
+    }
+    settle(&mut ledger)?;
+    Ok(Decision {
+        state: ledger.state,
+        events: ledger.events,
+    })
+}
+
+fn find(ledger: &Ledger<'_>, subtask: SubtaskId) -> Result<usize, Reject> {
+    ledger.state.index_of(subtask).ok_or(Reject::NoSuchSubtask(subtask))
+}
+
+/// The subtask whose attempt holds `epoch`; the fence of every write of an attempt.
+fn held(ledger: &Ledger<'_>, subtask: SubtaskId, epoch: i64) -> Result<usize, Reject> {
+    let index = find(ledger, subtask)?;
+    let row = ledger.subtask(index);
+    let under_way = matches!(row.status, Sub::Running | Sub::Canceling);
+    if under_way && row.epoch == epoch {
+        Ok(index)
+    } else {
+        Err(Reject::Fenced)
+    }
+}
+
+fn task_state(ledger: &Ledger<'_>) -> Reject {
+    Reject::TaskState {
+        status: ledger.state.task.status,
+        operation: ledger.state.task.operation,
+    }
+}
+
+fn begin(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+    let index = find(ledger, subtask)?;
+    if ledger.state.task.status != TaskStatus::Running {
+        return Err(task_state(ledger));
+    }
+    let row = ledger.subtask(index);
+    if row.status != Sub::Ready {
+        return Err(Reject::SubtaskState { status: row.status });
+    }
+    if row.not_before.is_some_and(|at| at > ledger.env.now_ms) {
+        return Err(Reject::NotDue);
+    }
+    if row.spec.barrier {
+        pass_barrier(ledger, index)?;
+    } else {
+        claim(ledger, index)?;
+    }
+    Ok(())
+}
+
+fn finish(ledger: &mut Ledger<'_>, subtask: SubtaskId, epoch: i64, delta: ContextDelta) -> Result<(), Reject> {
+    let index = held(ledger, subtask, epoch)?;
+    if ledger.subtask(index).status == Sub::Canceling {
+        let message = "cancelled by an operator; the step ended before it noticed".to_owned();
+        return fail(
+            ledger,
+            index,
+            epoch,
+            Failure {
+                cause: Cause::Cancelled,
+                message,
+            },
+            delta,
+        );
+    }
+    if total_size(&ledger.state) + delta.size() > CONTEXT_LIMIT {
+        let message = format!("the step's results would take the context over its limit of {CONTEXT_LIMIT} bytes");
+        return fail(
+            ledger,
+            index,
+            epoch,
+            Failure {
+                cause: Cause::Context,
+                message,
+            },
+            ContextDelta::new(),
+        );
+    }
+    Ok(complete(ledger, index, delta)?)
+}
+
+/// RUNNING or CANCELING → FAILED, and from there to READY again if an automatic retry is left. `epoch` exceeds the row's
+/// when the end is forced on the attempt.
+fn fail(
+    ledger: &mut Ledger<'_>,
+    index: usize,
+    epoch: i64,
+    mut failure: Failure,
+    mut delta: ContextDelta,
+) -> Result<(), Reject> {
+    let row = ledger.subtask(index);
+    if row.status == Sub::Canceling {
+        failure.cause = Cause::Cancelled;
+    }
+    if total_size(&ledger.state) + delta.size() > CONTEXT_LIMIT {
+        delta = ContextDelta::new();
+    }
+    let already_failing = ledger.state.is_failing();
+    let transient = failure.cause.is_transient();
+    let subtask = row.id;
+    ledger.emit(Change::SubFailed {
+        subtask,
+        epoch,
+        failure,
+        delta,
+    })?;
+    match automatic_retry(ledger, index) {
+        Some(retry) if transient && !already_failing => ledger.emit(retry)?,
+        _ => park_ready(ledger)?,
+    }
+    Ok(())
+}
+
+fn automatic_retry(ledger: &Ledger<'_>, index: usize) -> Option<Change> {
+    let row = ledger.subtask(index);
+    let undo = row.operation == Op::Rollback;
+    let tried = if undo { row.undo_tries } else { row.run_time - 1 };
+    let allowed = if undo { row.spec.undo_retries } else { row.spec.retries };
+    let repeatable = undo || matches!(row.operation, Op::Execute | Op::Retry);
+    (repeatable && tried < allowed).then(|| Change::SubRetry {
+        subtask: row.id,
+        operation: if undo { Op::Rollback } else { Op::Retry },
+        run_time: row.run_time + u32::from(!undo),
+        undo_tries: row.undo_tries + u32::from(undo),
+        not_before: Some(ledger.env.now_ms + backoff_ms(row.spec.backoff_ms, tried)),
+    })
+}
+
+/// Doubles with each try, up to [`MAX_BACKOFF_MS`].
+fn backoff_ms(first: u64, tried: u32) -> i64 {
+    let doubled = first.saturating_mul(1_u64.checked_shl(tried).unwrap_or(u64::MAX));
+    i64::try_from(doubled.min(MAX_BACKOFF_MS)).unwrap_or(i64::MAX)
+}
+
+fn expire(ledger: &mut Ledger<'_>, subtask: SubtaskId, epoch: i64) -> Result<(), Reject> {
+    let index = held(ledger, subtask, epoch)?;
+    let row = ledger.subtask(index);
+    let failure = match row.status {
+        Sub::Canceling => {
+            let seconds = CANCEL_GRACE_MS / 1000;
+            let message =
+                format!("cancelled by an operator; the step did not stop within {seconds} s and was given up");
+            Failure {
+                cause: Cause::Cancelled,
+                message,
+            }
+        }
+        _ => {
+            let message = format!("the step did not end within its {} s", row.spec.timeout_s);
+            Failure {
+                cause: Cause::Timeout,
+                message,
+            }
+        }
+    };
+    fail(ledger, index, epoch + 1, failure, ContextDelta::new())
+}
+
+fn checkpoint(
+    ledger: &mut Ledger<'_>,
+    subtask: SubtaskId,
+    epoch: i64,
+    key: String,
+    value: String,
+) -> Result<(), Reject> {
+    let index = held(ledger, subtask, epoch)?;
+    if ledger.subtask(index).status != Sub::Running {
+        return Err(Reject::Fenced);
+    }
+    if total_size(&ledger.state) + key.len() + value.len() > CONTEXT_LIMIT {
+        return Err(Reject::TooLarge);
+    }
+    Ok(ledger.emit(Change::SubCheckpoint { subtask, key, value })?)
+}
+
+fn orphan(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+    for index in 0..ledger.state.subtasks.len() {
+        let row = ledger.subtask(index);
+        let me = &ledger.env.owner;
+        let left_behind =
+            |owner: &crate::state::Owner| owner.server == me.server && owner.incarnation != me.incarnation;
+        if !row.owner.as_ref().is_some_and(left_behind) {
+            continue;
+        }
+        let (subtask, epoch) = (row.id, row.epoch + 1);
+        let resumes = row.spec.on_crash == OnCrash::Resume && row.crash_count < MAX_CRASHES;
+        if row.status == Sub::Running && resumes {
+            ledger.emit(Change::SubOrphaned { subtask, epoch })?;
+        } else {
+            fail(ledger, index, epoch, interrupted(), ContextDelta::new())?;
+        }
+    }
+    // What one failure parked must also hold for attempts orphaned after it.
+    if ledger.state.is_failing()
+        && ledger
+            .events
+            .iter()
+            .any(|event| matches!(event.change, Change::SubFailed { .. }))
+    {
+        park_ready(ledger)?;
+    }
+    if ledger.events.is_empty() {
+        Err(task_state(ledger))
+    } else {
+        Ok(())
+    }
+}
+
+fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+    let index = find(ledger, subtask)?;
+    let status = ledger.subtask(index).status;
+    if status != Sub::Running {
+        return Err(Reject::SubtaskState { status });
+    }
+    let deadline_at = ledger.env.now_ms + CANCEL_GRACE_MS;
+    Ok(ledger.emit(Change::SubCanceling { subtask, deadline_at })?)
+}
+
+fn retry_task(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+    admits_retry(ledger)?;
+    ledger.emit(Change::TaskRetry {})?;
+    for index in 0..ledger.state.subtasks.len() {
+        if ledger.subtask(index).status == Sub::Failed {
+            retry_by_operator(ledger, index)?;
+        }
+    }
+    Ok(())
+}
+
+fn retry_subtask(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+    let index = find(ledger, subtask)?;
+    let status = ledger.subtask(index).status;
+    if status != Sub::Failed {
+        return Err(Reject::SubtaskState { status });
+    }
+    admits_retry(ledger)?;
+    ledger.emit(Change::TaskResumed {})?;
+    Ok(retry_by_operator(ledger, index)?)
+}
+
+fn admits_retry(ledger: &Ledger<'_>) -> Result<(), Reject> {
+    let task = &ledger.state.task;
+    let admits = task.status == TaskStatus::Failed && task.operation != TaskOperation::Rollback;
+    if admits { Ok(()) } else { Err(task_state(ledger)) }
+}
+
+fn retry_by_operator(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
+    let row = ledger.subtask(index);
+    ledger.emit(Change::SubRetry {
+        subtask: row.id,
+        operation: Op::Retry,
+        run_time: row.run_time + 1,
+        undo_tries: row.undo_tries,
+        not_before: None,
+    })
+}
+
+/// The task goes on only when nothing else stands FAILED.
+fn skip(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+    let index = find(ledger, subtask)?;
+    let status = ledger.subtask(index).status;
+    if status != Sub::Failed {
+        return Err(Reject::SubtaskState { status });
+    }
+    ledger.emit(Change::SubSkipped { subtask })?;
+    if ledger.state.task.status == TaskStatus::Failed && !ledger.state.is_failing() {
+        ledger.emit(Change::TaskResumed {})?;
+    }
+    Ok(())
+}
+
+fn roll_back(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+    if ledger.state.task.status != TaskStatus::Failed {
+        return Err(task_state(ledger));
+    }
+    if ledger.state.prohibits_rollback() {
+        return Err(Reject::RollbackProhibited);
+    }
+    ledger.emit(Change::TaskRollback {})?;
+    for index in (0..ledger.state.subtasks.len()).rev() {
+        let row = ledger.subtask(index);
+        if row.status == Sub::Failed {
+            let subtask = row.id;
+            ledger.emit(Change::SubReady {
+                subtask,
+                operation: Op::Rollback,
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What happened to a task, one event per move.
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::ContextDelta;
+use crate::state::{Failure, Outcome, Owner, Subtask, SubtaskId, SubtaskOperation, SubtaskStatus, Task};
+
+/// One move of one task. Events are never changed; folded in order of `seq` they give the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Dense per task, from 1.
+    pub seq: i64,
+    /// Milliseconds since the epoch.
+    pub at: i64,
+    /// The process that decided it.
+    pub by: Owner,
+    /// What changed.
+    pub change: Change,
+}
+
+/// What a move changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Change {
+    /// The task exists, its subtasks PENDING.
+    TaskCreated {
+        /// The task row.
+        task: Box<Task>,
+        /// The subtask rows.
+        subtasks: Vec<Subtask>,
+        /// The edges by index.
+        edges: Vec<(usize, usize)>,
+    },
+    /// A subtask may be claimed: forward, or for its undo.
+    SubReady {
+        /// Which.
+        subtask: SubtaskId,
+        /// EXECUTE (or what it was) forward, ROLLBACK back.
+        operation: SubtaskOperation,
+    },
+    /// An attempt begins.
+    SubClaimed {
+        /// Which.
+        subtask: SubtaskId,
+        /// Its fence.
+        epoch: i64,
+        /// Who claimed it.
+        owner: Owner,
+        /// When it will be given up.
+        deadline_at: Option<i64>,
+    },
+    /// An attempt recorded a value before acting.
+    SubCheckpoint {
+        /// Which.
+        subtask: SubtaskId,
+        /// Key.
+        key: String,
+        /// Value.
+        value: String,
+    },
+    /// A run succeeded.
+    SubSucceeded {
+        /// Which.
+        subtask: SubtaskId,
+        /// What it adds to the context.
+        delta: ContextDelta,
+    },
+    /// An undo succeeded.
+    SubUndone {
+        /// Which.
+        subtask: SubtaskId,
+        /// What it adds to the context.
+        delta: ContextDelta,
+    },
+    /// An attempt (run or undo) ended badly.
+    SubFailed {
+        /// Which.
+        subtask: SubtaskId,
+        /// One higher than the attempt's own if the end was forced on it.
+        epoch: i64,
+        /// Why.
+        failure: Failure,
+        /// What the attempt had found out.
+        delta: ContextDelta,
+    },
+    /// A failed subtask gets another attempt, by itself or by an operator.
+    SubRetry {
+        /// Which.
+        subtask: SubtaskId,
+        /// RETRY, or ROLLBACK for an undo.
+        operation: SubtaskOperation,
+        /// Number of the attempt, as users see it.
+        run_time: u32,
+        /// Automatic undo retries so far.
+        undo_tries: u32,
+        /// Not to be claimed before.
+        not_before: Option<i64>,
+    },
+    /// The server under an attempt died; the attempt will be repeated.
+    SubOrphaned {
+        /// Which.
+        subtask: SubtaskId,
+        /// The fence against the dead server.
+        epoch: i64,
+    },
+    /// An operator asked an attempt to stop.
+    SubCanceling {
+        /// Which.
+        subtask: SubtaskId,
+        /// When it will be given up.
+        deadline_at: i64,
+    },
+    /// An operator passed over a failed subtask.
+    SubSkipped {
+        /// Which.
+        subtask: SubtaskId,
+    },
+    /// A READY subtask was taken back because the task is failing.
+    SubParked {
+        /// Which.
+        subtask: SubtaskId,
+        /// To which status.
+        to: SubtaskStatus,
+        /// Attempts that really began.
+        run_time: u32,
+    },
+    /// An operator retried the whole task.
+    TaskRetry {},
+    /// The task goes on after an operator retried or skipped one subtask.
+    TaskResumed {},
+    /// An operator rolled the task back.
+    TaskRollback {},
+    /// The task stands still and needs an operator.
+    TaskFailed {
+        /// STUCK when an undo failed.
+        outcome: Option<Outcome>,
+    },
+    /// The task is over and gives up its locks.
+    TaskDone {
+        /// Completed or rolled back.
+        outcome: Outcome,
+    },
+}
+
+impl Change {
+    /// Its kind as stored and shown.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TaskCreated { .. } => "TASK_CREATED",
+            Self::SubReady { .. } => "SUB_READY",
+            Self::SubClaimed { .. } => "SUB_CLAIMED",
+            Self::SubCheckpoint { .. } => "SUB_CHECKPOINT",
+            Self::SubSucceeded { .. } => "SUB_SUCCEEDED",
+            Self::SubUndone { .. } => "SUB_UNDONE",
+            Self::SubFailed { .. } => "SUB_FAILED",
+            Self::SubRetry { .. } => "SUB_RETRY",
+            Self::SubOrphaned { .. } => "SUB_ORPHANED",
+            Self::SubCanceling { .. } => "SUB_CANCELING",
+            Self::SubSkipped { .. } => "SUB_SKIPPED",
+            Self::SubParked { .. } => "SUB_PARKED",
+            Self::TaskRetry {} => "TASK_RETRY",
+            Self::TaskResumed {} => "TASK_RESUMED",
+            Self::TaskRollback {} => "TASK_ROLLBACK",
+            Self::TaskFailed { .. } => "TASK_FAILED",
+            Self::TaskDone { .. } => "TASK_DONE",
+        }
+    }
+
+    /// The subtask it is about; `None` for the task itself.
+    pub fn subtask(&self) -> Option<SubtaskId> {
+        match self {
+            Self::SubReady { subtask, .. }
+            | Self::SubClaimed { subtask, .. }
+            | Self::SubCheckpoint { subtask, .. }
+            | Self::SubSucceeded { subtask, .. }
+            | Self::SubUndone { subtask, .. }
+            | Self::SubFailed { subtask, .. }
+            | Self::SubRetry { subtask, .. }
+            | Self::SubOrphaned { subtask, .. }
+            | Self::SubCanceling { subtask, .. }
+            | Self::SubSkipped { subtask }
+            | Self::SubParked { subtask, .. } => Some(*subtask),
+            Self::TaskCreated { .. }
+            | Self::TaskRetry {}
+            | Self::TaskResumed {}
+            | Self::TaskRollback {}
+            | Self::TaskFailed { .. }
+            | Self::TaskDone { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Why the engine refused an operation; the server turns these into OCP's codes.
+
+use crate::core::{Broken, Reject};
+use crate::state::{SubtaskId, SubtaskStatus, TaskId, TaskOperation, TaskStatus};
+use crate::store::StoreError;
+use crate::submission::Lock;
+
+/// Why an operation was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such task.
+    #[error("there is no task {0}")]
+    TaskNotFound(TaskId),
+    /// The task has no such subtask.
+    #[error("task {task} has no subtask {subtask}")]
+    SubtaskNotFound {
+        /// The task.
+        task: TaskId,
+        /// The subtask.
+        subtask: SubtaskId,
+    },
+    /// The task's state does not admit the operation.
+    #[error("task {task} is {status} in operation {operation}")]
+    WrongTaskState {
+        /// The task.
+        task: TaskId,
+        /// Where it stands.
+        status: TaskStatus,
+        /// What it is being made to do.
+        operation: TaskOperation,
+    },
+    /// The subtask's state does not admit the operation.
+    #[error("subtask {subtask} of task {task} is {status}")]
+    WrongSubtaskState {
+        /// The task.
+        task: TaskId,
+        /// The subtask.
+        subtask: SubtaskId,
+        /// Where it stands.
+        status: SubtaskStatus,
+    },
+    /// A step that has begun, or the submission, rules rolling back out.
+    #[error("task {0} must not be rolled back")]
+    RollbackProhibited(TaskId),
+    /// Another task holds what the submission needs; it keeps it until it is over, also while FAILED.
+    #[error("{} {:?} is held by task {} ({by_name})", lock.kind, lock.name, by.0)]
+    Locked {
+        /// The lock.
+        lock: Lock,
+        /// Who holds it.
+        by: TaskId,
+        /// Its name.
+        by_name: String,
+    },
+    /// The submission names an action nobody has registered.
+    #[error("no action is registered for class {0}")]
+    UnknownClass(String),
+    /// Two registered actions have one class name.
+    #[error("two actions are registered for class {0}")]
+    DuplicateClass(String),
+    /// The submission's context is over the limit.
+    #[error("the context has {size} bytes, more than the {limit} a task may have")]
+    ContextTooLarge {
+        /// Bytes it has.
+        size: usize,
+        /// Bytes it may have.
+        limit: usize,
+    },
+    /// A domain change of the submission cannot be applied.
+    #[error("a change was refused: {0}")]
+    ChangeRefused(String),
+    /// The wait's deadline passed; the task has not come to rest.
+    #[error("task {0} did not come to rest in time")]
+    WaitTimedOut(TaskId),
+    /// The engine is shutting down.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// The database.
+    #[error("the task store failed")]
+    Store(#[source] StoreError),
+    /// A rule of the engine is at fault.
+    #[error("the engine's rules are at fault")]
+    Broken(#[from] Broken),
+}
+
+impl EngineError {
+    /// A refusal of an operator's command on a task.
+    pub(crate) fn rejected(task: TaskId, subtask: Option<SubtaskId>, reject: Reject) -> Self {
+        match (reject, subtask) {
+            (Reject::NoSuchSubtask(subtask), _) => Self::SubtaskNotFound { task, subtask },
+            (Reject::TaskState { status, operation }, _) => Self::WrongTaskState {
+                task,
+                status,
+                operation,
+            },
+            (Reject::SubtaskState { status }, Some(subtask)) => Self::WrongSubtaskState { task, subtask, status },
+            (Reject::RollbackProhibited, _) => Self::RollbackProhibited(task),
+            (Reject::Broken(broken), _) => Self::Broken(broken),
+            (other, _) => Self::Store(StoreError::Corrupt(other.to_string())),
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Locked { lock, task, task_name } => Self::Locked {
+                lock,
+                by: task,
+                by_name: task_name,
+            },
+            StoreError::Refused(reason) => Self::ChangeRefused(reason),
+            other => Self::Store(other),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the engine needs of a database. Nothing else writes task state.
+//!
+//! One primitive changes a task: [`Store::commit`], guarded by a compare-and-set on the task's `rev`, carrying the
+//! events, the changed rows and the domain's changes in one transaction. `obfleet-store` implements it on SQL.
+
+use async_trait::async_trait;
+
+use crate::core::{Draft, Env, Event};
+use crate::state::{Owner, Subtask, SubtaskId, SubtaskOperation, Task, TaskId, TaskState, TaskStatus, TaskType};
+use crate::submission::Lock;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The task's `rev` is not the expected one: somebody else committed. Reload and decide again.
+    #[error("the task has changed meanwhile")]
+    Stale,
+    /// A lock is held by another task. Nothing was written.
+    #[error("{} {:?} is held by task {} ({task_name})", lock.kind, lock.name, task.0)]
+    Locked {
+        /// The lock asked for.
+        lock: Lock,
+        /// Who holds it.
+        task: TaskId,
+        /// Its name.
+        task_name: String,
+    },
+    /// A domain change cannot be applied to what the database holds. Nothing was written; repeating will not help.
+    #[error("a change was refused: {0}")]
+    Refused(String),
+    /// The database failed. Whether the transaction happened is unknown: read before repeating.
+    #[error("the state database failed")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What the database holds cannot be understood.
+    #[error("the state database holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// A task to create.
+#[derive(Debug)]
+pub struct NewTask<'a, C> {
+    /// All but the ids.
+    pub draft: Draft,
+    /// Who creates it, and when.
+    pub env: &'a Env,
+    /// Domain changes of the same transaction.
+    pub changes: &'a [C],
+}
+
+/// What became of a [`NewTask`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there now, with these first events.
+    New(TaskState, Vec<Event>),
+    /// Its client token named a task that exists; nothing was written.
+    Existing(TaskId),
+}
+
+/// One step of one task.
+#[derive(Debug)]
+pub struct Commit<'a, C> {
+    /// The `rev` the decision was made on.
+    pub expected_rev: i64,
+    /// The task row after it.
+    pub task: &'a Task,
+    /// Rows that changed.
+    pub subtasks: Vec<&'a Subtask>,
+    /// What happened; `seq` runs from `expected_rev + 1` to `task.rev`.
+    pub events: &'a [Event],
+    /// Domain changes of the same transaction.
+    pub changes: &'a [C],
+    /// Whether the task gives up its locks.
+    pub release_locks: bool,
+}
+
+/// A property to sort by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortKey {
+    /// Id, which is also order of creation.
+    #[default]
+    Id,
+    /// Name.
+    Name,
+    /// Status.
+    Status,
+    /// Time of submission.
+    StartTime,
+    /// Time of coming to rest.
+    FinishTime,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug)]
+pub struct TaskFilter {
+    /// Part of the name, upper and lower case alike; `%` and `_` mean themselves.
+    pub name: Option<String>,
+    /// Any of these; empty is all.
+    pub status: Vec<TaskStatus>,
+    /// Only this type.
+    pub task_type: Option<TaskType>,
+    /// Only of this cluster.
+    pub cluster_id: Option<i64>,
+    /// Only of this host.
+    pub host_id: Option<i64>,
+    /// Page, from 1.
+    pub page: u32,
+    /// Tasks per page.
+    pub size: u32,
+    /// Order.
+    pub sort: SortKey,
+    /// Lowest first.
+    pub ascending: bool,
+}
+
+impl Default for TaskFilter {
+    /// The newest ten of all.
+    fn default() -> Self {
+        Self {
+            name: None,
+            status: Vec::new(),
+            task_type: None,
+            cluster_id: None,
+            host_id: None,
+            page: 1,
+            size: 10,
+            sort: SortKey::Id,
+            ascending: false,
+        }
+    }
+}
+
+/// One page of items, and how many there are over all pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The page.
+    pub items: Vec<T>,
+    /// Over all pages.
+    pub total: u64,
+}
+
+/// Lines of one attempt's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChunk {
+    /// The task.
+    pub task: TaskId,
+    /// The subtask.
+    pub subtask: SubtaskId,
+    /// The attempt: logs of a subtask are read in order of epoch.
+    pub epoch: i64,
+    /// What the attempt did.
+    pub operation: SubtaskOperation,
+    /// Number of the attempt as users see it.
+    pub run_time: u32,
+    /// Position within the attempt, from 0.
+    pub seq: i64,
+    /// Milliseconds since the epoch.
+    pub at: i64,
+    /// Whole lines, the last without its newline.
+    pub text: String,
+}
+
+/// The engine's database. `C` is the domain's change type.
+#[async_trait]
+pub trait Store<C>: Send + Sync + 'static {
+    /// Allocates ids, takes the locks and writes the first rows and events, in one transaction.
+    async fn create(&self, new: NewTask<'_, C>) -> Result<Created, StoreError>;
+
+    /// Makes one step durable, or fails with [`StoreError::Stale`] if `expected_rev` is not the task's.
+    async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError>;
+
+    /// The rows of a task.
+    async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError>;
+
+    /// Every RUNNING task, oldest first.
+    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError>;
+
+    /// A page of tasks.
+    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError>;
+
+    /// Events of a task with `seq > after`, in order, at most `limit`.
+    async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError>;
+
+    /// Adds to attempts' logs. Need not be as durable as the rest.
+    async fn append_logs(&self, chunks: &[LogChunk]) -> Result<(), StoreError>;
+
+    /// A subtask's log: all attempts in order, chunks joined by newlines.
+    async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError>;
+
+    /// Notes that a server process began.
+    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError>;
+}

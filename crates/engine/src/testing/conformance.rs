@@ -1,0 +1,376 @@
+//! What every [`Store`] must do, whatever is under it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::action::{OnCrash, RetryMode};
+use crate::context::{Context, ContextDelta};
+use crate::core::{Command, Decision, Draft, Env, decide, fsck};
+use crate::state::{Graph, Owner, SubtaskId, SubtaskSpec, TaskId, TaskState, TaskStatus, TaskType};
+use crate::store::{Commit, Created, LogChunk, NewTask, SortKey, Store, StoreError, TaskFilter};
+use crate::submission::Lock;
+
+type Suite = Result<(), StoreError>;
+
+/// Runs the whole suite on an empty store. `change` is a domain change the store accepts. Panics where the store fails.
+pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change: C) -> Suite {
+    store.register_server(&env(0).owner, 1).await?;
+    creates_and_loads(store, change).await?;
+    commits_by_compare_and_set(store).await?;
+    ids_never_repeat(store).await?;
+    locks_conflict(store).await?;
+    client_tokens_name_one_task(store).await?;
+    lists(store).await?;
+    logs(store).await
+}
+
+fn env(now_ms: i64) -> Env {
+    let owner = Owner {
+        server: "conformance".into(),
+        incarnation: "1".into(),
+    };
+    Env {
+        now_ms,
+        owner,
+        slots: 2,
+    }
+}
+
+fn node(class_name: &str) -> SubtaskSpec {
+    SubtaskSpec {
+        name: format!("Name of {class_name}"),
+        class_name: class_name.to_owned(),
+        timeout_s: 30,
+        prohibit_rollback: class_name == "final",
+        retries: 1,
+        undo_retries: 2,
+        backoff_ms: 7,
+        retry_mode: RetryMode::UndoThenRun,
+        on_crash: OnCrash::Fail,
+        barrier: false,
+        parallel_idx: (class_name == "split").then_some(1),
+        items: BTreeMap::new(),
+    }
+}
+
+/// root → split, final
+fn draft(name: &str) -> Draft {
+    Draft {
+        name: name.to_owned(),
+        task_type: TaskType::Manual,
+        creator: "admin".into(),
+        cluster_id: None,
+        host_id: None,
+        client_token: None,
+        context: Context::new()
+            .with("service_name", "测试 ✓")
+            .with_list("host_ids", ["7", "8"]),
+        locks: Vec::new(),
+        nodes: vec![node("root"), node("split"), node("final")],
+        graph: Arc::new(Graph::new(3, &[(0, 1), (0, 2)]).expect("edges go forward")),
+    }
+}
+
+async fn create<C: Send + Sync + 'static>(store: &dyn Store<C>, draft: Draft) -> Result<TaskState, StoreError> {
+    match store
+        .create(NewTask {
+            draft,
+            env: &env(1000),
+            changes: &[],
+        })
+        .await?
+    {
+        Created::New(state, _) => Ok(state),
+        Created::Existing(task) => panic!("no token was given, yet task {task} was found"),
+    }
+}
+
+async fn reload<C: Send + Sync + 'static>(store: &dyn Store<C>, task: TaskId) -> Result<TaskState, StoreError> {
+    let state = store.load(task).await?.expect("the task is there");
+    let events = store.events(task, 0, u32::MAX).await?;
+    assert!(
+        events.iter().map(|event| event.seq).eq(1..=state.task.rev),
+        "events are dense up to the rev"
+    );
+    assert_eq!(fsck(&state, &events), Ok(()));
+    Ok(state)
+}
+
+fn next(state: &TaskState, command: Command) -> Decision {
+    decide(state, command, &env(2000)).expect("the command is admitted")
+}
+
+async fn commit<C: Send + Sync + 'static>(
+    store: &dyn Store<C>,
+    before: &TaskState,
+    decision: &Decision,
+    changes: &[C],
+) -> Suite {
+    let after = &decision.state;
+    let commit = Commit {
+        expected_rev: before.task.rev,
+        task: &after.task,
+        subtasks: after
+            .changed_since(before)
+            .map(|index| &*after.subtasks[index])
+            .collect(),
+        events: &decision.events,
+        changes,
+        release_locks: !before.task.locks.is_empty() && after.task.locks.is_empty(),
+    };
+    store.commit(commit).await
+}
+
+fn root(state: &TaskState) -> (SubtaskId, i64) {
+    (state.subtasks[0].id, state.subtasks[0].epoch)
+}
+
+async fn creates_and_loads<C: Send + Sync + 'static>(store: &dyn Store<C>, change: C) -> Suite {
+    let created = store
+        .create(NewTask {
+            draft: draft("created"),
+            env: &env(1000),
+            changes: &[change],
+        })
+        .await?;
+    let Created::New(state, events) = created else {
+        panic!("no token was given")
+    };
+    assert_eq!(reload(store, state.task.id).await?, state);
+    assert_eq!(store.events(state.task.id, 0, 100).await?, events);
+    assert_eq!(state.subtasks[1].spec.items["host_ids"], "8");
+    assert!(store.load_running().await?.contains(&state));
+    assert!(store.load(TaskId(i64::MAX)).await?.is_none());
+    Ok(())
+}
+
+async fn commits_by_compare_and_set<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let new = create(store, draft("committed")).await?;
+    let (subtask, _) = root(&new);
+    let claimed = next(&new, Command::Claim { subtask });
+    commit(store, &new, &claimed, &[]).await?;
+    assert_eq!(reload(store, new.task.id).await?, claimed.state);
+
+    let again = commit(store, &new, &claimed, &[]).await;
+    assert!(
+        matches!(again, Err(StoreError::Stale)),
+        "a second commit on the same rev must be stale: {again:?}"
+    );
+    assert_eq!(reload(store, new.task.id).await?, claimed.state);
+
+    let (_, epoch) = root(&claimed.state);
+    let checkpoint = Command::Checkpoint {
+        subtask,
+        epoch,
+        key: "token".into(),
+        value: "17 \"quoted\"".into(),
+    };
+    let noted = next(&claimed.state, checkpoint);
+    commit(store, &claimed.state, &noted, &[]).await?;
+    let delta = ContextDelta::new().with("port", "2883").with_items("added", ["a", "b"]);
+    let finished = next(&noted.state, Command::Finish { subtask, epoch, delta });
+    commit(store, &noted.state, &finished, &[]).await?;
+    let reloaded = reload(store, new.task.id).await?;
+    assert_eq!(reloaded, finished.state);
+    assert_eq!(reloaded.subtasks[0].delta.set["port"], "2883");
+    let later = store.events(new.task.id, noted.state.task.rev, 1).await?;
+    assert_eq!(later, finished.events[..1], "events page by seq");
+    Ok(())
+}
+
+async fn ids_never_repeat<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let first = create(store, draft("first")).await?;
+    let second = create(store, draft("second")).await?;
+    assert!(second.task.id > first.task.id);
+    assert!(second.subtasks[0].id > first.subtasks[2].id);
+    assert!(first.subtasks.windows(2).all(|pair| pair[0].id < pair[1].id));
+    Ok(())
+}
+
+async fn locks_conflict<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let with = |name: &str, locks: Vec<Lock>| Draft { locks, ..draft(name) };
+    let holder = create(
+        store,
+        with(
+            "holder",
+            vec![Lock::exclusive("obproxy", 1), Lock::shared("cluster", 1)],
+        ),
+    )
+    .await?;
+    assert_eq!(reload(store, holder.task.id).await?.task.locks.len(), 2);
+
+    let before = store.list(&TaskFilter::default()).await?.total;
+    for clash in [
+        Lock::exclusive("obproxy", 1),
+        Lock::shared("obproxy", 1),
+        Lock::exclusive("cluster", 1),
+    ] {
+        match create(store, with("late", vec![Lock::exclusive("obproxy", 2), clash.clone()])).await {
+            Err(StoreError::Locked { lock, task, task_name }) => {
+                assert_eq!((lock, task, task_name.as_str()), (clash, holder.task.id, "holder"));
+            }
+            other => panic!("{clash:?} must be refused: {other:?}"),
+        }
+    }
+    assert_eq!(
+        store.list(&TaskFilter::default()).await?.total,
+        before,
+        "a refused task leaves nothing behind"
+    );
+    create(
+        store,
+        with(
+            "beside",
+            vec![Lock::exclusive("obproxy", 2), Lock::shared("cluster", 1)],
+        ),
+    )
+    .await?;
+
+    let done = run_to_the_end(store, holder).await?;
+    assert_eq!(done.task.status, TaskStatus::Successful);
+    assert!(reload(store, done.task.id).await?.task.locks.is_empty());
+    create(store, with("after", vec![Lock::exclusive("obproxy", 1)])).await?;
+    Ok(())
+}
+
+async fn run_to_the_end<C: Send + Sync + 'static>(
+    store: &dyn Store<C>,
+    mut state: TaskState,
+) -> Result<TaskState, StoreError> {
+    for index in 0..state.subtasks.len() {
+        let subtask = state.subtasks[index].id;
+        if state.subtasks[index].owner.is_none() {
+            let claimed = next(&state, Command::Claim { subtask });
+            commit(store, &state, &claimed, &[]).await?;
+            state = claimed.state;
+        }
+        let epoch = state.subtasks[index].epoch;
+        let finished = next(
+            &state,
+            Command::Finish {
+                subtask,
+                epoch,
+                delta: ContextDelta::new(),
+            },
+        );
+        commit(store, &state, &finished, &[]).await?;
+        state = finished.state;
+    }
+    Ok(state)
+}
+
+async fn client_tokens_name_one_task<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let with_token = || Draft {
+        client_token: Some("token-1".into()),
+        ..draft("tokened")
+    };
+    let first = create(store, with_token()).await?;
+    let again = store
+        .create(NewTask {
+            draft: with_token(),
+            env: &env(3000),
+            changes: &[],
+        })
+        .await?;
+    assert_eq!(again, Created::Existing(first.task.id));
+    Ok(())
+}
+
+async fn lists<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let mut ids = Vec::new();
+    for number in 0..5_i64 {
+        let named = Draft {
+            host_id: Some(number % 2),
+            cluster_id: Some(77),
+            ..draft(&format!("Listed 100%_{number}"))
+        };
+        ids.push(create(store, named).await?.task.id);
+    }
+    let of_cluster = TaskFilter {
+        cluster_id: Some(77),
+        size: 2,
+        ..TaskFilter::default()
+    };
+    let newest = store.list(&of_cluster).await?;
+    assert_eq!(newest.total, 5);
+    let shown = |page: &crate::store::Page<TaskState>| page.items.iter().map(|state| state.task.id).collect::<Vec<_>>();
+    assert_eq!(shown(&newest), [ids[4], ids[3]]);
+    assert_eq!(newest.items[0], reload(store, ids[4]).await?, "lists carry whole tasks");
+    let last = store
+        .list(&TaskFilter {
+            page: 3,
+            ..of_cluster.clone()
+        })
+        .await?;
+    assert_eq!(shown(&last), [ids[0]]);
+    let beyond = store
+        .list(&TaskFilter {
+            page: u32::MAX,
+            ..of_cluster.clone()
+        })
+        .await?;
+    assert_eq!((shown(&beyond).len(), beyond.total), (0, 5));
+    let by_name = TaskFilter {
+        sort: SortKey::Name,
+        ascending: true,
+        size: 1,
+        ..of_cluster.clone()
+    };
+    assert_eq!(shown(&store.list(&by_name).await?), [ids[0]]);
+
+    let total = |filter: TaskFilter| async move { Ok::<_, StoreError>(store.list(&filter).await?.total) };
+    let fuzzy = |name: &str| TaskFilter {
+        name: Some(name.into()),
+        ..of_cluster.clone()
+    };
+    assert_eq!(total(fuzzy("listed 100%_")).await?, 5, "names are found in any case");
+    assert_eq!(total(fuzzy("100__")).await?, 0, "wildcards mean themselves");
+    assert_eq!(
+        total(TaskFilter {
+            host_id: Some(1),
+            ..of_cluster.clone()
+        })
+        .await?,
+        2
+    );
+    let with_status = |status: Vec<TaskStatus>| TaskFilter {
+        status,
+        ..of_cluster.clone()
+    };
+    assert_eq!(
+        total(with_status(vec![TaskStatus::Failed, TaskStatus::Running])).await?,
+        5
+    );
+    assert_eq!(total(with_status(vec![TaskStatus::Failed])).await?, 0);
+    assert_eq!(
+        total(TaskFilter {
+            task_type: Some(TaskType::Scheduled),
+            ..of_cluster.clone()
+        })
+        .await?,
+        0
+    );
+    Ok(())
+}
+
+async fn logs<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let state = create(store, draft("logged")).await?;
+    let (subtask, _) = root(&state);
+    let chunk = |epoch: i64, seq: i64, text: &str| LogChunk {
+        task: state.task.id,
+        subtask,
+        epoch,
+        operation: crate::state::SubtaskOperation::Execute,
+        run_time: 1,
+        seq,
+        at: 5,
+        text: text.to_owned(),
+    };
+    assert_eq!(store.read_log(subtask).await?, "");
+    store
+        .append_logs(&[chunk(2, 0, "second attempt"), chunk(1, 0, "first\n多行")])
+        .await?;
+    store.append_logs(&[chunk(1, 1, "then")]).await?;
+    assert_eq!(store.read_log(subtask).await?, "first\n多行\nthen\nsecond attempt");
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! A store in memory, with the contract of the real one and nothing durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::core::Event;
+use crate::state::{Owner, SubtaskId, Task, TaskId, TaskState, TaskStatus};
+use crate::store::{Commit, Created, LogChunk, NewTask, Page, SortKey, Store, StoreError, TaskFilter};
+use crate::submission::Lock;
+
+/// Tasks, events, logs and applied changes, all in maps.
+pub struct MemoryStore<C> {
+    inner: Mutex<Inner<C>>,
+}
+
+struct Inner<C> {
+    tasks: BTreeMap<TaskId, TaskState>,
+    events: BTreeMap<TaskId, Vec<Event>>,
+    logs: BTreeMap<SubtaskId, BTreeMap<(i64, i64), String>>,
+    changes: Vec<(TaskId, C)>,
+    last_subtask: i64,
+    incarnations: BTreeSet<String>,
+}
+
+impl<C> Default for MemoryStore<C> {
+    fn default() -> Self {
+        let inner = Inner {
+            tasks: BTreeMap::new(),
+            events: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            changes: Vec::new(),
+            last_subtask: 0,
+            incarnations: BTreeSet::new(),
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+}
+
+impl<C: Clone> MemoryStore<C> {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every domain change committed so far, in order, with the task that made it.
+    pub fn changes(&self) -> Vec<(TaskId, C)> {
+        self.lock().changes.clone()
+    }
+
+    /// Every event of a task.
+    pub fn all_events(&self, task: TaskId) -> Vec<Event> {
+        self.lock().events.get(&task).cloned().unwrap_or_default()
+    }
+}
+
+impl<C> MemoryStore<C> {
+    fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Inner<C> {
+    fn holder(&self, wanted: &Lock) -> Option<&Task> {
+        let clashes =
+            |held: &Lock| held.kind == wanted.kind && held.name == wanted.name && (held.exclusive || wanted.exclusive);
+        self.tasks
+            .values()
+            .map(|state| &state.task)
+            .find(|task| task.locks.iter().any(clashes))
+    }
+}
+
+#[async_trait]
+impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
+    async fn create(&self, new: NewTask<'_, C>) -> Result<Created, StoreError> {
+        let mut inner = self.lock();
+        let token = &new.draft.client_token;
+        let same = |state: &&TaskState| token.is_some() && state.task.client_token == *token;
+        if let Some(existing) = inner.tasks.values().find(same) {
+            return Ok(Created::Existing(existing.task.id));
+        }
+        for lock in &new.draft.locks {
+            if let Some(task) = inner.holder(lock) {
+                let (lock, task, task_name) = (lock.clone(), task.id, task.name.clone());
+                return Err(StoreError::Locked { lock, task, task_name });
+            }
+        }
+        let id = TaskId(inner.tasks.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+        let first = SubtaskId(inner.last_subtask + 1);
+        let (state, events) = new
+            .draft
+            .into_state(id, first, new.env)
+            .map_err(|broken| StoreError::Corrupt(broken.to_string()))?;
+        inner.last_subtask = state.subtasks.last().map_or(inner.last_subtask, |last| last.id.0);
+        inner
+            .changes
+            .extend(new.changes.iter().map(|change| (id, change.clone())));
+        inner.tasks.insert(id, state.clone());
+        inner.events.insert(id, events.clone());
+        Ok(Created::New(state, events))
+    }
+
+    async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        let id = commit.task.id;
+        let state = inner.tasks.get_mut(&id).ok_or(StoreError::Stale)?;
+        if state.task.rev != commit.expected_rev {
+            return Err(StoreError::Stale);
+        }
+        let locks = if commit.release_locks {
+            Vec::new()
+        } else {
+            state.task.locks.clone()
+        };
+        state.task = Task {
+            locks,
+            ..commit.task.clone()
+        };
+        for row in commit.subtasks {
+            state.subtasks[row.series_id as usize] = Arc::new(row.clone());
+        }
+        inner.events.entry(id).or_default().extend_from_slice(commit.events);
+        inner
+            .changes
+            .extend(commit.changes.iter().map(|change| (id, change.clone())));
+        Ok(())
+    }
+
+    async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
+        Ok(self.lock().tasks.get(&task).cloned())
+    }
+
+    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
+        let running = |state: &&TaskState| state.task.status == TaskStatus::Running;
+        Ok(self.lock().tasks.values().filter(running).cloned().collect())
+    }
+
+    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
+        let inner = self.lock();
+        let name = filter.name.as_ref().map(|name| name.to_lowercase());
+        let fits = |task: &Task| {
+            name.as_ref().is_none_or(|part| task.name.to_lowercase().contains(part))
+                && (filter.status.is_empty() || filter.status.contains(&task.status))
+                && filter.task_type.is_none_or(|wanted| wanted == task.task_type)
+                && (filter.cluster_id.is_none() || filter.cluster_id == task.cluster_id)
+                && (filter.host_id.is_none() || filter.host_id == task.host_id)
+        };
+        let mut found: Vec<_> = inner.tasks.values().filter(|state| fits(&state.task)).collect();
+        found.sort_by(|a, b| {
+            let (a, b) = (&a.task, &b.task);
+            let order = match filter.sort {
+                SortKey::Id => a.id.cmp(&b.id),
+                SortKey::Name => a.name.cmp(&b.name),
+                SortKey::Status => a.status.as_str().cmp(b.status.as_str()),
+                SortKey::StartTime => a.create_time.cmp(&b.create_time),
+                SortKey::FinishTime => a.end_time.cmp(&b.end_time),
+            };
+            let order = order.then(a.id.cmp(&b.id));
+            if filter.ascending { order } else { order.reverse() }
+        });
+        let total = found.len() as u64;
+        let skipped = (filter.page.saturating_sub(1) as usize).saturating_mul(filter.size as usize);
+        let items = found
+            .into_iter()
+            .skip(skipped)
+            .take(filter.size as usize)
+            .cloned()
+            .collect();
+        Ok(Page { items, total })
+    }
+
+    async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
+        let inner = self.lock();
+        let all = inner.events.get(&task).map(Vec::as_slice).unwrap_or_default();
+        Ok(all
+            .iter()
+            .filter(|event| event.seq > after)
+            .take(limit as usize)
+            .cloned()
+            .collect())
+    }
+
+    async fn append_logs(&self, chunks: &[LogChunk]) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        for chunk in chunks {
+            let log = inner.logs.entry(chunk.subtask).or_default();
+            log.insert((chunk.epoch, chunk.seq), chunk.text.clone());
+        }
+        Ok(())
+    }
+
+    async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
+        let inner = self.lock();
+        let chunks: Vec<_> = inner
+            .logs
+            .get(&subtask)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect();
+        Ok(chunks.join("\n"))
+    }
+
+    async fn register_server(&self, owner: &Owner, _now_ms: i64) -> Result<(), StoreError> {
+        self.lock().incarnations.insert(owner.incarnation.clone());
+        Ok(())
+    }
+}
