@@ -1,0 +1,145 @@
+//! The agent's HTTP API: the routes of [`obfleet_wire::agent`].
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, head, post},
+};
+use futures::TryStreamExt as _;
+use obfleet_wire::agent::{AgentError, AgentStatus, AttemptKey, Fence, OperationReport, OperationRequest};
+use serde::Deserialize;
+
+use crate::{
+    describe,
+    packages::{Packages, PutError},
+    runner::Runner,
+    status::StatusBoard,
+};
+
+/// A request other than a package is small.
+const MAX_JSON_BYTES: usize = 1024 * 1024;
+/// No report is waited for longer, whatever the caller asks.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// What the handlers work on.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) packages: Packages,
+    pub(crate) status: Arc<StatusBoard>,
+}
+
+/// The routes.
+pub(crate) fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route(
+            "/v1/packages/{sha256}",
+            head(has_package).put(put_package).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/operations", post(start))
+        .route("/v1/operations/{key}", get(report))
+        .route("/v1/fence", post(fence))
+        .fallback(async || {
+            Answer(AgentError::Unknown {
+                what: "this route".into(),
+            })
+        })
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .with_state(api)
+}
+
+/// An error as the contract writes it.
+struct Answer(AgentError);
+
+impl From<AgentError> for Answer {
+    fn from(error: AgentError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<JsonRejection> for Answer {
+    fn from(rejection: JsonRejection) -> Self {
+        Self(AgentError::Invalid {
+            reason: rejection.body_text(),
+        })
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let status = match self.0 {
+            AgentError::Fenced { .. } => StatusCode::CONFLICT,
+            AgentError::Unknown { .. } => StatusCode::NOT_FOUND,
+            AgentError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            AgentError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+async fn status(State(api): State<Api>) -> Json<AgentStatus> {
+    Json(api.status.read())
+}
+
+async fn has_package(State(api): State<Api>, Path(sha256): Path<String>) -> StatusCode {
+    match api.packages.find(&sha256) {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::NOT_FOUND,
+    }
+}
+
+async fn put_package(State(api): State<Api>, Path(sha256): Path<String>, body: Body) -> Result<StatusCode, Answer> {
+    let body = body.into_data_stream().map_err(io::Error::other);
+    api.packages.put(&sha256, body).await.map_err(|error| {
+        let reason = describe(&error);
+        Answer(match error {
+            PutError::File(_) => AgentError::Internal { reason },
+            _ => AgentError::Invalid { reason },
+        })
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn start(
+    State(api): State<Api>,
+    request: Result<Json<OperationRequest>, JsonRejection>,
+) -> Result<Json<OperationReport>, Answer> {
+    let Json(request) = request?;
+    // The journal is synced to disk before the operation starts.
+    let started = tokio::task::spawn_blocking(move || api.runner.start(request)).await;
+    let report = started.unwrap_or_else(|e| Err(AgentError::Internal { reason: e.to_string() }))?;
+    Ok(Json(report))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReportQuery {
+    #[serde(default)]
+    from: u64,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+async fn report(
+    State(api): State<Api>,
+    Path(key): Path<String>,
+    Query(query): Query<ReportQuery>,
+) -> Result<Json<OperationReport>, Answer> {
+    let key: AttemptKey = key
+        .parse()
+        .map_err(|e| AgentError::Invalid { reason: format!("{e}") })?;
+    let wait = Duration::from_millis(query.wait_ms).min(MAX_WAIT);
+    Ok(Json(api.runner.report(&key, query.from, wait).await?))
+}
+
+async fn fence(State(api): State<Api>, fence: Result<Json<Fence>, JsonRejection>) -> Result<StatusCode, Answer> {
+    let Json(fence) = fence?;
+    api.runner.fence(&fence).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

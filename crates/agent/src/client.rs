@@ -1,0 +1,303 @@
+//! How the server calls agents.
+
+use std::{
+    collections::HashMap,
+    future::ready,
+    io, iter,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use obfleet_wire::agent::{
+    AgentError, AgentStatus, AttemptKey, Fence, OperationReport, OperationRequest, OperationState, Outcome, agent_name,
+};
+use reqwest::{
+    Body, Client, RequestBuilder, Response, StatusCode,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    fs::File,
+    time::{Instant, sleep},
+};
+use tokio_util::io::ReaderStream;
+
+use crate::{
+    describe,
+    tls::{self, PkiError},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For calls that are answered at once.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// A fence waits up to a minute for what it fenced off.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A large package over a slow line.
+const PUT_TIMEOUT: Duration = Duration::from_secs(900);
+/// How long one look at an operation waits for news.
+const POLL: Duration = Duration::from_secs(10);
+/// Pause after a call that was not answered, doubled up to the last one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A call to an agent did not bring what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A higher epoch of the subtask has been seen: whoever asks has been replaced and must stop.
+    #[error("epoch {epoch} is fenced off on the agent: epoch {highest} of the same subtask has been seen")]
+    Fenced {
+        /// Of the call.
+        epoch: i64,
+        /// The highest seen.
+        highest: i64,
+    },
+    /// The operation was performed and failed, for good.
+    #[error("{message}")]
+    Failed {
+        /// Object, reason and next step.
+        message: String,
+    },
+    /// No answer: whether the call took effect is unknown, calling again finds out.
+    #[error("the agent at {address} does not answer ({reason}): check that it runs and that the port is open")]
+    Unreachable {
+        /// Where it should be.
+        address: SocketAddr,
+        /// The last error.
+        reason: String,
+    },
+    /// The agent answered that it will not or cannot.
+    #[error("the agent at {address} refused: {error}")]
+    Refused {
+        /// Which agent.
+        address: SocketAddr,
+        /// Its answer.
+        error: AgentError,
+    },
+    /// The file to send cannot be read.
+    #[error("cannot read the package to send")]
+    Package(#[source] io::Error),
+}
+
+/// Calls agents, as the holder of the server's client certificate.
+pub struct AgentClient {
+    http: Client,
+    names: Arc<Names>,
+}
+
+/// Agents are called by the name in their certificate, which no name server knows.
+#[derive(Default)]
+struct Names(Mutex<HashMap<String, SocketAddr>>);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name.as_str())
+            .copied();
+        Box::pin(ready(match known {
+            Some(address) => Ok(Box::new(iter::once(address)) as Addrs),
+            None => Err(format!("{} is not the name of an agent", name.as_str()).into()),
+        }))
+    }
+}
+
+impl AgentClient {
+    /// A client that trusts agents of the authority and shows them the certificate.
+    ///
+    /// # Errors
+    /// When one of the texts cannot be used.
+    pub fn new(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
+        let names = Arc::new(Names::default());
+        let http = Client::builder()
+            .tls_backend_preconfigured(tls::client_config(ca_pem, certificate_pem, key_pem)?)
+            .dns_resolver(Arc::clone(&names))
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(PkiError::Client)?;
+        Ok(Self { http, names })
+    }
+
+    /// The agent of a host. Only the agent whose certificate names this host is talked to; nothing is sent yet.
+    pub fn endpoint(&self, host_uid: &str, address: SocketAddr) -> Endpoint {
+        let name = agent_name(host_uid);
+        let base = format!("https://{name}:{}/v1", address.port());
+        self.names
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, address);
+        Endpoint {
+            http: self.http.clone(),
+            base,
+            address,
+        }
+    }
+}
+
+/// One agent.
+#[derive(Clone)]
+pub struct Endpoint {
+    http: Client,
+    base: String,
+    address: SocketAddr,
+}
+
+impl Endpoint {
+    /// What the agent is and runs.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn status(&self) -> Result<AgentStatus, CallError> {
+        let call = self.http.get(format!("{}/status", self.base)).timeout(CALL_TIMEOUT);
+        self.json(call).await
+    }
+
+    /// Sends the package file unless the agent has it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the agent does not take it.
+    pub async fn put_package(&self, sha256: &str, path: &Path) -> Result<(), CallError> {
+        let url = format!("{}/packages/{sha256}", self.base);
+        let known = self.http.head(&url).timeout(CALL_TIMEOUT).send().await;
+        if known.map_err(|e| self.unreachable(&e))?.status().is_success() {
+            return Ok(());
+        }
+        let file = File::open(path).await.map_err(CallError::Package)?;
+        let body = Body::wrap_stream(ReaderStream::with_capacity(file, 256 * 1024));
+        self.send(self.http.put(&url).timeout(PUT_TIMEOUT).body(body)).await?;
+        Ok(())
+    }
+
+    /// Starts an operation, attaches to it, or finds its stored result.
+    ///
+    /// # Errors
+    /// [`CallError::Fenced`] when a higher epoch has been seen; without an answer; when the agent refuses.
+    pub async fn start(&self, request: &OperationRequest) -> Result<OperationReport, CallError> {
+        let call = self.http.post(format!("{}/operations", self.base)).json(request);
+        self.json(call.timeout(CALL_TIMEOUT)).await
+    }
+
+    /// Where an operation stands, once there is something after line `from` or `wait` is over.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with [`AgentError::Unknown`] when it is not at work: start it again.
+    pub async fn report(&self, key: &AttemptKey, from: u64, wait: Duration) -> Result<OperationReport, CallError> {
+        let wait_ms = wait.as_millis();
+        let url = format!("{}/operations/{key}?from={from}&waitMs={wait_ms}", self.base);
+        self.json(self.http.get(url).timeout(wait + CALL_TIMEOUT)).await
+    }
+
+    /// Refuses every lower epoch of the subtask from now on, and waits until nothing below is at work.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; [`AgentError::Internal`] when something below does not come to an end.
+    pub async fn fence(&self, fence: &Fence) -> Result<(), CallError> {
+        let call = self.http.post(format!("{}/fence", self.base)).json(fence);
+        self.send(call.timeout(FENCE_TIMEOUT)).await?;
+        Ok(())
+    }
+
+    /// Performs an operation to its end and hands on what it says, each line once.
+    ///
+    /// Restarts of the agent and lost connections are bridged, as long as the agent is not without an answer for
+    /// longer than `patience`. How long the operation itself may take is the caller's to limit: dropping the future
+    /// leaves it running on the agent, and performing the same request again attaches to it.
+    ///
+    /// # Errors
+    /// [`CallError::Failed`] when it failed; else as [`Self::start`].
+    pub async fn perform(
+        &self,
+        request: &OperationRequest,
+        patience: Duration,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Outcome, CallError> {
+        let mut told = 0;
+        let mut started = false;
+        let mut answered = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let look = if started {
+                self.report(&request.key, told, POLL).await
+            } else {
+                self.start(request).await.map(|whole| after(whole, told))
+            };
+            let error = match look {
+                Ok(report) => {
+                    report.lines.iter().for_each(|line| on_line(line));
+                    told = report.next.max(told);
+                    match report.state {
+                        OperationState::Running => {}
+                        OperationState::Done { outcome } => return Ok(outcome),
+                        OperationState::Failed { message } => return Err(CallError::Failed { message }),
+                    }
+                    (started, answered, pause) = (true, Instant::now(), FIRST_PAUSE);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let passing = match &error {
+                CallError::Unreachable { .. } => true,
+                CallError::Refused { error, .. } => match error {
+                    // The agent was restarted: starting again attaches or does the rest.
+                    AgentError::Unknown { .. } => started,
+                    AgentError::Internal { .. } => true,
+                    _ => false,
+                },
+                _ => false,
+            };
+            if !passing || answered.elapsed() + pause > patience {
+                return Err(error);
+            }
+            started = false;
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, call: RequestBuilder) -> Result<T, CallError> {
+        let answer = self.send(call).await?;
+        answer.json().await.map_err(|e| self.unreachable(&e))
+    }
+
+    async fn send(&self, call: RequestBuilder) -> Result<Response, CallError> {
+        let answer = call.send().await.map_err(|e| self.unreachable(&e))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let error = answer.json().await.unwrap_or_else(|_| self.foreign(status));
+        Err(match error {
+            AgentError::Fenced { epoch, highest } => CallError::Fenced { epoch, highest },
+            error => CallError::Refused {
+                address: self.address,
+                error,
+            },
+        })
+    }
+
+    /// An answer that is not an agent's.
+    fn foreign(&self, status: StatusCode) -> AgentError {
+        AgentError::Invalid {
+            reason: format!("it answered {status} without a reason"),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CallError {
+        CallError::Unreachable {
+            address: self.address,
+            reason: describe(error),
+        }
+    }
+}
+
+/// The report of a start begins at line 0; what has been told before is cut off.
+fn after(mut report: OperationReport, told: u64) -> OperationReport {
+    let skip = usize::try_from(told).unwrap_or(usize::MAX).min(report.lines.len());
+    report.lines.drain(..skip);
+    report
+}

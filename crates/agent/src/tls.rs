@@ -1,0 +1,147 @@
+//! Mutual TLS between server and agent: both sides trust the enrolment authority only, and each other's name only.
+
+use std::sync::Arc;
+
+use obfleet_wire::agent::SERVER_NAME;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore,
+    ServerConfig, SignatureScheme,
+    client::{danger::HandshakeSignatureValid, verify_server_name},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+/// A certificate, key or authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// Not PEM, or not of the expected kind.
+    #[error("the {what} is not readable PEM")]
+    Pem {
+        /// Which of them.
+        what: &'static str,
+    },
+    /// The TLS library refuses it.
+    #[error("the {what} cannot be used for TLS")]
+    Unusable {
+        /// Which of them.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: TlsError,
+    },
+    /// The client authority makes no verifier.
+    #[error("the certificate authority cannot verify clients")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+    /// No HTTP client can be made of it.
+    #[error("cannot prepare calls to agents")]
+    Client(#[source] reqwest::Error),
+}
+
+fn unusable(what: &'static str) -> impl FnOnce(TlsError) -> PkiError {
+    move |source| PkiError::Unusable { what, source }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn roots(ca_pem: &str) -> Result<RootCertStore, PkiError> {
+    let what = "certificate authority";
+    let certificate = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| PkiError::Pem { what })?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).map_err(unusable(what))?;
+    Ok(roots)
+}
+
+fn chain_and_key(
+    certificate_pem: &str,
+    key_pem: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| PkiError::Pem { what: "certificate" })?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| PkiError::Pem { what: "private key" })?;
+    Ok((chain, key))
+}
+
+/// What the agent listens with: lets in nobody but the holder of a certificate of the authority named [`SERVER_NAME`].
+///
+/// # Errors
+/// When one of the three texts cannot be used.
+pub fn server_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<ServerConfig, PkiError> {
+    let (chain, key) = chain_and_key(certificate_pem, key_pem)?;
+    let by_authority = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider())
+        .build()
+        .map_err(PkiError::Verifier)?;
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable("provider"))?
+        .with_client_cert_verifier(Arc::new(NamedClient { by_authority }))
+        .with_single_cert(chain, key)
+        .map_err(unusable("agent's certificate"))
+}
+
+/// What the server calls agents with: trusts the authority only.
+///
+/// # Errors
+/// When one of the three texts cannot be used.
+pub fn client_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<ClientConfig, PkiError> {
+    let (chain, key) = chain_and_key(certificate_pem, key_pem)?;
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable("provider"))?
+        .with_root_certificates(roots(ca_pem)?)
+        .with_client_auth_cert(chain, key)
+        .map_err(unusable("server's client certificate"))
+}
+
+/// A certificate of the authority is not enough: other agents have one too.
+#[derive(Debug)]
+struct NamedClient {
+    by_authority: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for NamedClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.by_authority.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        let verified = self.by_authority.verify_client_cert(end_entity, intermediates, now)?;
+        let name = ServerName::try_from(SERVER_NAME)
+            .map_err(|_| TlsError::InvalidCertificate(CertificateError::NotValidForName))?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, &name)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.by_authority.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.by_authority.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_authority.supported_verify_schemes()
+    }
+}
