@@ -1,0 +1,69 @@
+//! Builds packages laid out as the vendor's are, for demonstrations and tests.
+
+use std::path::{Path, PathBuf};
+
+use rpm::{BuildConfig, CompressionWithLevel, FileOptions, PackageBuilder};
+
+use crate::{PackageError, identity::Identity};
+
+/// What the package to build is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSpec {
+    /// Package name, `obproxy-ce`.
+    pub name: String,
+    /// Dotted version, `4.3.1.0`.
+    pub version: String,
+    /// Build number and operating system, `1.el7`.
+    pub release: String,
+    /// Architecture as RPM names it, `x86_64`.
+    pub arch: String,
+}
+
+impl BuildSpec {
+    /// File name of the package, `obproxy-ce-4.3.1.0-1.el7.x86_64.rpm`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}-{}.{}.rpm", self.name, self.version, self.release, self.arch)
+    }
+}
+
+/// Packs `binary` as `/home/admin/obproxy-<version>/bin/obproxy` and writes the package to `out_dir`, replacing one of
+/// the same name at once; returns its path.
+///
+/// The payload is compressed with zstd at its fastest usual level. The compressed payload is held in memory, the
+/// executable is not.
+pub fn build_obproxy_rpm(spec: &BuildSpec, binary: &Path, out_dir: &Path) -> Result<PathBuf, PackageError> {
+    let file_name = spec.file_name();
+    let failed = |reason: String| PackageError::Build {
+        name: file_name.clone(),
+        reason,
+    };
+    Identity::parse(&spec.name, &spec.version, &spec.release, &spec.arch).map_err(failed)?;
+    let prefix = format!("/home/admin/obproxy-{}", spec.version);
+    let directory = |path: String| FileOptions::dir(path).user("admin").group("admin").permissions(0o755);
+    let package = (|| {
+        let mut builder = PackageBuilder::new(
+            &spec.name,
+            &spec.version,
+            "Mulan PubL v2",
+            &spec.arch,
+            "OceanBase Database Proxy",
+        );
+        builder
+            .using_config(BuildConfig::v4().compression(CompressionWithLevel::Zstd(1)))
+            .release(spec.release.as_str())
+            .with_dir_entry(directory(prefix.clone()))?
+            .with_dir_entry(directory(format!("{prefix}/bin")))?;
+        let executable = FileOptions::new(format!("{prefix}/bin/obproxy"));
+        builder.with_file(binary, executable.user("admin").group("admin").permissions(0o755))?;
+        builder.build()
+    })()
+    .map_err(|error: rpm::Error| failed(error.to_string()))?;
+
+    let path = out_dir.join(&file_name);
+    let unfinished = out_dir.join(format!(".{file_name}.{}", std::process::id()));
+    package
+        .write_file(&unfinished)
+        .map_err(|error| failed(error.to_string()))?;
+    std::fs::rename(&unfinished, &path).map_err(PackageError::io("rename to", &path))?;
+    Ok(path)
+}

@@ -1,0 +1,12 @@
+//! Packages from end to end: built, read, verified, extracted; damaged, hostile and random ones refused.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests unwrap as tests do")]
+
+mod craft;
+mod damage;
+mod hostile;
+mod older;
+mod random;
+mod round_trip;
+mod rpm_tool;
+mod slots;
