@@ -1,3 +1,20 @@
-//! One OBProxy: admin SQL, configuration items, versions, process state.
+//! One proxy, and no policy: how to talk to it, find it, start it, drain it, stop it, and judge whether it can be
+//! restarted onto another binary.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`admin`] | what the proxy says of itself, by SQL as `root@proxysys` |
+//! | [`process`] | what `/proc` says of it |
+//! | [`binary`] | what an executable is before it runs |
+//! | [`config_items`] | which configuration items there are |
+//! | [`config_store`] | how its stored configuration is kept and put back |
+//! | [`launch`], [`drain`], [`stop`] | how it starts, empties and ends |
+//! | [`preflight`] | what stands in the way of a restart |
 
+pub mod admin;
+pub mod binary;
 pub mod config_items;
+pub mod config_store;
+pub mod drain;
+pub mod process;
+pub mod stop;

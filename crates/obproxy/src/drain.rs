@@ -1,0 +1,115 @@
+//! The paced drain: closes a process's sessions where it hurts nobody.
+//!
+//! OBProxy itself closes nothing before its deadline and then cuts everything at once. An admin session opened to it
+//! before the hot restart, the *keeper*, goes on answering there, and can close the others one by one.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use obfleet_wire::agent::{DrainPolicy, DrainReport};
+
+use crate::admin::{AdminConn, AdminError, Session};
+
+mod planner;
+
+pub use planner::{DrainPlanner, Step};
+
+/// Time between two looks: short against a window of seconds, long against the cost of listing thousands of sessions.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long sessions that were cut may take to disappear: the proxy needs up to 0.3 s for an idle one.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// `kill proxysession` of a session that ended meanwhile.
+const UNKNOWN_SESSION: u16 = 1094;
+
+/// How a drain came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drained {
+    /// Only admin sessions are left.
+    Empty(DrainReport),
+    /// The caller asked to stop in the middle; sessions are left.
+    Interrupted(DrainReport),
+}
+
+impl Drained {
+    /// What was done, either way.
+    pub fn report(self) -> DrainReport {
+        match self {
+            Self::Empty(report) | Self::Interrupted(report) => report,
+        }
+    }
+}
+
+/// Closes the client sessions of the process behind `keeper`.
+///
+/// Sessions between transactions are closed at the policy's pace, those inside one are left to end; what is still
+/// inside at the end of the window is told in the report and cut. Admin sessions are left alone: they hold no
+/// transaction, and the keeper is one of them. With `only`, other sessions do not count: for a process that still
+/// accepts new ones.
+///
+/// `interrupted` is asked between two looks; the keeper stays usable.
+pub async fn drain(
+    keeper: &mut AdminConn,
+    policy: DrainPolicy,
+    only: Option<HashSet<u64>>,
+    mut interrupted: impl FnMut() -> bool,
+) -> Result<Drained, AdminError> {
+    let started = Instant::now();
+    let mut planner = DrainPlanner::new(policy);
+    let report = |planner: &DrainPlanner| DrainReport {
+        took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..planner.report()
+    };
+    let mut cut_at = None;
+    loop {
+        let mut sessions = client_sessions(keeper).await?;
+        if let Some(only) = &only {
+            sessions.retain(|session| only.contains(&session.id));
+        }
+        match planner.look(started.elapsed(), &sessions) {
+            Step::Empty => return Ok(Drained::Empty(report(&planner))),
+            Step::Close(ids) => {
+                for id in ids {
+                    if close_session(keeper, id).await? {
+                        planner.closed(id);
+                    }
+                }
+            }
+            Step::Cut(ids) => {
+                for id in ids {
+                    close_session(keeper, id).await?;
+                }
+                let cut_at = *cut_at.get_or_insert_with(Instant::now);
+                if cut_at.elapsed() > CUT_GRACE {
+                    // Whoever ends the process cuts them now.
+                    return Ok(Drained::Empty(report(&planner)));
+                }
+            }
+        }
+        if interrupted() {
+            return Ok(Drained::Interrupted(report(&planner)));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// The sessions of clients, without those of `@proxysys` users.
+pub async fn client_sessions(keeper: &mut AdminConn) -> Result<Vec<Session>, AdminError> {
+    let mut sessions = keeper.sessions().await?;
+    sessions.retain(|session| !session.is_admin());
+    Ok(sessions)
+}
+
+/// Whether it was there to be closed.
+async fn close_session(keeper: &mut AdminConn, id: u64) -> Result<bool, AdminError> {
+    match keeper.kill_session(id).await {
+        Ok(()) => Ok(true),
+        Err(AdminError::Server {
+            code: UNKNOWN_SESSION, ..
+        }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
