@@ -1,10 +1,16 @@
 //! Builds packages laid out as the vendor's are, for demonstrations and tests.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rpm::{BuildConfig, CompressionWithLevel, FileOptions, PackageBuilder};
 
-use crate::{PackageError, identity::Identity};
+use crate::{
+    PackageError,
+    identity::{ARCHITECTURES, Identity},
+};
 
 /// What the package to build is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +44,9 @@ pub fn build_obproxy_rpm(spec: &BuildSpec, binary: &Path, out_dir: &Path) -> Res
         reason,
     };
     Identity::parse(&spec.name, &spec.version, &spec.release, &spec.arch).map_err(failed)?;
+    if !ARCHITECTURES.contains(&spec.arch.as_str()) {
+        return Err(failed(format!("no proxy runs on architecture {:?}", spec.arch)));
+    }
     let prefix = format!("/home/admin/obproxy-{}", spec.version);
     let directory = |path: String| FileOptions::dir(path).user("admin").group("admin").permissions(0o755);
     let package = (|| {
@@ -61,9 +70,13 @@ pub fn build_obproxy_rpm(spec: &BuildSpec, binary: &Path, out_dir: &Path) -> Res
 
     let path = out_dir.join(&file_name);
     let unfinished = out_dir.join(format!(".{file_name}.{}", std::process::id()));
-    package
+    let written = package
         .write_file(&unfinished)
-        .map_err(|error| failed(error.to_string()))?;
-    std::fs::rename(&unfinished, &path).map_err(PackageError::io("rename to", &path))?;
-    Ok(path)
+        .map_err(|error| failed(error.to_string()));
+    let named = written.and_then(|()| fs::rename(&unfinished, &path).map_err(PackageError::io("rename to", &path)));
+    if named.is_err() {
+        // The first error is the one to tell; what is left is a hidden file.
+        let _ = fs::remove_file(&unfinished);
+    }
+    named.map(|()| path)
 }

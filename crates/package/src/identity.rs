@@ -10,7 +10,7 @@ use rpm::PackageMetadata;
 use crate::PackageError;
 
 /// Architectures that proxies are built for.
-const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+pub(crate) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
 /// What kind of software a package holds, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use obfleet_package::{
-    FileKind, Integrity, Limits, PackageKind, build, extract, inspect, list_slots, read_slot, verify,
+    FileKind, Integrity, Limits, PackageError, PackageKind, build, extract, inspect, list_slots, read_slot, verify,
 };
 use rpm::{CompressionWithLevel, FileOptions};
 use sha2::{Digest as _, Sha256};
@@ -183,11 +183,33 @@ fn other_software_is_inspected_but_not_extracted() {
 fn a_package_that_cannot_be_named_is_not_built() {
     let bench = Bench::new();
     let binary = bench.file("obproxy", &craft::program(100));
-    let spec = build::BuildSpec {
-        version: "../4".to_owned(),
-        ..spec()
-    };
-    let error = build::build_obproxy_rpm(&spec, &binary, bench.dir.path()).unwrap_err();
-    assert!(error.to_string().contains("dotted numbers"), "{error}");
+    for (spec, reason) in [
+        (
+            build::BuildSpec {
+                version: "../4".to_owned(),
+                ..spec()
+            },
+            "dotted numbers",
+        ),
+        (
+            build::BuildSpec {
+                release: "1".to_owned(),
+                ..spec()
+            },
+            "operating system",
+        ),
+        (
+            build::BuildSpec {
+                arch: "../x".to_owned(),
+                ..spec()
+            },
+            "architecture",
+        ),
+    ] {
+        let error = build::build_obproxy_rpm(&spec, &binary, bench.dir.path()).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let error = build::build_obproxy_rpm(&spec(), &bench.dir.path().join("missing"), bench.dir.path()).unwrap_err();
+    assert!(matches!(error, PackageError::Build { .. }), "{error}");
     assert_eq!(bench.tree(), ["obproxy"]);
 }

@@ -35,7 +35,7 @@ fn another_package_of_the_same_release_is_a_conflict() {
     assert_eq!(read_slot(&slot.path).unwrap(), slot, "the old one is untouched");
 
     let more = bench.package(&craft::good_with(|builder| {
-        craft::add(builder, "lib/x.so", b"x", 0o644)
+        craft::add(builder, "lib/x.so", b"x", 0o644);
     }));
     let error = extract(&more, &bench.slots(), &Limits::default())
         .unwrap_err()
@@ -51,7 +51,7 @@ fn another_package_of_the_same_release_is_a_conflict() {
 fn a_slot_changed_on_disk_is_noticed() {
     let bench = Bench::new();
     let path = bench.package(&craft::good_with(|builder| {
-        craft::add(builder, "lib/x.so", b"x", 0o644)
+        craft::add(builder, "lib/x.so", b"x", 0o644);
     }));
     let slot = extract(&path, &bench.slots(), &Limits::default()).unwrap();
     fs::write(slot.path.join("lib/x.so"), "changed").unwrap();
