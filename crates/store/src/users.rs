@@ -18,7 +18,10 @@ pub struct User {
 
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +74,11 @@ fn read(row: &SqliteRow) -> Result<User, sqlx::Error> {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         password_hash: row.try_get("password_hash")?,
-        roles: roles.split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
+        roles: roles
+            .split(',')
+            .filter(|role| !role.is_empty())
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -80,18 +87,41 @@ mod tests {
     use super::*;
 
     async fn users() -> Users {
-        let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
-        sqlx::raw_sql(include_str!("../migrations/0003_users.sql")).execute(&pool).await.unwrap();
+        let pool = sqlx::sqlite::SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect("sqlite::memory:")
+            .await
+            .unwrap();
+        sqlx::raw_sql(include_str!("../migrations/0003_users.sql"))
+            .execute(&pool)
+            .await
+            .unwrap();
         Users::new(pool)
     }
 
     #[tokio::test]
     async fn keeps_users_apart_by_name() {
         let users = users().await;
-        let admin = User { id: 100, name: "admin".into(), password_hash: "h1".into(), roles: vec!["ADMIN".into()] };
+        let admin = User {
+            id: 100,
+            name: "admin".into(),
+            password_hash: "h1".into(),
+            roles: vec!["ADMIN".into()],
+        };
         assert!(users.insert(&admin, Timestamp(1)).await.unwrap());
         assert!(!users.insert(&admin, Timestamp(2)).await.unwrap());
-        assert!(!users.insert(&User { id: 101, ..admin.clone() }, Timestamp(2)).await.unwrap());
+        assert!(
+            !users
+                .insert(
+                    &User {
+                        id: 101,
+                        ..admin.clone()
+                    },
+                    Timestamp(2)
+                )
+                .await
+                .unwrap()
+        );
         assert_eq!(users.find("admin").await.unwrap(), Some(admin.clone()));
         assert_eq!(users.find("Admin").await.unwrap(), None);
 

@@ -1,0 +1,207 @@
+//! Who is calling: HTTP Basic against the users of the state database.
+//!
+//! A password is checked with argon2id once and then remembered for a while ([`memory`]); one argon2 runs at a time, and
+//! whoever guesses is slowed down ([`throttle`]). Credentials that were right before are never made to wait, so guessing
+//! somebody's password does not lock that somebody out.
+
+pub mod basic;
+pub mod first_user;
+pub mod memory;
+pub mod password;
+pub mod throttle;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::request::Parts,
+    middleware::Next,
+    response::Response,
+};
+use obfleet_fleet::Actor;
+use obfleet_store::users::{User, Users, UsersError};
+use obfleet_wire::{Code, Refusal};
+use tokio::sync::Semaphore;
+
+use self::{
+    basic::Credentials,
+    memory::{Memory, Recall},
+    throttle::Throttle,
+};
+use crate::http::{ApiError, error::seconds};
+
+/// Why a caller is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// User or password is wrong.
+    #[error("user or password is wrong")]
+    Wrong,
+    /// Too many failures.
+    #[error("there were too many failures, wait for {0:?}")]
+    Wait(Duration),
+    /// The users cannot be read.
+    #[error("the users cannot be read")]
+    Users(#[from] UsersError),
+    /// The server is going down.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// Checks credentials. Cheap to clone.
+#[derive(Clone)]
+pub struct Authenticator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    users: Users,
+    memory: Memory,
+    throttle: Mutex<Throttle>,
+    /// One argon2 at a time: each takes 19 MiB and a whole core.
+    gate: Arc<Semaphore>,
+    verifications: AtomicU64,
+    /// Verified in the place of a user who does not exist, so that the answer takes as long.
+    nobody: String,
+}
+
+impl Authenticator {
+    /// An authenticator for these users. Hashes once: call it where blocking is fine.
+    pub fn new(users: Users) -> Result<Self, password::HashError> {
+        let inner = Inner {
+            users,
+            memory: Memory::new(),
+            throttle: Mutex::default(),
+            gate: Arc::new(Semaphore::new(1)),
+            verifications: AtomicU64::new(0),
+            nobody: password::hash(&password::generate())?,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Number of argon2 runs so far.
+    pub fn verifications(&self) -> u64 {
+        self.inner.verifications.load(Ordering::Relaxed)
+    }
+
+    /// The user behind the credentials.
+    pub async fn authenticate(&self, credentials: Credentials, address: IpAddr) -> Result<User, AuthError> {
+        let user = self.inner.users.find(&credentials.user).await?;
+        if self.inner.admit(user.as_ref(), &credentials, address)? == Recall::Fresh {
+            return user.ok_or(AuthError::Wrong);
+        }
+        let turn = Arc::clone(&self.inner.gate)
+            .acquire_owned()
+            .await
+            .map_err(|_| AuthError::Stopping)?;
+        // Whoever was before us in the queue may have had the same credentials, or have failed once too often.
+        if self.inner.admit(user.as_ref(), &credentials, address)? == Recall::Fresh {
+            return user.ok_or(AuthError::Wrong);
+        }
+        let inner = Arc::clone(&self.inner);
+        // The turn and the outcome's record belong to the closure: a caller who hangs up changes neither.
+        let verify = move || {
+            let _turn = turn;
+            inner.verify(user, &credentials, address)
+        };
+        tokio::task::spawn_blocking(verify)
+            .await
+            .map_err(|_| AuthError::Stopping)?
+    }
+}
+
+impl Inner {
+    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of the credentials; who is not known has to wait out the failures.
+    fn admit(&self, user: Option<&User>, credentials: &Credentials, address: IpAddr) -> Result<Recall, AuthError> {
+        let now = Instant::now();
+        let recall = user.map_or(Recall::Nothing, |user| {
+            self.memory
+                .recall(self.memory.fingerprint(credentials), &user.password_hash, now)
+        });
+        if recall == Recall::Nothing
+            && let Some(wait) = self.throttle().wait(&credentials.user, address, now)
+        {
+            return Err(AuthError::Wait(wait));
+        }
+        Ok(recall)
+    }
+
+    fn verify(&self, user: Option<User>, credentials: &Credentials, address: IpAddr) -> Result<User, AuthError> {
+        let hash = user.as_ref().map_or(&self.nobody, |user| &user.password_hash);
+        self.verifications.fetch_add(1, Ordering::Relaxed);
+        let right = password::verify(&credentials.password, hash);
+        match user {
+            Some(user) if right => {
+                let fingerprint = self.memory.fingerprint(credentials);
+                self.memory.remember(fingerprint, &user.password_hash, Instant::now());
+                self.throttle().succeeded(&credentials.user, address);
+                Ok(user)
+            }
+            _ => {
+                self.throttle().failed(&credentials.user, address, Instant::now());
+                Err(AuthError::Wrong)
+            }
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        const NONE: [&str; 0] = [];
+        match error {
+            AuthError::Wrong => Refusal::new(Code::Iam10004, NONE).into(),
+            AuthError::Wait(wait) => Self::from(Refusal::new(Code::Iam10007, [seconds(wait)])).retry_after(wait),
+            AuthError::Users(_) | AuthError::Stopping => Self::internal(error),
+        }
+    }
+}
+
+/// Layer: lets only known users pass, and tells the handlers who it is.
+pub async fn require_login(
+    State(authenticator): State<Authenticator>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    const NONE: [&str; 0] = [];
+    let credentials = Credentials::of(request.headers()).ok_or_else(|| Refusal::new(Code::Iam10000, NONE))?;
+    let name = credentials.user.clone();
+    let user = authenticator
+        .authenticate(credentials, peer.ip())
+        .await
+        .inspect_err(|error| {
+            tracing::warn!(user = name, address = %peer.ip(), "login refused: {error}");
+        })?;
+    request.extensions_mut().insert(Who(Actor {
+        id: user.id,
+        name: user.name,
+    }));
+    Ok(next.run(request).await)
+}
+
+/// The caller, in a handler behind [`require_login`].
+#[derive(Debug, Clone)]
+pub struct Who(pub Actor);
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        const NONE: [&str; 0] = [];
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| Refusal::new(Code::Iam10000, NONE).into())
+    }
+}

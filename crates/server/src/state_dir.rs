@@ -1,0 +1,210 @@
+//! The directory a server keeps its state in: its identity, its keys, its packages and, by default, its database.
+//!
+//! | name | is |
+//! |---|---|
+//! | `lock` | held as long as a server runs on the directory |
+//! | `server-id` | opaque id of this server, ten hexadecimal digits |
+//! | `key` | seals the secrets in the database; belongs to the database and is the same on every server |
+//! | `ca.pem` | key and certificate of the enrolment authority |
+//! | `obfleet.db` | the database, when none is configured |
+//! | `packages/`, `uploads/` | package files; uploads under way |
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// The state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// A file or directory in it cannot be read or written.
+    #[error("{path} cannot be read or written")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server runs on it.
+    #[error("another server uses {path}: stop it, or give this one a state directory of its own")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file holds something else than it should.
+    #[error("{path} is damaged: restore it from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// An open state directory; the lock goes with it.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> StateDirError {
+    move |source| StateDirError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl StateDir {
+    /// Opens the directory, makes what is missing, and locks it for as long as the value lives.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        for dir in [path.to_owned(), path.join("packages"), path.join("uploads")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(failed(&dir))?;
+        }
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&lock_path);
+        let lock = lock.map_err(failed(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StateDirError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
+        }
+        let dir = Self {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        dir.drop_uploads()?;
+        Ok(dir)
+    }
+
+    /// Uploads a killed server left behind.
+    fn drop_uploads(&self) -> Result<(), StateDirError> {
+        let uploads = self.uploads();
+        for entry in fs::read_dir(&uploads).map_err(failed(&uploads))? {
+            let path = entry.map_err(failed(&uploads))?.path();
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Where package files lie.
+    pub fn packages(&self) -> PathBuf {
+        self.path.join("packages")
+    }
+
+    /// Where uploads are written; on the same file system as the packages.
+    pub fn uploads(&self) -> PathBuf {
+        self.path.join("uploads")
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("obfleet.db")
+    }
+
+    /// The opaque id of this server.
+    pub fn server_id(&self) -> Result<String, StateDirError> {
+        let id = self.kept("server-id", || {
+            Ok::<_, StateDirError>(hex::encode(rand::random::<[u8; 5]>()))
+        })?;
+        let good = id.len() == 10 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if good { Ok(id) } else { Err(self.damaged("server-id")) }
+    }
+
+    /// The key that seals secrets.
+    pub fn sealing_key(&self) -> Result<[u8; 32], StateDirError> {
+        let text = self.kept("key", || {
+            Ok::<_, StateDirError>(hex::encode(rand::random::<[u8; 32]>()))
+        })?;
+        let mut key = [0; 32];
+        hex::decode_to_slice(&text, &mut key).map_err(|_| self.damaged("key"))?;
+        Ok(key)
+    }
+
+    /// The text of a file, made the first time; readable by its owner only.
+    pub fn kept<E: From<StateDirError>>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<String, E>,
+    ) -> Result<String, E> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => return Ok(text.trim_end().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(failed(&path)(source).into()),
+        }
+        let text = make()?;
+        self.write(&path, &text).map_err(failed(&path))?;
+        Ok(text)
+    }
+
+    /// Whole or not at all: a key that was used and then lost with a crash would be lost for good.
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let new = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// The error for a file with the wrong content.
+    pub fn damaged(&self, name: &str) -> StateDirError {
+        StateDirError::Damaged {
+            path: self.path.join(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn identity_and_keys_stay_and_are_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state");
+        let (id, key) = {
+            let dir = StateDir::open(&path).unwrap();
+            fs::write(dir.uploads().join("left-behind"), "x").unwrap();
+            (dir.server_id().unwrap(), dir.sealing_key().unwrap())
+        };
+        let dir = StateDir::open(&path).unwrap();
+        assert_eq!((dir.server_id().unwrap(), dir.sealing_key().unwrap()), (id, key));
+        assert_eq!(fs::read_dir(dir.uploads()).unwrap().count(), 0);
+        for (name, mode) in [("", 0o700), ("key", 0o600), ("server-id", 0o600)] {
+            assert_eq!(
+                fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777,
+                mode,
+                "{name}"
+            );
+        }
+        fs::write(path.join("key"), "short").unwrap();
+        assert!(matches!(dir.sealing_key(), Err(StateDirError::Damaged { .. })));
+    }
+
+    #[test]
+    fn one_server_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = StateDir::open(temp.path()).unwrap();
+        assert!(matches!(StateDir::open(temp.path()), Err(StateDirError::InUse { .. })));
+        drop(first);
+        StateDir::open(temp.path()).unwrap();
+    }
+}
