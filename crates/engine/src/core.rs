@@ -17,6 +17,6 @@ mod settle;
 pub use apply::{Broken, apply};
 pub use command::{Command, Env, Reject};
 pub use create::{Draft, DraftNode};
-pub use decide::{CANCEL_GRACE_MS, Decision, MAX_CRASHES, decide};
+pub use decide::{Decision, MAX_CRASHES, decide};
 pub use event::{Change, Event};
 pub use fsck::{Finding, fsck};

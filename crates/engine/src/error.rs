@@ -69,6 +69,12 @@ pub enum EngineError {
     /// A domain change of the submission cannot be applied.
     #[error("a change was refused: {0}")]
     ChangeRefused(String),
+    /// The attempt no longer holds its epoch; told to attempts only.
+    #[error("the attempt no longer holds its epoch")]
+    Fenced,
+    /// The task's context would outgrow its limit; told to attempts only.
+    #[error("the context would outgrow its limit")]
+    ContextFull,
     /// The wait's deadline passed; the task has not come to rest.
     #[error("task {0} did not come to rest in time")]
     WaitTimedOut(TaskId),
@@ -96,7 +102,8 @@ impl EngineError {
             (Reject::SubtaskState { status }, Some(subtask)) => Self::WrongSubtaskState { task, subtask, status },
             (Reject::RollbackProhibited, _) => Self::RollbackProhibited(task),
             (Reject::Broken(broken), _) => Self::Broken(broken),
-            (other, _) => Self::Store(StoreError::Corrupt(other.to_string())),
+            (Reject::TooLarge, _) => Self::ContextFull,
+            (Reject::Fenced | Reject::NotDue | Reject::SubtaskState { .. }, _) => Self::Fenced,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod barrier;
 pub mod context;
 pub mod core;
+pub mod engine;
 pub mod error;
 pub mod registry;
 pub mod state;
@@ -24,6 +25,7 @@ pub mod view;
 pub use action::{Action, ActionError, OnCrash, Output, RetryMode, Spec};
 pub use attempt::{Attempt, AttemptFacts, AttemptKey, AttemptSink, CheckpointError};
 pub use context::{Context, ContextDelta};
+pub use engine::{Engine, Notice, Options};
 pub use error::EngineError;
 pub use registry::Registry;
 pub use state::{

@@ -5,8 +5,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use crate::barrier;
+use crate::state::Graph;
 
 /// Most nodes a task may have.
 pub const MAX_NODES: usize = 10_000;
@@ -48,7 +50,7 @@ pub enum TemplateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     nodes: Vec<TemplateNode>,
-    edges: Vec<(usize, usize)>,
+    graph: Arc<Graph>,
 }
 
 impl Template {
@@ -58,8 +60,8 @@ impl Template {
     }
 
     /// Edges by index into [`Self::nodes`], each from a lower to a higher one.
-    pub fn edges(&self) -> &[(usize, usize)] {
-        &self.edges
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
     }
 }
 
@@ -135,15 +137,22 @@ impl TemplateBuilder {
         for (new, &old) in order.iter().enumerate() {
             position[old] = new;
         }
-        let mut edges: Vec<_> = self
+        let edges: Vec<_> = self
             .edges
             .iter()
             .map(|&(from, to)| (position[from], position[to]))
             .collect();
-        edges.sort_unstable();
-        edges.dedup();
-        let nodes = order.iter().map(|&old| self.nodes[old].clone()).collect();
-        Ok(Template { nodes, edges })
+        let nodes: Vec<_> = order.iter().map(|&old| self.nodes[old].clone()).collect();
+        match Graph::new(count, &edges) {
+            Some(graph) => Ok(Template {
+                nodes,
+                graph: Arc::new(graph),
+            }),
+            // Not reached: what has a topological order has no circle.
+            None => Err(TemplateError::Cycle {
+                class_name: nodes[0].class_name.clone(),
+            }),
+        }
     }
 }
 
@@ -185,7 +194,7 @@ mod tests {
         template.edge(first, last);
         let built = template.build().unwrap();
         assert_eq!(built.nodes()[0].class_name, "first");
-        assert_eq!(built.edges(), [(0, 1)]);
+        assert_eq!(built.graph().edges().collect::<Vec<_>>(), [(0, 1)]);
     }
 
     #[test]
@@ -215,7 +224,8 @@ mod tests {
         let fan = template.fan_out(&[start], 3, "work");
         template.barrier(&fan);
         let built = template.build().unwrap();
-        assert_eq!(built.edges(), [(0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4)]);
+        let edges: Vec<_> = built.graph().edges().collect();
+        assert_eq!(edges, [(0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4)]);
         assert_eq!(built.nodes()[2].parallel_idx, Some(1));
         assert_eq!(built.nodes()[4].class_name, barrier::WAIT_NODE);
     }

@@ -1,5 +1,7 @@
 //! What may be asked of a task, and why it may be refused.
 
+use std::collections::BTreeSet;
+
 use crate::context::ContextDelta;
 use crate::state::{Failure, Owner, SubtaskId, SubtaskStatus, TaskOperation, TaskStatus};
 
@@ -12,6 +14,8 @@ pub struct Env {
     pub owner: Owner,
     /// How many READY subtasks the decision may claim besides what the command asks for.
     pub slots: usize,
+    /// How long a cancelled attempt may take to end, in milliseconds.
+    pub cancel_grace_ms: i64,
 }
 
 /// A request for a move. E1…E18 are the moves of `docs/task-engine.md`.
@@ -60,8 +64,11 @@ pub enum Command {
         /// Value.
         value: String,
     },
-    /// Take over what earlier incarnations of the deciding server had claimed (E7, E8).
-    Orphan,
+    /// Take over what dead processes had claimed (E7, E8). That they are dead is the caller's knowledge.
+    Orphan {
+        /// Their incarnations.
+        dead: BTreeSet<String>,
+    },
     /// Ask a running attempt to stop (E10).
     Cancel {
         /// Which.

@@ -1,5 +1,7 @@
 //! Which commands a task admits and what they begin; what follows by itself is [`super::settle`]'s.
 
+use std::collections::BTreeSet;
+
 use super::apply::{Broken, interrupted};
 use super::command::{Command, Env, Reject};
 use super::event::{Change, Event};
@@ -13,9 +15,6 @@ use crate::state::{
 
 /// Crashes in a row after which an attempt is failed rather than repeated.
 pub const MAX_CRASHES: u32 = 3;
-
-/// How long a cancelled attempt may take to end, in milliseconds.
-pub const CANCEL_GRACE_MS: i64 = 10_000;
 
 /// Longest wait between automatic retries, in milliseconds.
 const MAX_BACKOFF_MS: u64 = 30_000;
@@ -52,7 +51,7 @@ pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision
             key,
             value,
         } => checkpoint(&mut ledger, subtask, epoch, key, value)?,
-        Command::Orphan => orphan(&mut ledger)?,
+        Command::Orphan { dead } => orphan(&mut ledger, &dead)?,
         Command::Cancel { subtask } => cancel(&mut ledger, subtask)?,
         Command::RetryTask => retry_task(&mut ledger)?,
         Command::RetrySubtask { subtask } => retry_subtask(&mut ledger, subtask)?,
@@ -198,9 +197,7 @@ fn expire(ledger: &mut Ledger<'_>, subtask: SubtaskId, epoch: i64) -> Result<(),
     let row = ledger.subtask(index);
     let failure = match row.status {
         Sub::Canceling => {
-            let seconds = CANCEL_GRACE_MS / 1000;
-            let message =
-                format!("cancelled by an operator; the step did not stop within {seconds} s and was given up");
+            let message = "cancelled by an operator; the step did not stop in time and was given up".to_owned();
             Failure {
                 cause: Cause::Cancelled,
                 message,
@@ -234,13 +231,14 @@ fn checkpoint(
     Ok(ledger.emit(Change::SubCheckpoint { subtask, key, value })?)
 }
 
-fn orphan(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+fn orphan(ledger: &mut Ledger<'_>, dead: &BTreeSet<String>) -> Result<(), Reject> {
     for index in 0..ledger.state.subtasks.len() {
         let row = ledger.subtask(index);
-        let me = &ledger.env.owner;
-        let left_behind =
-            |owner: &crate::state::Owner| owner.server == me.server && owner.incarnation != me.incarnation;
-        if !row.owner.as_ref().is_some_and(left_behind) {
+        if !row
+            .owner
+            .as_ref()
+            .is_some_and(|owner| dead.contains(&owner.incarnation))
+        {
             continue;
         }
         let (subtask, epoch) = (row.id, row.epoch + 1);
@@ -273,7 +271,7 @@ fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     if status != Sub::Running {
         return Err(Reject::SubtaskState { status });
     }
-    let deadline_at = ledger.env.now_ms + CANCEL_GRACE_MS;
+    let deadline_at = ledger.env.now_ms + ledger.env.cancel_grace_ms;
     Ok(ledger.emit(Change::SubCanceling { subtask, deadline_at })?)
 }
 

@@ -33,6 +33,7 @@ fn env(now_ms: i64) -> Env {
         now_ms,
         owner,
         slots: 2,
+        cancel_grace_ms: 10_000,
     }
 }
 

@@ -1,0 +1,283 @@
+//! Running tasks: the handle everybody else holds.
+//!
+//! Every operation is one decision of [`crate::core`] made durable by one [`Store::commit`]; what the decision calls for
+//! (attempts to start, timers, notices) happens after the commit. Nothing polls: a commit wakes what it has made
+//! possible, timers wake what has become due, and both are rebuilt from the rows at start.
+
+mod dispatch;
+mod effects;
+mod logs;
+mod runner;
+mod shared;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use crate::context::CONTEXT_LIMIT;
+use crate::core::{Command, Draft, Event};
+use crate::error::EngineError;
+use crate::registry::Registry;
+use crate::state::{Owner, SubtaskId, TaskId, TaskOperation, TaskStatus};
+use crate::store::{Created, NewTask, Page, Store, TaskFilter};
+use crate::submission::{Lock, Submission};
+use crate::view::TaskView;
+use shared::Shared;
+
+/// How an engine runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of this server, kept over restarts; shown as `executor`.
+    pub server: String,
+    /// Attempts at a time.
+    pub slots: usize,
+    /// How long an attempt may go on after it was cancelled, timed out, or the engine began to shut down.
+    pub grace: Duration,
+}
+
+impl Options {
+    /// 32 attempts at a time, 10 s of grace.
+    pub fn new(server: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            slots: 32,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a commit did to a task, told to subscribers in the order of the task's events.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// The task.
+    pub task: TaskId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands after the events.
+    pub status: TaskStatus,
+    /// What it is being made to do.
+    pub operation: TaskOperation,
+    /// The events.
+    pub events: Arc<[Event]>,
+}
+
+/// The running engine. Clones are handles to the same one. `C` is the domain's change type.
+pub struct Engine<C> {
+    shared: Arc<Shared<C>>,
+}
+
+impl<C> Clone for Engine<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<C: Send + Sync + 'static> Engine<C> {
+    /// Starts: takes over at once what dead processes had under way, and goes on with every unfinished task.
+    ///
+    /// One process at a time may run on a store (its owner holds the state directory's lock): every other incarnation
+    /// found in the rows is taken for dead.
+    pub async fn start(store: Arc<dyn Store<C>>, registry: Registry<C>, options: Options) -> Result<Self, EngineError> {
+        let incarnation = uuid::Uuid::new_v4().simple().to_string();
+        let owner = Owner {
+            server: options.server.clone(),
+            incarnation,
+        };
+        store.register_server(&owner, shared::now_ms()).await?;
+        let unfinished = store.load_running().await?;
+        let (shared, woken) = Shared::new(store, registry, options, owner);
+        let shared = Arc::new(shared);
+        shared.tracker.spawn(dispatch::dispatch(Arc::clone(&shared), woken));
+        dispatch::resume(&shared, unfinished).await?;
+        Ok(Self { shared })
+    }
+
+    /// Creates a task in one transaction and returns it with its roots READY. The same client token returns the task it
+    /// made before.
+    pub async fn submit(&self, submission: Submission<C>) -> Result<TaskView, EngineError> {
+        if self.shared.shutdown.is_cancelled() {
+            return Err(EngineError::ShuttingDown);
+        }
+        let size = submission.context.size();
+        if size > CONTEXT_LIMIT {
+            return Err(EngineError::ContextTooLarge {
+                size,
+                limit: CONTEXT_LIMIT,
+            });
+        }
+        let (draft, changes) = self.draft(submission)?;
+        let env = self.shared.env(0);
+        match self
+            .shared
+            .store
+            .create(NewTask {
+                draft,
+                env: &env,
+                changes: &changes,
+            })
+            .await?
+        {
+            Created::New(state, events) => {
+                let view = TaskView::from(&state);
+                self.shared.adopt(state, &events).await;
+                Ok(view)
+            }
+            Created::Existing(task) => self.task(task).await,
+        }
+    }
+
+    fn draft(&self, submission: Submission<C>) -> Result<(Draft, Vec<C>), EngineError> {
+        let template = &submission.template;
+        let nodes = template
+            .nodes()
+            .iter()
+            .map(|node| self.shared.registry.freeze(node))
+            .collect::<Result<Vec<_>, _>>()?;
+        let draft = Draft {
+            name: submission.name,
+            task_type: submission.task_type,
+            creator: submission.creator,
+            cluster_id: submission.cluster_id,
+            host_id: submission.host_id,
+            client_token: submission.client_token,
+            context: submission.context,
+            locks: strongest(submission.locks),
+            nodes,
+            graph: Arc::clone(template.graph()),
+        };
+        Ok((draft, submission.changes))
+    }
+
+    /// Retries every failed subtask of a FAILED task.
+    pub async fn retry(&self, task: TaskId) -> Result<TaskView, EngineError> {
+        self.operate(task, None, Command::RetryTask).await
+    }
+
+    /// Undoes a FAILED task, step by step in reverse.
+    pub async fn rollback(&self, task: TaskId) -> Result<TaskView, EngineError> {
+        self.operate(task, None, Command::Rollback).await
+    }
+
+    /// Retries one failed subtask of a FAILED task.
+    pub async fn retry_subtask(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
+        self.operate(task, Some(subtask), Command::RetrySubtask { subtask })
+            .await
+    }
+
+    /// Passes over a failed subtask: its run, or, in a rollback, its undo.
+    pub async fn skip(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
+        self.operate(task, Some(subtask), Command::Skip { subtask }).await
+    }
+
+    /// Asks a running subtask to stop; it ends FAILED within the grace.
+    pub async fn cancel(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
+        self.operate(task, Some(subtask), Command::Cancel { subtask }).await
+    }
+
+    async fn operate(
+        &self,
+        task: TaskId,
+        subtask: Option<SubtaskId>,
+        command: Command,
+    ) -> Result<TaskView, EngineError> {
+        if self.shared.shutdown.is_cancelled() {
+            return Err(EngineError::ShuttingDown);
+        }
+        let state = self.shared.advance(task, subtask, command, &[], None).await?;
+        Ok(TaskView::from(&state))
+    }
+
+    /// A task as it stands.
+    pub async fn task(&self, task: TaskId) -> Result<TaskView, EngineError> {
+        Ok(TaskView::from(&self.shared.state(task).await?))
+    }
+
+    /// A page of tasks.
+    pub async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskView>, EngineError> {
+        let page = self.shared.store.list(filter).await?;
+        Ok(Page {
+            items: page.items.iter().map(TaskView::from).collect(),
+            total: page.total,
+        })
+    }
+
+    /// A subtask's log: all attempts, oldest first.
+    pub async fn log(&self, task: TaskId, subtask: SubtaskId) -> Result<String, EngineError> {
+        let state = self.shared.state(task).await?;
+        state
+            .index_of(subtask)
+            .ok_or(EngineError::SubtaskNotFound { task, subtask })?;
+        self.shared.logs.flush().await;
+        Ok(self.shared.store.read_log(subtask).await?)
+    }
+
+    /// Events of a task with `seq > after`, in order, at most `limit`.
+    pub async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, EngineError> {
+        Ok(self.shared.store.events(task, after, limit).await?)
+    }
+
+    /// Waits until a task has come to rest (SUCCESSFUL or FAILED), at most until the deadline.
+    pub async fn wait(&self, task: TaskId, deadline: Duration) -> Result<TaskView, EngineError> {
+        let until = Instant::now() + deadline;
+        let mut notices = self.subscribe();
+        loop {
+            let view = self.task(task).await?;
+            if view.is_at_rest() {
+                return Ok(view);
+            }
+            // Any notice, also a lost one, is a reason to look again.
+            if tokio::time::timeout_at(until, notices.recv()).await.is_err() {
+                return Err(EngineError::WaitTimedOut(task));
+            }
+        }
+    }
+
+    /// Notices of every commit from now on. A subscriber that falls far behind loses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.shared.notices.subscribe()
+    }
+
+    /// Stops claiming, asks running attempts to stop and waits for them at most the grace. What has not ended by then,
+    /// or ended in error, is left RUNNING for the next start to take up.
+    pub async fn shutdown(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+        self.shared.logs.flush().await;
+    }
+}
+
+/// One lock per thing: exclusive if any of them was.
+fn strongest(locks: Vec<Lock>) -> Vec<Lock> {
+    let sorted: BTreeSet<_> = locks.into_iter().collect();
+    let mut kept: Vec<Lock> = Vec::new();
+    for lock in sorted {
+        // `false` sorts first, so the exclusive one replaces it.
+        match kept.last_mut() {
+            Some(last) if (&last.kind, &last.name) == (&lock.kind, &lock.name) => *last = lock,
+            _ => kept.push(lock),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_lock_is_kept() {
+        let asked = vec![
+            Lock::exclusive("p", 1),
+            Lock::shared("p", 1),
+            Lock::shared("q", 1),
+            Lock::shared("q", 1),
+        ];
+        assert_eq!(strongest(asked), [Lock::exclusive("p", 1), Lock::shared("q", 1)]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Claiming what is READY when a slot comes free, and taking up unfinished tasks at start.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::shared::Shared;
+use crate::core::Command;
+use crate::error::EngineError;
+use crate::state::{TaskId, TaskState};
+use crate::store::StoreError;
+
+/// Wait before a claim is tried again when the database is away.
+const STORE_RETRY: Duration = Duration::from_millis(200);
+
+/// Serves woken tasks in turn, one slot each, until shutdown. A task with more to claim goes to the end of the queue.
+pub(super) async fn dispatch<C: Send + Sync + 'static>(
+    shared: Arc<Shared<C>>,
+    mut woken: mpsc::UnboundedReceiver<TaskId>,
+) {
+    let shutdown = shared.shutdown.clone();
+    let serve = async {
+        while let Some(task) = woken.recv().await {
+            let Ok(slot) = Arc::clone(&shared.slots).acquire_owned().await else {
+                return;
+            };
+            let shared = Arc::clone(&shared);
+            shared
+                .tracker
+                .clone()
+                .spawn(async move { claim_next(&shared, task, slot).await });
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = serve => {}
+    }
+}
+
+async fn claim_next<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, task: TaskId, slot: OwnedSemaphorePermit) {
+    if shared.shutdown.is_cancelled() {
+        return;
+    }
+    let choose = |state: &TaskState, now_ms: i64| {
+        let index = state.claimable(now_ms).next()?;
+        Some(Command::Claim {
+            subtask: state.subtasks[index].id,
+        })
+    };
+    match shared.advance_by(task, None, choose, &[], Some(slot)).await {
+        Ok(Some(_)) => {}
+        // Nothing is due: claimed by another commit, or still backing off (then its timer is set again).
+        Ok(None) => {
+            if let Ok(state) = shared.state(task).await {
+                shared.wake_for(&state);
+            }
+        }
+        Err(EngineError::Store(StoreError::Unavailable(error))) => {
+            tracing::warn!(%task, error, "the state database is away; trying again");
+            shared.wake_in(task, STORE_RETRY);
+        }
+        Err(error) => tracing::error!(%task, error = &error as &dyn std::error::Error, "a claim failed"),
+    }
+}
+
+/// Takes over what dead processes had under way, and wakes every unfinished task.
+pub(super) async fn resume<C: Send + Sync + 'static>(
+    shared: &Arc<Shared<C>>,
+    unfinished: Vec<TaskState>,
+) -> Result<(), EngineError> {
+    for state in unfinished {
+        let task = state.task.id;
+        let dead = owners(&state);
+        shared.adopt(state, &[]).await;
+        if !dead.is_empty() {
+            shared.advance(task, None, Command::Orphan { dead }, &[], None).await?;
+        }
+    }
+    Ok(())
+}
+
+fn owners(state: &TaskState) -> BTreeSet<String> {
+    let owners = state.subtasks.iter().filter_map(|subtask| subtask.owner.as_ref());
+    owners.map(|owner| owner.incarnation.clone()).collect()
+}

@@ -1,0 +1,94 @@
+//! What a commit calls for once it is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Notice;
+use super::shared::{Shared, now_ms, started};
+use crate::core::{Change, Event};
+use crate::state::{SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus};
+
+/// Shortest wait of a timer: a clock that was set back must not turn it into a busy loop.
+const SHORTEST_WAIT_MS: u64 = 5;
+
+impl<C: Send + Sync + 'static> Shared<C> {
+    /// Starts the attempts that `events` claimed (each takes one of `slots`), stops those they ended or cancelled, tells
+    /// subscribers, and wakes the dispatcher for what is still READY.
+    pub fn follow_up(self: &Arc<Self>, state: &TaskState, events: &[Event], mut slots: Option<OwnedSemaphorePermit>) {
+        for event in events {
+            match &event.change {
+                Change::SubCanceling { subtask, .. } => self.cancel_attempt(*subtask),
+                Change::SubFailed { subtask, epoch, .. } => self.stop_below(*subtask, *epoch),
+                Change::SubOrphaned { subtask, epoch } => self.stop_below(*subtask, *epoch),
+                Change::SubClaimed { subtask, epoch, .. } => self.log_barrier(state, *subtask, *epoch),
+                _ => {}
+            }
+        }
+        let attempts: Vec<_> = started(state, events).collect();
+        for index in attempts {
+            let slot = slots.as_mut().and_then(|slots| slots.split(1));
+            self.start_attempt(state, index, slot);
+        }
+        drop(slots);
+        self.notify(state, events);
+        self.wake_for(state);
+    }
+
+    fn notify(&self, state: &TaskState, events: &[Event]) {
+        let notice = Notice {
+            task: state.task.id,
+            name: state.task.name.clone(),
+            status: state.task.status,
+            operation: state.task.operation,
+            events: events.into(),
+        };
+        // Nobody listening is fine.
+        drop(self.notices.send(notice));
+    }
+
+    /// Wakes the dispatcher for what may be claimed now, and sets a timer for what must wait.
+    pub fn wake_for(self: &Arc<Self>, state: &TaskState) {
+        if state.task.status != TaskStatus::Running || self.shutdown.is_cancelled() {
+            return;
+        }
+        let now = now_ms();
+        if state.claimable(now).next().is_some() {
+            // The dispatcher is gone only when the engine is shutting down.
+            let _: Result<_, _> = self.wake.send(state.task.id);
+        }
+        let ready = state
+            .subtasks
+            .iter()
+            .filter(|subtask| subtask.status == SubtaskStatus::Ready);
+        if let Some(at) = ready
+            .filter_map(|subtask| subtask.not_before)
+            .filter(|&at| at > now)
+            .min()
+        {
+            self.wake_in(
+                state.task.id,
+                Duration::from_millis(at.abs_diff(now).max(SHORTEST_WAIT_MS)),
+            );
+        }
+    }
+
+    /// Wakes the dispatcher for a task after a while.
+    pub fn wake_in(self: &Arc<Self>, task: TaskId, wait: Duration) {
+        let shared = Arc::clone(self);
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = shared.shutdown.cancelled() => {}
+                () = tokio::time::sleep(wait) => { let _: Result<_, _> = shared.wake.send(task); }
+            }
+        });
+    }
+
+    fn log_barrier(&self, state: &TaskState, subtask: SubtaskId, epoch: i64) {
+        let row = state.index_of(subtask).map(|index| &state.subtasks[index]);
+        if let Some(row) = row.filter(|row| row.spec.barrier) {
+            self.logs.attempt(state.task.id, row, epoch).header();
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What all parts of a running engine share, and the one way a task moves: decide, commit, follow up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::logs::LogWriter;
+use super::runner::Running;
+use super::{Notice, Options};
+use crate::core::{Change, Command, Decision, Env, Event, decide};
+use crate::error::EngineError;
+use crate::registry::Registry;
+use crate::state::{Owner, SubtaskId, SubtaskStatus, TaskId, TaskState};
+use crate::store::{Commit, Store, StoreError};
+
+/// Commits tried in a row when somebody else keeps committing on the same task.
+const MAX_STALE: u32 = 16;
+
+/// Notices kept for slow subscribers.
+const NOTICES: usize = 1024;
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// One task's rows as of its last commit; `None` when they must be read again. Its lock orders the task's commits.
+type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
+
+pub(super) struct Shared<C> {
+    pub store: Arc<dyn Store<C>>,
+    pub registry: Registry<C>,
+    pub options: Options,
+    pub owner: Owner,
+    pub notices: broadcast::Sender<Notice>,
+    pub shutdown: CancellationToken,
+    pub tracker: TaskTracker,
+    pub logs: LogWriter,
+    pub slots: Arc<Semaphore>,
+    pub wake: mpsc::UnboundedSender<TaskId>,
+    running: Mutex<HashMap<SubtaskId, Running<C>>>,
+    cells: Mutex<HashMap<TaskId, Cell>>,
+}
+
+impl<C: Send + Sync + 'static> Shared<C> {
+    pub fn new(
+        store: Arc<dyn Store<C>>,
+        registry: Registry<C>,
+        options: Options,
+        owner: Owner,
+    ) -> (Self, mpsc::UnboundedReceiver<TaskId>) {
+        let (wake, woken) = mpsc::unbounded_channel();
+        let shared = Self {
+            logs: LogWriter::start(Arc::clone(&store)),
+            store,
+            registry,
+            owner,
+            notices: broadcast::Sender::new(NOTICES),
+            shutdown: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            slots: Arc::new(Semaphore::new(options.slots.max(1))),
+            options,
+            wake,
+            running: Mutex::new(HashMap::new()),
+            cells: Mutex::new(HashMap::new()),
+        };
+        (shared, woken)
+    }
+
+    pub fn env(&self, slots: usize) -> Env {
+        let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
+        Env {
+            now_ms: now_ms(),
+            owner: self.owner.clone(),
+            slots,
+            cancel_grace_ms: grace,
+        }
+    }
+
+    pub fn running(&self) -> MutexGuard<'_, HashMap<SubtaskId, Running<C>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cells(&self) -> MutexGuard<'_, HashMap<TaskId, Cell>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cell(&self, task: TaskId) -> Cell {
+        Arc::clone(self.cells().entry(task).or_default())
+    }
+
+    async fn load(&self, task: TaskId) -> Result<TaskState, EngineError> {
+        self.store.load(task).await?.ok_or(EngineError::TaskNotFound(task))
+    }
+
+    /// A task as of its last commit.
+    pub async fn state(&self, task: TaskId) -> Result<TaskState, EngineError> {
+        let known = self.cells().get(&task).cloned();
+        let cached = match known {
+            Some(cell) => cell.lock().await.clone(),
+            None => None,
+        };
+        match cached {
+            Some(state) => Ok(state),
+            None => self.load(task).await,
+        }
+    }
+
+    /// Takes up a task whose rows were just written or read, and does what `events` call for.
+    pub async fn adopt(self: &Arc<Self>, state: TaskState, events: &[Event]) {
+        let cell = self.cell(state.task.id);
+        let mut kept = cell.lock().await;
+        self.follow_up(&state, events, None);
+        *kept = Some(state);
+    }
+
+    /// Moves a task: decides `command`, commits it with `changes`, follows up. `slot` is a slot the caller holds, which
+    /// a claim of the same commit may take over.
+    pub async fn advance(
+        self: &Arc<Self>,
+        task: TaskId,
+        subtask: Option<SubtaskId>,
+        command: Command,
+        changes: &[C],
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<TaskState, EngineError> {
+        let moved = self
+            .advance_by(task, subtask, |_, _| Some(command.clone()), changes, slot)
+            .await?;
+        match moved {
+            Some(state) => Ok(state),
+            None => self.state(task).await,
+        }
+    }
+
+    /// Like [`Self::advance`], with the command chosen by looking at the rows; `None` leaves the task as it is.
+    pub async fn advance_by(
+        self: &Arc<Self>,
+        task: TaskId,
+        subtask: Option<SubtaskId>,
+        choose: impl Fn(&TaskState, i64) -> Option<Command>,
+        changes: &[C],
+        mut slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<TaskState>, EngineError> {
+        let cell = self.cell(task);
+        let mut kept = cell.lock().await;
+        for _ in 0..MAX_STALE {
+            let before = match kept.take() {
+                Some(state) => state,
+                None => match self.load(task).await {
+                    Ok(state) => state,
+                    Err(error) => {
+                        self.forget(task, &cell);
+                        return Err(error);
+                    }
+                },
+            };
+            let Some(command) = choose(&before, now_ms()) else {
+                *kept = Some(before);
+                return Ok(None);
+            };
+            let mut room = self.room(&before, slot.take());
+            let slots = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let asked = usize::from(claims_by_command(&before, &command));
+            let decided = decide(&before, command, &self.env(slots.saturating_sub(asked)));
+            let decision = match decided {
+                Ok(decision) => decision,
+                Err(reject) => {
+                    self.keep(&mut kept, before, &cell);
+                    return Err(EngineError::rejected(task, subtask, reject));
+                }
+            };
+            // Room that no claim needs goes back before the commit waits for the disk.
+            let needed = claims(&decision).count().min(slots);
+            let taken = room.as_mut().and_then(|room| room.split(needed));
+            drop(room);
+            match self.commit(&before, &decision, changes).await {
+                Ok(()) => {
+                    let after = decision.state;
+                    self.follow_up(&after, &decision.events, taken);
+                    self.keep(&mut kept, after.clone(), &cell);
+                    return Ok(Some(after));
+                }
+                Err(StoreError::Stale) => slot = taken,
+                Err(error) => {
+                    self.forget(task, &cell);
+                    return Err(error.into());
+                }
+            }
+        }
+        self.forget(task, &cell);
+        Err(EngineError::Store(StoreError::Stale))
+    }
+
+    /// The caller's slot and as many free ones as the task could possibly claim.
+    fn room(&self, state: &TaskState, slot: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+        if self.shutdown.is_cancelled() {
+            return slot;
+        }
+        let wanted = state.subtasks.len().min(self.slots.available_permits());
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let free = Arc::clone(&self.slots).try_acquire_many_owned(wanted).ok();
+        match (slot, free) {
+            (Some(mut slot), Some(free)) => {
+                slot.merge(free);
+                Some(slot)
+            }
+            (slot, free) => slot.or(free),
+        }
+    }
+
+    /// Commits; when the database failed, reads whether it happened all the same.
+    async fn commit(&self, before: &TaskState, decision: &Decision, changes: &[C]) -> Result<(), StoreError> {
+        let after = &decision.state;
+        let commit = Commit {
+            expected_rev: before.task.rev,
+            task: &after.task,
+            subtasks: after
+                .changed_since(before)
+                .map(|index| &*after.subtasks[index])
+                .collect(),
+            events: &decision.events,
+            changes,
+            release_locks: !before.task.locks.is_empty() && after.task.locks.is_empty(),
+        };
+        let failed = match self.store.commit(commit).await {
+            Err(StoreError::Unavailable(failed)) => failed,
+            other => return other,
+        };
+        let count = u32::try_from(decision.events.len()).unwrap_or(u32::MAX);
+        match self.store.events(after.task.id, before.task.rev, count).await {
+            Ok(events) if events == decision.events => Ok(()),
+            _ => Err(StoreError::Unavailable(failed)),
+        }
+    }
+
+    /// Remembers a task's rows, unless it is at rest and will not be asked for soon.
+    fn keep(&self, kept: &mut Option<TaskState>, state: TaskState, cell: &Cell) {
+        if state.task.status == crate::state::TaskStatus::Running {
+            *kept = Some(state);
+        } else {
+            self.forget(state.task.id, cell);
+        }
+    }
+
+    /// Drops a cell from the map. Whoever still holds it finds it empty and reads the rows again; the store's
+    /// compare-and-set keeps two cells of one task apart.
+    fn forget(&self, task: TaskId, cell: &Cell) {
+        let mut cells = self.cells();
+        if cells.get(&task).is_some_and(|known| Arc::ptr_eq(known, cell)) {
+            cells.remove(&task);
+        }
+    }
+}
+
+/// Whether the command itself claims a subtask that will run.
+fn claims_by_command(state: &TaskState, command: &Command) -> bool {
+    let Command::Claim { subtask } = command else {
+        return false;
+    };
+    state
+        .index_of(*subtask)
+        .is_some_and(|index| !state.subtasks[index].spec.barrier)
+}
+
+/// Attempts that a decision begins: indexes of the subtasks claimed and still RUNNING at its end.
+pub(super) fn claims(decision: &Decision) -> impl Iterator<Item = usize> + '_ {
+    started(&decision.state, &decision.events)
+}
+
+/// The same of a state and the events that led to it.
+pub(super) fn started<'a>(state: &'a TaskState, events: &'a [Event]) -> impl Iterator<Item = usize> + 'a {
+    let claimed = events.iter().filter_map(|event| match &event.change {
+        Change::SubClaimed { subtask, epoch, .. } => Some((state.index_of(*subtask)?, *epoch)),
+        _ => None,
+    });
+    claimed
+        .filter(|&(index, epoch)| {
+            let row = &state.subtasks[index];
+            row.status == SubtaskStatus::Running && row.epoch == epoch
+        })
+        .map(|(index, _)| index)
+}
