@@ -16,5 +16,7 @@ pub mod binary;
 pub mod config_items;
 pub mod config_store;
 pub mod drain;
+pub mod launch;
+pub mod preflight;
 pub mod process;
 pub mod stop;

@@ -17,7 +17,7 @@ mod ports;
 
 pub use handle::{ProcessHandle, SignalError};
 pub use nix::sys::signal::Signal;
-pub use ports::{listens_on, port_owners};
+pub use ports::{listens_on, listens_on_ipv4, port_owners};
 
 /// One process for ever: a pid alone is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

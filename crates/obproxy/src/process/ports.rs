@@ -4,16 +4,25 @@ use std::{collections::HashSet, fs, io, path::Path};
 
 use super::{all_pids, proc_dir};
 
+/// The sockets of IPv4 and of IPv6.
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
 /// Whether the process holds a socket that listens on the TCP port.
 pub fn listens_on(pid: i32, port: u16) -> io::Result<bool> {
-    let sockets = listening_sockets(port)?;
+    let sockets = listening_sockets(&TABLES, port)?;
+    Ok(holds_any(pid, &sockets))
+}
+
+/// Likewise, only sockets of IPv4.
+pub fn listens_on_ipv4(pid: i32, port: u16) -> io::Result<bool> {
+    let sockets = listening_sockets(&TABLES[..1], port)?;
     Ok(holds_any(pid, &sockets))
 }
 
 /// The processes that hold a socket listening on the TCP port, as far as this user may see them. While a proxy drains
 /// after a hot restart there are two.
 pub fn port_owners(port: u16) -> io::Result<Vec<i32>> {
-    let sockets = listening_sockets(port)?;
+    let sockets = listening_sockets(&TABLES, port)?;
     if sockets.is_empty() {
         return Ok(Vec::new());
     }
@@ -39,9 +48,9 @@ fn socket_inode(target: &Path) -> Option<u64> {
         .ok()
 }
 
-fn listening_sockets(port: u16) -> io::Result<HashSet<u64>> {
+fn listening_sockets(tables: &[&str], port: u16) -> io::Result<HashSet<u64>> {
     let mut sockets = HashSet::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+    for table in tables {
         match fs::read_to_string(table) {
             Ok(text) => sockets.extend(text.lines().filter_map(|line| listening_inode(line, port))),
             // A kernel without IPv6 has no such table.
