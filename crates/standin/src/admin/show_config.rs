@@ -1,0 +1,76 @@
+//! `show proxyconfig`.
+
+use obfleet_obproxy::config_items::{ConfigItem, ConfigLevel};
+
+use super::Answer;
+use super::statement::{ConfigScope, is_like};
+use crate::proxy::Proxy;
+use crate::store::bool_text;
+
+/// Rows beside the items: what the proxy holds of its config server, of which a stand-in has none.
+const JSON_CONFIG: [(&str, &str); 7] = [
+    ("json_config_version", ""),
+    ("json_config_bin_url", ""),
+    ("json_config_cluster_count", "0"),
+    ("json_config_modified_time", "0"),
+    ("json_config_default_cluster", ""),
+    ("json_config_real_meta_cluster", ""),
+    ("json_config_meta_table_info", ""),
+];
+
+pub(super) fn answer(proxy: &Proxy, scope: ConfigScope, like: Option<&str>) -> Answer {
+    let wanted = |name: &str| like.is_none_or(|pattern| is_like(name, pattern));
+    let config = proxy.config();
+    if scope == ConfigScope::Described && like == Some("syslog_level") {
+        let level = config.text("syslog_level").to_owned();
+        let row = [
+            "ALL".to_owned(),
+            "*".to_owned(),
+            level,
+            "level of the main log".to_owned(),
+        ];
+        return Answer::table(["parent_mod", "sub_mod", "level", "usage"], [row]);
+    }
+    if scope == ConfigScope::Stored {
+        let rows = config
+            .shown()
+            .filter(|(item, _)| wanted(&item.name))
+            .map(|(item, value)| {
+                ["-1", "", "0", "", "", &item.name, value, ConfigLevel::Global.as_str()].map(str::to_owned)
+            });
+        let columns = [
+            "vid",
+            "vip",
+            "vport",
+            "tenant_name",
+            "cluster_name",
+            "name",
+            "value",
+            "config_level",
+        ];
+        return Answer::table(columns, rows);
+    }
+    let describe = |(item, value): (&ConfigItem, &str)| {
+        let (reboot, visible, level) = (bool_text(item.need_reboot), item.visible.as_str(), item.level.as_str());
+        [&item.name, value, "", reboot, visible, &item.range, level].map(str::to_owned)
+    };
+    let mut rows: Vec<[String; 7]> = match scope {
+        ConfigScope::Changed => config.changed().map(describe).collect(),
+        _ => config.shown().map(describe).collect(),
+    };
+    if scope == ConfigScope::Described {
+        rows.extend(JSON_CONFIG.map(|(name, value)| {
+            [name, value, "", "false", "virtual", "", ConfigLevel::Global.as_str()].map(str::to_owned)
+        }));
+    }
+    let columns = [
+        "name",
+        "value",
+        "info",
+        "need_reboot",
+        "visible_level",
+        "range",
+        "config_level",
+    ];
+    Answer::table(columns, rows.into_iter().filter(|[name, ..]| wanted(name)))
+}
