@@ -137,6 +137,8 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
             raise_epoch(row, *epoch)?;
             row.crash_count += 1;
             row.status = Sub::Ready;
+            // It may have left half its work behind: parked it counts as FAILED, so that the undo looks after it.
+            row.ready_from = Some(Sub::Failed);
             release(row);
         }
         Change::SubClaimed {
@@ -152,6 +154,7 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
             row.owner = Some(owner.clone());
             row.deadline_at = *deadline_at;
             row.not_before = None;
+            row.ready_from = None;
             row.start_time = row.start_time.or(Some(event.at));
         }
         Change::SubCheckpoint { key, value, .. } => {
@@ -195,8 +198,7 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
         }
         Change::SubParked { to, run_time, .. } => {
             expect(&[Sub::Ready])?;
-            // A crash may have left half of it behind: FAILED, so that the undo looks after it.
-            if row.crash_count > 0 && row.failure.is_none() {
+            if *to == Sub::Failed && row.failure.is_none() {
                 row.failure = Some(interrupted());
             }
             row.status = *to;

@@ -102,17 +102,10 @@ pub(super) fn park_ready(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
         if row.status != Sub::Ready {
             continue;
         }
-        let begun = row.crash_count > 0;
-        let to = if begun {
-            Sub::Failed
-        } else {
-            row.ready_from.unwrap_or(Sub::Pending)
-        };
-        let run_time = if begun || row.operation != Op::Retry {
-            row.run_time
-        } else {
-            row.run_time - 1
-        };
+        let to = row.ready_from.unwrap_or(Sub::Pending);
+        // A retry that never began does not count.
+        let unbegun = row.operation == Op::Retry && row.crash_count == 0;
+        let run_time = row.run_time - u32::from(unbegun);
         let subtask = row.id;
         ledger.emit(Change::SubParked { subtask, to, run_time })?;
     }

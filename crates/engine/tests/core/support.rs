@@ -1,0 +1,70 @@
+//! Tasks to test on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use obfleet_engine::core::{Draft, Env, Event};
+use obfleet_engine::state::{Graph, SubtaskSpec};
+use obfleet_engine::{Context, Lock, OnCrash, Owner, RetryMode, SubtaskId, TaskId, TaskState, TaskType};
+
+pub fn env(slots: usize) -> Env {
+    claimed_by("server", slots)
+}
+
+pub fn claimed_by(incarnation: &str, slots: usize) -> Env {
+    let owner = Owner {
+        server: "server".into(),
+        incarnation: incarnation.into(),
+    };
+    Env {
+        now_ms: 1_000,
+        owner,
+        slots,
+        cancel_grace_ms: 10_000,
+    }
+}
+
+/// A node that retries by itself `retries` times, run and undo alike, without waiting.
+pub fn node(retries: u32) -> SubtaskSpec {
+    SubtaskSpec {
+        name: "Work".into(),
+        class_name: "work".into(),
+        timeout_s: 30,
+        prohibit_rollback: false,
+        retries,
+        undo_retries: retries,
+        backoff_ms: 0,
+        retry_mode: RetryMode::RunAgain,
+        on_crash: OnCrash::Resume,
+        barrier: false,
+        parallel_idx: None,
+        items: BTreeMap::new(),
+    }
+}
+
+pub fn barrier() -> SubtaskSpec {
+    SubtaskSpec {
+        name: "Wait node".into(),
+        barrier: true,
+        ..node(0)
+    }
+}
+
+pub fn task(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> (TaskState, Vec<Event>) {
+    let graph = Graph::new(nodes.len(), edges).expect("edges go forward");
+    let draft = Draft {
+        name: "Test".into(),
+        task_type: TaskType::Manual,
+        creator: "admin".into(),
+        cluster_id: None,
+        host_id: None,
+        client_token: None,
+        context: Context::new(),
+        locks: vec![Lock::exclusive("thing", 1)],
+        nodes,
+        graph: Arc::new(graph),
+    };
+    draft
+        .into_state(TaskId(1), SubtaskId(1), &env(0))
+        .expect("a draft has a first state")
+}
