@@ -1,6 +1,7 @@
 //! What every route shares: the envelope around answers, errors and their sentences, and reading a request.
 
 pub mod body;
+mod domain;
 pub mod envelope;
 pub mod error;
 pub mod language;

@@ -1,6 +1,26 @@
-//! The REST API.
+//! The REST API in OCP's words.
+//!
+//! One request: [`router`] → [`http::envelope`] (trace id, language, time) → [`auth`] (who is it) → [`api`] (read it, ask
+//! the fleet, show the answer) → the envelope again. Everything is put together in [`server`].
+//!
+//! | room | is for |
+//! |---|---|
+//! | [`server`] | starting and stopping |
+//! | [`router`], [`api`], [`task_view`] | the routes |
+//! | [`http`] | envelope, error sentences, bodies, paths, lists |
+//! | [`auth`] | users and passwords |
+//! | [`pki`], [`agents`] | the enrolment authority, and calls to agents |
+//! | [`state_dir`] | what is kept on disk beside the database |
 
+pub mod agents;
+pub mod api;
+pub mod app;
 pub mod auth;
 pub mod http;
 pub mod pki;
+pub mod router;
+pub mod server;
 pub mod state_dir;
+pub mod task_view;
+
+pub use server::{Options, Running, Server, ServerError};

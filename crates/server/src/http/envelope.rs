@@ -72,7 +72,9 @@ pub async fn wrap(State(server): State<Arc<str>>, request: Request, next: Next) 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", trace_id, %method, path);
 
-    let mut response = next.run(request).instrument(span.clone()).await;
+    // A task of its own: what has begun is finished, also when the client hangs up half-way.
+    let answer = tokio::spawn(next.run(request).instrument(span.clone())).await;
+    let mut response = answer.unwrap_or_else(|_| ApiError::internal("its handler panicked").into_response());
     let Some(outcome) = response.extensions_mut().remove::<Outcome>() else {
         return response;
     };

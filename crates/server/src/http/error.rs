@@ -80,6 +80,10 @@ pub enum Wanted {
     Sort,
     /// A path segment that is UTF-8 once decoded.
     Utf8,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// An IP address or host name.
+    Address,
 }
 
 /// Why an enrolment is not accepted. Which of token and proof is wrong is not told.
@@ -139,6 +143,10 @@ impl Wanted {
             Self::Sort => "a member of the list's entries, then ,asc or ,desc".to_owned(),
             Self::Utf8 if chinese => "合法的 UTF-8 文本".to_owned(),
             Self::Utf8 => "valid UTF-8".to_owned(),
+            Self::OneOf(words) if chinese => format!("以下之一：{}", words.join("、")),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::Address if chinese => "IP 地址或主机名".to_owned(),
+            Self::Address => "an IP address or host name".to_owned(),
         }
     }
 }
@@ -192,6 +200,13 @@ impl ApiError {
     /// The server itself failed. `reason` is told; it must carry no secret.
     pub fn internal(reason: impl ToString) -> Self {
         Refusal::new(Code::Com10999, [reason.to_string()]).into()
+    }
+
+    /// Answers with another status than the code's own.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
     }
 
     /// When it makes sense to try again.

@@ -1,0 +1,9 @@
+//! The routes, one file per resource. A handler reads the request, asks the fleet, and shows what it answered.
+
+pub mod agents;
+pub mod clusters;
+pub mod hosts;
+pub mod obproxies;
+pub mod packages;
+pub mod system;
+pub mod tasks;

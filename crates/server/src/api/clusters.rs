@@ -1,0 +1,44 @@
+//! Proxy clusters: `/api/v2/obproxy/clusters…`.
+
+use axum::extract::State;
+use obfleet_wire::{
+    envelope::Paged,
+    obproxy::{CreateObproxyCluster, ObproxyCluster},
+    task::TaskInstance,
+};
+use serde_json::Value;
+
+use crate::{
+    app::AppState,
+    auth::Who,
+    http::{ApiResult, Data, Json, ListQuery, PathIds},
+    task_view,
+};
+
+/// Lists all clusters.
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    Ok(Data(query.page(app.fleet.clusters().await?)?))
+}
+
+/// Shows one cluster.
+pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<ObproxyCluster>> {
+    Ok(Data(app.fleet.cluster(path.id("id")?).await?))
+}
+
+/// Makes a cluster, with its first proxies if hosts are given.
+pub async fn create(
+    State(app): AppState,
+    Who(who): Who,
+    Json(body): Json<CreateObproxyCluster>,
+) -> ApiResult<Data<TaskInstance>> {
+    let started = app.fleet.create_cluster(&who, body).await?;
+    let mut task = task_view::started(&started.task);
+    task.obproxy_cluster_id = Some(started.cluster_id);
+    Ok(Data(task))
+}
+
+/// Deletes a cluster with its proxies.
+pub async fn remove(State(app): AppState, Who(who): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
+    let task = app.fleet.delete_cluster(&who, path.id("id")?).await?;
+    Ok(Data(task_view::started(&task)))
+}

@@ -1,0 +1,37 @@
+//! Hosts: `/api/v2/compute/hosts…`.
+
+use axum::extract::State;
+use obfleet_wire::{envelope::Paged, host::Host};
+use serde_json::Value;
+
+use crate::{
+    app::AppState,
+    http::{ApiResult, Data, ListQuery, PathIds},
+};
+
+/// Lists hosts by status, service type and keyword (name, address or service).
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    let mut hosts = app.fleet.hosts().await?;
+    hosts.retain(|host| is_asked_for(host, &query));
+    Ok(Data(query.page(hosts)?))
+}
+
+fn is_asked_for(host: &Host, query: &ListQuery) -> bool {
+    let runs = |types: &[&str]| {
+        host.services
+            .iter()
+            .any(|service| types.contains(&service.service_type.as_str()))
+    };
+    let included = query.texts("includedServiceType");
+    let mut searched = vec![host.name.as_str(), &host.inner_ip_address];
+    searched.extend(host.services.iter().map(|service| service.name.as_str()));
+    query.admits("status", &host.status)
+        && query.mentions("keyword", &searched)
+        && (included.is_empty() || runs(&included))
+        && !runs(&query.texts("excludedServiceType"))
+}
+
+/// Shows one host.
+pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>> {
+    Ok(Data(app.fleet.host(path.id("hostId")?).await?))
+}

@@ -1,0 +1,53 @@
+//! The proxies of a cluster: `/api/v2/obproxy/clusters/{id}/obproxies…`, and where their metrics are.
+
+use axum::extract::State;
+use obfleet_fleet::ExporterTarget;
+use obfleet_wire::{
+    envelope::Contents,
+    obproxy::{AddObproxy, UpgradeObproxy},
+    task::TaskInstance,
+};
+
+use crate::{
+    app::AppState,
+    auth::Who,
+    http::{ApiResult, Data, Json, OptionalJson, PathIds},
+    task_view,
+};
+
+/// Installs a proxy on each of some hosts: one task a host.
+pub async fn batch_add(
+    State(app): AppState,
+    Who(who): Who,
+    path: PathIds,
+    Json(body): Json<AddObproxy>,
+) -> ApiResult<Data<Contents<TaskInstance>>> {
+    let tasks = app.fleet.add_obproxies(&who, path.id("id")?, body).await?;
+    Ok(Data(Contents {
+        contents: tasks.iter().map(task_view::started).collect(),
+    }))
+}
+
+/// Takes proxies away: one task.
+pub async fn remove(State(app): AppState, Who(who): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
+    let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
+    let task = app.fleet.delete_obproxies(&who, cluster, &proxies).await?;
+    Ok(Data(task_view::started(&task)))
+}
+
+/// Upgrades running proxies one after another: one task. Without a body, to the newest package that fits.
+pub async fn upgrade(
+    State(app): AppState,
+    Who(who): Who,
+    path: PathIds,
+    OptionalJson(body): OptionalJson<UpgradeObproxy>,
+) -> ApiResult<Data<TaskInstance>> {
+    let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
+    let task = app.fleet.upgrade_obproxies(&who, cluster, &proxies, body).await?;
+    Ok(Data(task_view::started(&task)))
+}
+
+/// The proxies' metrics endpoints, for Prometheus' HTTP service discovery: a plain JSON array, no envelope.
+pub async fn exporter_targets(State(app): AppState) -> ApiResult<axum::Json<Vec<ExporterTarget>>> {
+    Ok(axum::Json(app.fleet.exporter_targets().await?))
+}

@@ -1,0 +1,152 @@
+//! Tasks: `/api/v2/tasks/instances…`.
+
+use axum::extract::State;
+use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
+use obfleet_wire::{
+    envelope::{Page, Paged},
+    task::{ClusterRef, Creator, SubtaskInstance, SubtaskLog, WrappedTaskInstance},
+};
+
+use crate::{
+    app::{App, AppState},
+    http::{ApiError, ApiResult, Data, ListQuery, NoData, PathIds, error::Wanted},
+    task_view,
+};
+
+const STATUSES: &[&str] = &["RUNNING", "FAILED", "SUCCESSFUL"];
+const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
+
+/// Lists tasks by name, status, type, cluster and host, the newest first.
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {
+    let filter = filter(&query)?;
+    let page = app.fleet.engine().list(&filter).await?;
+    let mut contents = Vec::with_capacity(page.items.len());
+    for task in &page.items {
+        contents.push(show(&app, task).await?);
+    }
+    Ok(Data(Paged {
+        contents,
+        page: Page::of(filter.page.into(), filter.size.into(), page.total),
+    }))
+}
+
+fn filter(query: &ListQuery) -> ApiResult<TaskFilter> {
+    let (page, size) = query.paging()?;
+    let word = |name: &str, text: &str, words| ApiError::value(name, text, Wanted::OneOf(words));
+    let status = query
+        .texts("status")
+        .into_iter()
+        .map(|text| text.parse().map_err(|_| word("status", text, STATUSES)));
+    let task_type = query
+        .text("type")
+        .map(|text| text.parse().map_err(|_| word("type", text, TYPES)));
+    let (sort, ascending) = query.text("sort").map_or(Ok((SortKey::Id, false)), order)?;
+    Ok(TaskFilter {
+        name: query.text("name").or_else(|| query.text("keyword")).map(str::to_owned),
+        status: status.collect::<Result<_, _>>()?,
+        task_type: task_type.transpose()?,
+        cluster_id: query.id("clusterId")?,
+        host_id: query.id("hostId")?,
+        page: page.try_into().unwrap_or(u32::MAX),
+        size: size.try_into().unwrap_or(u32::MAX),
+        sort,
+        ascending,
+    })
+}
+
+fn order(text: &str) -> ApiResult<(SortKey, bool)> {
+    let (member, direction) = text.split_once(',').unwrap_or((text, "asc"));
+    let key = match member {
+        "id" => Some(SortKey::Id),
+        "name" => Some(SortKey::Name),
+        "status" => Some(SortKey::Status),
+        "startTime" | "createTime" => Some(SortKey::StartTime),
+        "finishTime" => Some(SortKey::FinishTime),
+        _ => None,
+    };
+    let ascending = match direction.to_ascii_lowercase().as_str() {
+        "asc" => Some(true),
+        "desc" => Some(false),
+        _ => None,
+    };
+    key.zip(ascending)
+        .ok_or_else(|| ApiError::value("sort", text, Wanted::Sort))
+}
+
+/// The task with the names of its creator and cluster; a cluster that is gone is still named.
+async fn show(app: &App, task: &TaskView) -> ApiResult<WrappedTaskInstance> {
+    let creator = app.users.find(&task.creator).await.map_err(ApiError::internal)?;
+    let creator = Creator {
+        id: creator.map_or(0, |user| user.id),
+        name: task.creator.clone(),
+    };
+    let cluster = match task.cluster_id {
+        Some(id) => app
+            .fleet
+            .crew()
+            .inventory
+            .cluster(id)
+            .await
+            .map_err(ApiError::internal)?,
+        None => None,
+    };
+    let cluster = cluster.map(|cluster| ClusterRef {
+        id: cluster.id,
+        name: cluster.name,
+    });
+    Ok(task_view::wrapped(task, creator, cluster))
+}
+
+fn task_id(path: &PathIds) -> ApiResult<TaskId> {
+    Ok(TaskId(path.id("taskInstanceId")?))
+}
+
+fn subtask_id(path: &PathIds) -> ApiResult<SubtaskId> {
+    Ok(SubtaskId(path.id("subtaskInstanceId")?))
+}
+
+/// Shows one task.
+pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().task(task_id(&path)?).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// Retries every failed subtask of a failed task.
+pub async fn retry(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().retry(task_id(&path)?).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// Undoes what a failed task did.
+pub async fn rollback(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().rollback(task_id(&path)?).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// A subtask's log, all attempts; may be asked for while it runs.
+pub async fn log(State(app): AppState, path: PathIds) -> ApiResult<Data<SubtaskLog>> {
+    let log = app.fleet.engine().log(task_id(&path)?, subtask_id(&path)?).await?;
+    Ok(Data(SubtaskLog { log }))
+}
+
+/// Retries one failed subtask.
+pub async fn retry_subtask(State(app): AppState, path: PathIds) -> ApiResult<Data<SubtaskInstance>> {
+    let (task, subtask) = (task_id(&path)?, subtask_id(&path)?);
+    let task = app.fleet.engine().retry_subtask(task, subtask).await?;
+    let subtask = task
+        .subtask(subtask)
+        .ok_or_else(|| ApiError::internal("the subtask is not in its task"))?;
+    Ok(Data(task_view::in_wrapped(&task, subtask)))
+}
+
+/// Goes on as if a failed subtask had succeeded.
+pub async fn skip_subtask(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    app.fleet.engine().skip(task_id(&path)?, subtask_id(&path)?).await?;
+    Ok(NoData)
+}
+
+/// Stops a running subtask; it ends FAILED.
+pub async fn cancel_subtask(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    app.fleet.engine().cancel(task_id(&path)?, subtask_id(&path)?).await?;
+    Ok(NoData)
+}

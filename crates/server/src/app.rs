@@ -1,0 +1,29 @@
+//! What the routes work with.
+
+use std::{path::PathBuf, sync::Arc};
+
+use obfleet_fleet::Fleet;
+use obfleet_store::users::Users;
+
+use crate::{auth::Authenticator, pki::Authority};
+
+/// The routes' surroundings, shared by all of them.
+pub struct App {
+    /// Hosts, clusters, packages and the tasks on them.
+    pub fleet: Fleet,
+    /// Who may log in.
+    pub users: Users,
+    /// Checks credentials.
+    pub authenticator: Authenticator,
+    /// Signs agents' certificates.
+    pub authority: Authority,
+    /// Id of the database, told to agents.
+    pub installation: String,
+    /// Where uploads are written first.
+    pub uploads: PathBuf,
+    /// Bytes a package file may have.
+    pub max_package_bytes: u64,
+}
+
+/// How handlers get at it.
+pub type AppState = axum::extract::State<Arc<App>>;

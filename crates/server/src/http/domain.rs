@@ -1,0 +1,63 @@
+//! What fleet and engine refuse, in OCP's codes.
+
+use axum::http::StatusCode;
+use obfleet_engine::EngineError;
+use obfleet_wire::{Code, Refusal};
+use serde_json::json;
+
+use super::error::ApiError;
+
+impl From<obfleet_fleet::Error> for ApiError {
+    fn from(error: obfleet_fleet::Error) -> Self {
+        use obfleet_fleet::Error;
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Engine(error) => error.into(),
+            Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::Storage { .. } => failed(&error),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match &error {
+            EngineError::TaskNotFound(task) => Refusal::new(Code::Tsk10001, [task]).into(),
+            EngineError::SubtaskNotFound { task, subtask } => {
+                Refusal::new(Code::Tsk10001, [format!("{task}/{subtask}")]).into()
+            }
+            EngineError::WrongTaskState { task, status, .. } => {
+                Refusal::new(Code::Tsk10007, [task.to_string(), status.to_string()]).into()
+            }
+            EngineError::WrongSubtaskState { task, subtask, status } => {
+                Refusal::new(Code::Tsk10007, [format!("{task}/{subtask}"), status.to_string()]).into()
+            }
+            EngineError::RollbackProhibited(task) => Refusal::new(Code::Tsk10009, [task]).into(),
+            EngineError::Locked { lock, by, by_name } => {
+                let object = format!("{} {}", lock.kind.replace('_', " "), lock.name);
+                let refusal = Refusal::new(Code::Com10005, [object, by.to_string(), by_name.clone()]);
+                refusal.target(json!({"taskId": by.0, "taskName": by_name})).into()
+            }
+            EngineError::ContextTooLarge { .. } => Refusal::new(Code::Com10003, [&error]).into(),
+            EngineError::ChangeRefused(reason) => {
+                Self::from(Refusal::new(Code::Com10003, [reason])).with_status(StatusCode::CONFLICT)
+            }
+            EngineError::Fenced
+            | EngineError::ContextFull
+            | EngineError::UnknownClass(_)
+            | EngineError::DuplicateClass(_)
+            | EngineError::WaitTimedOut(_)
+            | EngineError::ShuttingDown
+            | EngineError::Store(_)
+            | EngineError::Broken(_) => failed(&error),
+        }
+    }
+}
+
+/// The server's own failure: its causes go to the log, its first sentence to the client.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    let causes: Vec<String> = std::iter::successors(error.source(), |error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    tracing::error!(causes = causes.join(": "), "{error}");
+    ApiError::internal(error)
+}

@@ -1,0 +1,101 @@
+//! All routes. `ARCHITECTURE` of a request: envelope around everything, login around all but the public routes.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware,
+    routing::{delete, get, post},
+};
+use obfleet_wire::{Code, Refusal};
+
+use crate::{
+    api::{agents, clusters, hosts, obproxies, packages, system, tasks},
+    app::App,
+    auth::require_login,
+    http::{ApiError, Fault, body, envelope},
+};
+
+/// The service; `server_id` is told in every envelope.
+pub fn router(app: Arc<App>, server_id: &str) -> Router {
+    let authenticator = app.authenticator.clone();
+    let private = Router::new()
+        .nest("/api/v2/obproxy", obproxy())
+        .nest("/api/v2/tasks", tasks())
+        .nest("/api/v2/software-packages", software_packages())
+        .route("/api/v2/files/sys-package/{fileName}", get(packages::download))
+        .route("/api/v2/compute/hosts", get(hosts::list))
+        .route("/api/v2/compute/hosts/{hostId}", get(hosts::detail))
+        .route("/api/v2/compute/agents/tokens", post(agents::create_token))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_route)
+        .layer(middleware::from_fn_with_state(authenticator, require_login));
+    let public = Router::new()
+        .route("/api/v2/time", get(system::time))
+        .route("/api/v2/compute/agents/enrol", post(agents::enrol))
+        .method_not_allowed_fallback(wrong_method);
+    private
+        .merge(public)
+        .layer(DefaultBodyLimit::max(body::LIMIT))
+        .layer(middleware::from_fn_with_state(
+            Arc::<str>::from(server_id),
+            envelope::wrap,
+        ))
+        .with_state(app)
+}
+
+fn obproxy() -> Router<Arc<App>> {
+    Router::new()
+        .route("/clusters", get(clusters::list).post(clusters::create))
+        .route("/clusters/{id}", get(clusters::detail).delete(clusters::remove))
+        .route("/clusters/{id}/obproxies/batchAdd", post(obproxies::batch_add))
+        .route("/clusters/{id}/obproxies/{obproxyIds}", delete(obproxies::remove))
+        .route(
+            "/clusters/{id}/obproxies/{obproxyIds}/upgrade",
+            post(obproxies::upgrade),
+        )
+        .route("/exporterTargets", get(obproxies::exporter_targets))
+}
+
+fn tasks() -> Router<Arc<App>> {
+    Router::new()
+        .route("/{taskInstanceId}", get(tasks::detail))
+        .route("/instances", get(tasks::list))
+        .route("/instances/{taskInstanceId}", get(tasks::detail))
+        .route("/instances/{taskInstanceId}/retry", post(tasks::retry))
+        .route("/instances/{taskInstanceId}/rollback", post(tasks::rollback))
+        .route(
+            "/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}/log",
+            get(tasks::log),
+        )
+        .route(
+            "/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}/retry",
+            post(tasks::retry_subtask),
+        )
+        .route(
+            "/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}/skip",
+            post(tasks::skip_subtask),
+        )
+        .route(
+            "/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}/cancel",
+            post(tasks::cancel_subtask),
+        )
+}
+
+fn software_packages() -> Router<Arc<App>> {
+    // A package is bounded while it is written to disk, not in memory.
+    let upload = post(packages::upload).layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/", get(packages::list).merge(upload))
+        .route("/{id}", delete(packages::remove))
+}
+
+async fn wrong_method() -> ApiError {
+    Refusal::new(Code::Com10008, [""; 0]).into()
+}
+
+async fn no_route(request: Request) -> ApiError {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    ApiError::fault(Fault::NoRoute { method, path })
+}

@@ -1,0 +1,284 @@
+//! Starting and stopping a server: the one place where all parts are put together.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use axum_server::{Handle, accept::NoDelayAcceptor};
+use obfleet_agent::client::AgentClient;
+use obfleet_engine::{Engine, EngineError, Registry};
+use obfleet_fleet::{
+    Fleet,
+    flows::{self, crew::Crew},
+    inventory::{Inventory as _, InventoryChange, InventoryError},
+    observer,
+    secrets::{SealError, Sealer},
+};
+use obfleet_store::{Database, DatabaseError};
+use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agents::Agents,
+    app::App,
+    auth::{
+        Authenticator,
+        first_user::{self, FirstUserError},
+        password::HashError,
+    },
+    pki::{Authority, PkiError},
+    router::router,
+    state_dir::{StateDir, StateDirError},
+};
+
+/// Time a client may take for the head of a request, so that slow ones do not pile up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long requests under way may take once the server is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// An OBProxy package has some 50 MB, with debug information some 500.
+const MAX_PACKAGE_BYTES: u64 = 1 << 30;
+
+/// How to run a server.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The directory that keeps the server's state.
+    pub state_dir: PathBuf,
+    /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
+    pub public_url: Option<String>,
+    /// Holds the administrator's password, at the first start and whenever it is given.
+    pub admin_password_file: Option<PathBuf>,
+    /// Bytes an uploaded package may have.
+    pub max_package_bytes: u64,
+    /// How sessions of a proxy process that is to go are ended.
+    pub drain: DrainPolicy,
+}
+
+impl Options {
+    /// With everything else as it is usual.
+    pub fn new(listen: SocketAddr, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            state_dir: state_dir.into(),
+            public_url: None,
+            admin_password_file: None,
+            max_package_bytes: MAX_PACKAGE_BYTES,
+            drain: DrainPolicy {
+                window_ms: 60_000,
+                closes_per_second: 50,
+            },
+        }
+    }
+}
+
+/// The server cannot start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The address.
+    #[error("cannot listen on {address}: choose another address, or stop who uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The state database.
+    #[error("the state database cannot be opened")]
+    Database(#[from] DatabaseError),
+    /// The inventory in it.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// The key of its secrets.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The administrator.
+    #[error(transparent)]
+    FirstUser(#[from] FirstUserError),
+    /// Passwords.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The enrolment authority.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The client for agents.
+    #[error("agents cannot be called")]
+    Agents(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The task engine.
+    #[error("the task engine cannot start")]
+    Engine(#[from] EngineError),
+    /// Accepting connections.
+    #[error("the server stopped listening")]
+    Serve(#[source] io::Error),
+}
+
+/// A server in this process.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where clients reach it.
+    pub url: String,
+    /// The administrator's password, when this start has made one: show it, it is not kept.
+    pub admin_password: Option<String>,
+    app: Arc<App>,
+    handle: Handle<SocketAddr>,
+    stop: CancellationToken,
+    serving: JoinHandle<io::Result<()>>,
+    observing: JoinHandle<()>,
+    // Last: the directory stays locked until everything else is gone.
+    _state_dir: StateDir,
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Starts a server: unfinished tasks go on at once, and requests are answered when this returns.
+    pub async fn start(options: Options) -> Result<Running, ServerError> {
+        let state_dir = StateDir::open(&options.state_dir)?;
+        let failed = |source| ServerError::Listen {
+            address: options.listen,
+            source,
+        };
+        let listener = TcpListener::bind(options.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let url = options
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let server_id = state_dir.server_id()?;
+
+        let database = Database::open(&state_dir.database()).await?;
+        let users = database.users();
+        let password_file = options.admin_password_file.as_deref();
+        let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
+        let authority = Authority::open(&state_dir)?;
+        let crew = crew(&options, &state_dir, &database, &authority).await?;
+        let fleet = fleet(&crew, &database, &url).await?;
+        let app = Arc::new(App {
+            fleet,
+            authenticator: Authenticator::new(users.clone())?,
+            users,
+            authority,
+            installation: crew.installation.id.clone(),
+            uploads: state_dir.uploads(),
+            max_package_bytes: options.max_package_bytes,
+        });
+
+        let stop = CancellationToken::new();
+        let observing = tokio::spawn(observer::observe(crew, stop.clone()));
+        let handle = Handle::new();
+        let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));
+        tracing::info!(%address, url, "server started");
+        Ok(Running {
+            address,
+            url,
+            admin_password,
+            app,
+            handle,
+            stop,
+            serving,
+            observing,
+            _state_dir: state_dir,
+        })
+    }
+}
+
+/// What clients on this machine can connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        _ => address,
+    }
+}
+
+async fn crew(
+    options: &Options,
+    state_dir: &StateDir,
+    database: &Database,
+    authority: &Authority,
+) -> Result<Arc<Crew>, ServerError> {
+    let identity = authority.server_identity()?;
+    let client = AgentClient::new(
+        authority.certificate_pem(),
+        &identity.certificate_pem,
+        &identity.key_pem,
+    );
+    let inventory = database.inventory();
+    let installation = inventory.installation().await?;
+    Ok(Arc::new(Crew {
+        inventory: Arc::new(inventory),
+        agents: Arc::new(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?)),
+        packages: state_dir.packages(),
+        sealer: Sealer::new(&state_dir.sealing_key()?)?,
+        installation,
+        drain: options.drain,
+    }))
+}
+
+async fn fleet(crew: &Arc<Crew>, database: &Database, url: &str) -> Result<Fleet, ServerError> {
+    let registry = Registry::<InventoryChange>::new(flows::actions(crew))?;
+    let executor = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let options = obfleet_engine::Options::new(executor.trim_end_matches('/'));
+    let engine = Engine::start(Arc::new(database.tasks()), registry, options).await?;
+    Ok(Fleet::new(Arc::clone(crew), engine, url))
+}
+
+async fn serve(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Answers are small and wanted at once.
+    server.acceptor(NoDelayAcceptor::new()).serve(service).await
+}
+
+impl Running {
+    /// The fleet behind the API.
+    pub fn fleet(&self) -> &Fleet {
+        &self.app.fleet
+    }
+
+    /// Number of password verifications so far.
+    pub fn verifications(&self) -> u64 {
+        self.app.authenticator.verifications()
+    }
+
+    /// Serves until `shutdown` is ready, then stops.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let ended = tokio::select! {
+            () = shutdown => None,
+            ended = &mut self.serving => Some(ended),
+        };
+        self.finish(ended).await
+    }
+
+    /// Stops: no new requests, a while for those under way, then the engine. Tasks go on at the next start.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.finish(None).await
+    }
+
+    async fn finish(self, ended: Option<Result<io::Result<()>, JoinError>>) -> Result<(), ServerError> {
+        self.handle.graceful_shutdown(Some(GRACE));
+        self.stop.cancel();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => self.serving.await,
+        };
+        self.app.fleet.engine().shutdown().await;
+        if let Err(error) = self.observing.await {
+            tracing::warn!(%error, "the observer ended badly");
+        }
+        ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
+    }
+}

@@ -1,0 +1,88 @@
+//! Tasks of the engine in OCP's two shapes.
+
+use obfleet_engine::{SubtaskView, TaskView};
+use obfleet_wire::{
+    task::{ClusterRef, Creator, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
+    time::Timestamp,
+};
+
+/// The shape answered by the route that started the task.
+pub fn started(task: &TaskView) -> TaskInstance {
+    TaskInstance {
+        cluster_id: task.cluster_id,
+        context: TaskContext {
+            list_map: task.context.list_map.clone(),
+            parallel: false,
+            parallel_idx: -1,
+            string_map: task.context.string_map.clone(),
+        },
+        creator: task.creator.clone(),
+        executor: task.executor.clone(),
+        host_id: task.host_id,
+        id: task.id.0,
+        name: task.name.clone(),
+        obproxy_cluster_id: None,
+        operation: task.operation.to_string(),
+        prohibit_rollback: task.prohibit_rollback,
+        start_time: Timestamp(task.start_time),
+        status: task.status.to_string(),
+        subtasks: task.subtasks.iter().map(|subtask| in_started(task, subtask)).collect(),
+        task_definition_id: task.task_definition_id,
+        task_type: task.task_type.to_string(),
+    }
+}
+
+/// The shape answered by the task routes.
+pub fn wrapped(task: &TaskView, creator: Creator, cluster: Option<ClusterRef>) -> WrappedTaskInstance {
+    WrappedTaskInstance {
+        cluster,
+        create_time: Timestamp(task.create_time),
+        creator,
+        executor: task.executor.clone(),
+        finish_time: task.finish_time.map(Timestamp),
+        host_id: task.host_id,
+        id: task.id.0,
+        name: task.name.clone(),
+        operation: task.operation.to_string(),
+        prohibit_rollback: task.prohibit_rollback,
+        start_time: Timestamp(task.start_time),
+        status: task.status.to_string(),
+        subtasks: task.subtasks.iter().map(|subtask| in_wrapped(task, subtask)).collect(),
+        task_definition_id: task.task_definition_id,
+        task_type: task.task_type.to_string(),
+    }
+}
+
+/// A subtask within [`wrapped`], and as answered when it is retried.
+pub fn in_wrapped(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
+    SubtaskInstance {
+        class_name: None,
+        create_time: Some(Timestamp(subtask.create_time)),
+        ..in_started(task, subtask)
+    }
+}
+
+fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
+    let ids = |ids: &[obfleet_engine::SubtaskId]| ids.iter().map(|id| id.0).collect();
+    SubtaskInstance {
+        class_name: Some(subtask.class_name.clone()),
+        create_time: None,
+        description: subtask.name.clone(),
+        downstreams: ids(&subtask.downstreams),
+        executor: subtask.executor.clone(),
+        finish_time: subtask.finish_time.map(Timestamp),
+        id: subtask.id.0,
+        name: subtask.name.clone(),
+        node_type: subtask.node_type.to_owned(),
+        operation: subtask.operation.to_string(),
+        parallel_idx: subtask.parallel_idx,
+        prohibit_rollback: subtask.prohibit_rollback,
+        run_time: i64::from(subtask.run_time),
+        series_id: i64::from(subtask.series_id),
+        start_time: subtask.start_time.map(Timestamp),
+        status: subtask.status.to_string(),
+        task_id: task.id.0,
+        timeout: i64::from(subtask.timeout_s),
+        upstreams: ids(&subtask.upstreams),
+    }
+}
