@@ -1,0 +1,131 @@
+//! One process after another on the same store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use obfleet_engine::testing::MemoryStore;
+use obfleet_engine::{
+    Action, ActionError, Attempt, Cause, EngineError, OnCrash, Output, Spec, SubtaskStatus, TaskStatus,
+};
+
+use crate::support::{Done, Journal, Step, World, chain, submission};
+
+/// Hangs in its first process and works in the next.
+struct Interrupted {
+    calls: Arc<AtomicUsize>,
+    on_crash: OnCrash,
+}
+
+#[async_trait]
+impl Action<String> for Interrupted {
+    fn spec(&self) -> Spec {
+        Spec {
+            on_crash: self.on_crash,
+            ..Spec::new("interrupted", "Interrupted", 30)
+        }
+    }
+
+    async fn run(&self, attempt: &Attempt) -> Done {
+        if self.calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Ok(Output::changes(vec![
+                attempt.checkpointed("token").unwrap_or("none").to_owned(),
+            ]));
+        }
+        attempt.checkpoint("token", "17").await?;
+        attempt.cancelled().cancelled().await;
+        Err(ActionError::new("stopped"))
+    }
+}
+
+async fn interrupted_once(on_crash: OnCrash) -> (World, Journal, obfleet_engine::TaskId) {
+    let memory = Arc::new(MemoryStore::new());
+    let journal = Journal::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let actions = || -> Vec<Arc<dyn Action<String>>> {
+        vec![
+            Arc::new(Step::noting("before", &journal)),
+            Arc::new(Interrupted {
+                calls: Arc::clone(&calls),
+                on_crash,
+            }),
+            Arc::new(Step::noting("after", &journal)),
+        ]
+    };
+    let first = World::on(&memory, actions()).await;
+    let task = first.submit(chain(&["before", "interrupted", "after"])).await;
+    first
+        .until(task, 1, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    first.engine.shutdown().await;
+    let left = first.engine.task(task).await.unwrap();
+    assert_eq!(
+        left.subtasks[1].status,
+        SubtaskStatus::Running,
+        "stopping with the engine is no failure"
+    );
+    assert!(matches!(
+        first.engine.submit(submission(chain(&["before"]))).await,
+        Err(EngineError::ShuttingDown)
+    ));
+    (World::on(&memory, actions()).await, journal, task)
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_under_way_is_resumed() {
+    let (second, journal, task) = interrupted_once(OnCrash::Resume).await;
+    let view = second.rest(task).await;
+    assert_eq!((view.status, view.subtasks[1].run_time), (TaskStatus::Successful, 1));
+    assert_eq!(
+        journal.entries(),
+        ["before", "after"],
+        "what had succeeded does not run again"
+    );
+    assert_eq!(
+        second.memory.changes(),
+        [(task, "17".to_owned())],
+        "its checkpoint was there"
+    );
+}
+
+#[tokio::test]
+async fn what_must_not_be_resumed_fails_as_interrupted() {
+    let (second, journal, task) = interrupted_once(OnCrash::Fail).await;
+    let view = second.rest(task).await;
+    assert_eq!(view.subtasks[1].failure.as_ref().unwrap().cause, Cause::Interrupted);
+    assert_eq!(journal.entries(), ["before"]);
+    second.engine.retry(task).await.unwrap();
+    assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
+}
+
+#[tokio::test]
+async fn a_step_this_release_does_not_know_fails_with_a_way_out() {
+    let memory = Arc::new(MemoryStore::new());
+    let journal = Journal::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let first = World::on(
+        &memory,
+        vec![Arc::new(Interrupted {
+            calls,
+            on_crash: OnCrash::Resume,
+        })],
+    )
+    .await;
+    let task = first.submit(chain(&["interrupted"])).await;
+    first
+        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    first.engine.shutdown().await;
+
+    let second = World::on(&memory, vec![Arc::new(Step::noting("other", &journal))]).await;
+    let view = second.rest(task).await;
+    let failure = view.subtasks[0].failure.clone().unwrap();
+    assert_eq!(failure.cause, Cause::UnknownClass);
+    assert!(
+        failure.message.contains("interrupted") && failure.message.contains("server-1"),
+        "{}",
+        failure.message
+    );
+    second.engine.skip(task, view.subtasks[0].id).await.unwrap();
+    assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
+}
