@@ -76,7 +76,7 @@ impl Authenticator {
     pub fn new(users: Users) -> Result<Self, password::HashError> {
         let inner = Inner {
             users,
-            memory: Memory::new(),
+            memory: Memory::default(),
             throttle: Mutex::default(),
             gate: Arc::new(Semaphore::new(1)),
             verifications: AtomicU64::new(0),
@@ -157,9 +157,8 @@ impl Inner {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        const NONE: [&str; 0] = [];
         match error {
-            AuthError::Wrong => Refusal::new(Code::Iam10004, NONE).into(),
+            AuthError::Wrong => Self::plain(Code::Iam10004),
             AuthError::Wait(wait) => Self::from(Refusal::new(Code::Iam10007, [seconds(wait)])).retry_after(wait),
             AuthError::Users(_) | AuthError::Stopping => Self::internal(error),
         }
@@ -173,8 +172,7 @@ pub async fn require_login(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    const NONE: [&str; 0] = [];
-    let credentials = Credentials::of(request.headers()).ok_or_else(|| Refusal::new(Code::Iam10000, NONE))?;
+    let credentials = Credentials::of(request.headers()).ok_or_else(|| ApiError::plain(Code::Iam10000))?;
     let name = credentials.user.clone();
     let user = authenticator
         .authenticate(credentials, peer.ip())
@@ -197,11 +195,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        const NONE: [&str; 0] = [];
         parts
             .extensions
             .get()
             .cloned()
-            .ok_or_else(|| Refusal::new(Code::Iam10000, NONE).into())
+            .ok_or_else(|| ApiError::plain(Code::Iam10000))
     }
 }

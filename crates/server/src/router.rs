@@ -1,4 +1,4 @@
-//! All routes. `ARCHITECTURE` of a request: envelope around everything, login around all but the public routes.
+//! All routes: the envelope around everything, the login around all but the public ones.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
     middleware,
     routing::{delete, get, post},
 };
-use obfleet_wire::{Code, Refusal};
+use obfleet_wire::Code;
 
 use crate::{
     api::{agents, clusters, hosts, obproxies, packages, system, tasks},
@@ -92,7 +92,7 @@ fn software_packages() -> Router<Arc<App>> {
 }
 
 async fn wrong_method() -> ApiError {
-    Refusal::new(Code::Com10008, [""; 0]).into()
+    ApiError::plain(Code::Com10008)
 }
 
 async fn no_route(request: Request) -> ApiError {

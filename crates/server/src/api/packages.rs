@@ -15,7 +15,7 @@ use axum::{
         StatusCode,
         header::{CONTENT_LENGTH, CONTENT_TYPE},
     },
-    response::{IntoResponse, Response},
+    response::{IntoResponse as _, Response},
 };
 use obfleet_wire::{Code, Refusal, envelope::Paged, package::SoftwarePackage};
 use serde_json::Value;

@@ -45,15 +45,17 @@ pub struct Memory {
     entries: Mutex<HashMap<Fingerprint, Entry>>,
 }
 
-impl Memory {
+impl Default for Memory {
     /// An empty memory with a random key.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             key: rand::random(),
             entries: Mutex::default(),
         }
     }
+}
 
+impl Memory {
     /// The fingerprint of credentials; the length keeps `ab:c` and `a:bc` apart.
     pub fn fingerprint(&self, credentials: &Credentials) -> Fingerprint {
         // An HMAC takes keys of any length.
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_verification_stands_for_a_minute_and_dies_with_the_password() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         let right = memory.fingerprint(&credentials("admin", "secret"));
         let start = Instant::now();
         assert_eq!(memory.recall(right, "hash", start), Recall::Nothing);
@@ -127,8 +129,8 @@ mod tests {
 
     #[test]
     fn fingerprints_depend_on_where_user_and_password_meet_and_on_the_process() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         assert!(memory.fingerprint(&credentials("ab", "c")) != memory.fingerprint(&credentials("a", "bc")));
-        assert!(memory.fingerprint(&credentials("a", "b")) != Memory::new().fingerprint(&credentials("a", "b")));
+        assert!(memory.fingerprint(&credentials("a", "b")) != Memory::default().fingerprint(&credentials("a", "b")));
     }
 }

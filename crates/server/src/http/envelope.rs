@@ -28,7 +28,7 @@ pub enum Outcome {
     /// It did what was asked for; `data` is absent when there is none.
     Done(Option<Value>),
     /// It did not.
-    Refused(Box<ApiError>),
+    Refused(ApiError),
 }
 
 /// An answer's `data`.

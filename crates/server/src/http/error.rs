@@ -15,7 +15,10 @@ use super::{envelope::Outcome, language::Language, messages};
 
 /// What a handler fails with; the envelope turns it into a status and a sentence in the reader's language.
 #[derive(Debug, Clone)]
-pub struct ApiError {
+pub struct ApiError(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
     status: StatusCode,
     refusal: Refusal,
     /// Takes the place of the refusal's first argument.
@@ -181,14 +184,16 @@ impl ApiError {
             | Fault::NoRoute { .. }
             | Fault::Enrolment(_) => (Code::Com10003, None, None),
         };
-        let mut refusal = Refusal::new(code, [""; 0]);
-        refusal.field = field;
-        Self {
-            status: status.unwrap_or(messages::message(code).status),
-            refusal,
-            fault: Some(fault),
-            retry_after: None,
-        }
+        let mut error = Self::plain(code);
+        error.0.status = status.unwrap_or(error.0.status);
+        error.0.refusal.field = field;
+        error.0.fault = Some(fault);
+        error
+    }
+
+    /// A refusal whose sentence takes no arguments.
+    pub fn plain(code: Code) -> Self {
+        Refusal::new(code, [""; 0]).into()
     }
 
     /// A parameter with a value that cannot be.
@@ -205,39 +210,40 @@ impl ApiError {
     /// Answers with another status than the code's own.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+        self.0.status = status;
         self
     }
 
     /// When it makes sense to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// Seconds until it makes sense to try again, rounded up.
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.retry_after.map(seconds)
+        self.0.retry_after.map(seconds)
     }
 
     /// The `error` member of the envelope.
     pub fn body(&self, language: Language) -> ErrorBody {
-        let code = self.refusal.code;
-        let arguments = match &self.fault {
+        let Details { refusal, fault, .. } = &*self.0;
+        let code = refusal.code;
+        let arguments = match fault {
             Some(fault) => vec![fault.text(language)],
-            None => self.refusal.args.clone(),
+            None => refusal.args.clone(),
         };
         let message = messages::message(code).sentence(language, &arguments);
-        let sub_error = self.refusal.field.as_ref().map(|field| SubError {
+        let sub_error = refusal.field.as_ref().map(|field| SubError {
             object: "request".to_owned(),
             field: field.clone(),
-            rejected_value: match &self.fault {
+            rejected_value: match fault {
                 Some(Fault::Value { given, .. }) => Some(given.clone().into()),
                 _ => None,
             },
@@ -249,7 +255,7 @@ impl ApiError {
             message,
             debug_message: Some(messages::label(code)),
             sub_errors: sub_error.into_iter().collect(),
-            target: self.refusal.target.clone(),
+            target: refusal.target.clone(),
         }
     }
 }
@@ -261,17 +267,17 @@ pub fn seconds(wait: Duration) -> u64 {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        Self {
+        Self(Box::new(Details {
             status: messages::message(refusal.code).status,
             refusal,
             fault: None,
             retry_after: None,
-        }
+        }))
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        Outcome::Refused(Box::new(self)).into_response()
+        Outcome::Refused(self).into_response()
     }
 }

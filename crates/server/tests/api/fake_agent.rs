@@ -1,0 +1,213 @@
+//! An agent that enrols as a real one does, and then says yes to everything without doing any of it.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use obfleet_agent::token::{Token, proof, secret_digest};
+use obfleet_wire::{
+    agent::{
+        AgentStatus, DrainReport, EnrolRequest, HostFacts, Operation, OperationReport, OperationRequest,
+        OperationState, Outcome, PreflightReport, ProxyFacts, ProxyReport, RestartReport,
+    },
+    time::Timestamp,
+    version::ProxyVersion,
+};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+
+use crate::support::{Api, Reply};
+
+pub struct FakeAgent {
+    pub host_id: i64,
+    state: Arc<Hands>,
+    handle: Handle<SocketAddr>,
+}
+
+struct Hands {
+    facts: HostFacts,
+    proxies: Mutex<BTreeMap<i64, ProxyVersion>>,
+    busy: AtomicBool,
+}
+
+/// A signing request and its key.
+pub fn signing_request() -> (String, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::new(Vec::new())
+        .unwrap()
+        .serialize_request(&key)
+        .unwrap();
+    (request.pem().unwrap(), key)
+}
+
+/// What an agent sends to enrol.
+pub fn enrol_request(token: &Token, uid: &str, csr_pem: &str, port: u16) -> EnrolRequest {
+    EnrolRequest {
+        token_id: token.id.clone(),
+        proof: proof(&secret_digest(&token.secret), csr_pem),
+        csr_pem: csr_pem.to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port,
+        host: HostFacts {
+            host_uid: uid.to_owned(),
+            name: format!("host-{uid}"),
+            architecture: "x86_64".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            release: "el7".to_owned(),
+        },
+        agent_version: "0.1.0".to_owned(),
+    }
+}
+
+/// A fresh token.
+pub async fn token(api: &Api) -> Token {
+    let made = api.post_nothing("/api/v2/compute/agents/tokens").await.data();
+    made["token"].as_str().unwrap().parse().unwrap()
+}
+
+/// Asks to be enrolled, without a login.
+pub async fn enrol(api: &Api, request: &EnrolRequest) -> Reply {
+    Reply::of(
+        api.bare(reqwest::Method::POST, "/api/v2/compute/agents/enrol")
+            .json(request),
+    )
+    .await
+}
+
+impl FakeAgent {
+    pub async fn start(api: &Api, uid: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (csr, key) = signing_request();
+        let request = enrol_request(&token(api).await, uid, &csr, listener.local_addr().unwrap().port());
+        let facts = request.host.clone();
+
+        // Listens before it enrols: the server looks at a new host at once.
+        let state = Arc::new(Hands {
+            facts,
+            proxies: Mutex::default(),
+            busy: AtomicBool::new(false),
+        });
+        let answer: Value = enrol(api, &request).await.data();
+        let certificate = answer["certificatePem"].as_str().unwrap().to_owned();
+        let tls = RustlsConfig::from_pem(certificate.into_bytes(), key.serialize_pem().into_bytes())
+            .await
+            .unwrap();
+        let router = Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/packages/{sha256}", get(async || ()))
+            .route("/v1/operations", post(operate))
+            .route(
+                "/v1/operations/{key}",
+                get(async || Json(report(OperationState::Running))),
+            )
+            .route("/v1/fence", post(async || ()))
+            .with_state(Arc::clone(&state));
+        let handle = Handle::new();
+        let server = axum_server::from_tcp_rustls(listener, tls)
+            .unwrap()
+            .handle(handle.clone());
+        tokio::spawn(server.serve(router.into_make_service()));
+        Self {
+            host_id: answer["hostId"].as_i64().unwrap(),
+            state,
+            handle,
+        }
+    }
+
+    /// While busy, every operation is under way and none ends.
+    pub fn busy(&self, busy: bool) {
+        self.state.busy.store(busy, Ordering::Relaxed);
+    }
+}
+
+impl Drop for FakeAgent {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+    }
+}
+
+async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
+    let proxies = hands.proxies.lock().unwrap();
+    let report = |(id, version): (&i64, &ProxyVersion)| ProxyReport {
+        proxy_id: *id,
+        serving: true,
+        pid: Some(1),
+        version: Some(version.clone()),
+        restarts: 0,
+    };
+    Json(AgentStatus {
+        version: "0.1.0".to_owned(),
+        host: hands.facts.clone(),
+        operations: Operation::NAMES.map(str::to_owned).to_vec(),
+        proxies: proxies.iter().map(report).collect(),
+        time: Timestamp::now(),
+    })
+}
+
+fn report(state: OperationState) -> OperationReport {
+    OperationReport {
+        lines: Vec::new(),
+        next: 0,
+        state,
+    }
+}
+
+fn facts(version: ProxyVersion) -> ProxyFacts {
+    ProxyFacts {
+        pid: 1,
+        version,
+        binary_sha256: "00".repeat(32),
+    }
+}
+
+async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationRequest>) -> Json<OperationReport> {
+    if hands.busy.load(Ordering::Relaxed) {
+        return Json(report(OperationState::Running));
+    }
+    let mut proxies = hands.proxies.lock().unwrap();
+    let mut runs = |id: i64, version: &ProxyVersion| proxies.insert(id, version.clone()).unwrap_or(version.clone());
+    let outcome = match request.operation {
+        Operation::InstallPackage { version, .. } => Outcome::Slot {
+            version,
+            binary_sha256: "00".repeat(32),
+            created: true,
+        },
+        Operation::CreateProxy { spec, version } => {
+            runs(spec.proxy_id, &version);
+            Outcome::Proxy(facts(version))
+        }
+        Operation::Restart { proxy_id, version, .. } => Outcome::Restarted(RestartReport {
+            before: facts(runs(proxy_id, &version)),
+            after: facts(version),
+            probed: false,
+            answered_after_ms: 1,
+        }),
+        Operation::Inspect { proxy_id } | Operation::StartProxy { proxy_id } => {
+            Outcome::Proxy(facts(proxies[&proxy_id].clone()))
+        }
+        Operation::Preflight { proxy_id, .. } => Outcome::Preflight(PreflightReport {
+            running: facts(proxies[&proxy_id].clone()),
+            sessions: 0,
+            warnings: Vec::new(),
+        }),
+        Operation::AwaitRestart { .. } => Outcome::Drained(DrainReport::default()),
+        Operation::RemoveProxy { proxy_id, .. } => {
+            proxies.remove(&proxy_id);
+            Outcome::Done
+        }
+        _ => Outcome::Done,
+    };
+    Json(report(OperationState::Done { outcome }))
+}

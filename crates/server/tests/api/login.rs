@@ -1,0 +1,105 @@
+//! Who is let in.
+
+use reqwest::Method;
+
+use crate::{
+    shape::differences,
+    support::{Api, PASSWORD, Reply},
+};
+
+const PATH: &str = "/api/v2/obproxy/clusters";
+
+async fn login(api: &Api, user: &str, password: &str) -> Reply {
+    Reply::of(api.bare(Method::GET, PATH).basic_auth(user, Some(password))).await
+}
+
+#[tokio::test]
+async fn nobody_and_strangers_are_turned_away() {
+    let api = Api::start().await;
+    for path in [PATH, "/api/v2/nothing", "/"] {
+        let reply = Reply::of(api.bare(Method::GET, path)).await;
+        assert_eq!((reply.status.as_u16(), reply.refusal().1.as_str()), (401, "IAM10000"));
+        assert!(!reply.headers.contains_key("www-authenticate"));
+        assert_eq!(differences(&reply.json(), "envelope"), [""; 0]);
+    }
+    for (user, password) in [
+        ("admin", "wrong"),
+        ("nobody", PASSWORD),
+        ("admin", ""),
+        ("Admin", PASSWORD),
+    ] {
+        let reply = login(&api, user, password).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.refusal().1.as_str()),
+            (401, "IAM10004"),
+            "{user}"
+        );
+        assert!(!reply.text.contains(PASSWORD));
+    }
+    assert_eq!(login(&api, "admin", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_password_is_verified_once() {
+    let api = Api::start().await;
+    let calls = (0..20).map(|_| login(&api, "admin", PASSWORD));
+    for reply in futures::future::join_all(calls).await {
+        assert_eq!(reply.status, 200);
+    }
+    assert_eq!(api.running.verifications(), 1);
+    login(&api, "nobody", PASSWORD).await;
+    assert_eq!(
+        api.running.verifications(),
+        2,
+        "an unknown user costs as much as a known one"
+    );
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_but_locks_nobody_out() {
+    let api = Api::start().await;
+    assert_eq!(login(&api, "admin", PASSWORD).await.status, 200);
+    let guesses = (0..40).map(|n| format!("guess{n}"));
+    let mut blocked = 0;
+    for guess in guesses {
+        let reply = login(&api, "admin", &guess).await;
+        assert_eq!(reply.status, 401);
+        if reply.refusal().1 == "IAM10007" {
+            blocked += 1;
+            assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+        }
+    }
+    assert!(blocked >= 20, "{blocked} of 40 guesses were made to wait");
+    assert!(
+        api.running.verifications() <= 20,
+        "{} guesses were verified",
+        api.running.verifications()
+    );
+    assert_eq!(
+        login(&api, "admin", PASSWORD).await.status,
+        200,
+        "who is known is let in all the same"
+    );
+}
+
+#[tokio::test]
+async fn the_password_file_rules_at_every_start() {
+    let api = Api::start_with(|options| options.admin_password_file = None).await;
+    let generated = api.running.admin_password.clone().unwrap();
+    assert_eq!(login(&api, "admin", &generated).await.status, 200);
+    assert_eq!(login(&api, "admin", "admin").await.status, 401);
+
+    let Api { running, dir, http } = api;
+    let mut options = obfleet_server::Options::new("127.0.0.1:0".parse().unwrap(), dir.path().join("state"));
+    running.stop().await.unwrap();
+    options.admin_password_file = Some(dir.path().join("password"));
+    let running = obfleet_server::Server::start(options.clone()).await.unwrap();
+    assert_eq!(running.admin_password, None);
+    let api = Api { running, http, dir };
+    assert_eq!(login(&api, "admin", PASSWORD).await.status, 200);
+    assert_eq!(login(&api, "admin", &generated).await.status, 401);
+
+    std::fs::write(api.dir.path().join("password"), "short").unwrap();
+    api.running.stop().await.unwrap();
+    assert!(obfleet_server::Server::start(options).await.is_err());
+}

@@ -1,0 +1,14 @@
+//! The API of a running server: a real database, engine and fleet, with agents that only say yes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod chains;
+mod contract;
+mod enrolment;
+mod errors;
+mod fake_agent;
+mod login;
+mod packages;
+mod shape;
+mod support;
+mod tasks;
