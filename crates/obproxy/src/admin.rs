@@ -87,19 +87,7 @@ pub struct AdminConn {
 impl AdminConn {
     /// Logs in as `root@proxysys`. `deadline` bounds the login, and then each call.
     pub async fn connect(address: SocketAddr, password: &str, deadline: Duration) -> Result<Self, AdminError> {
-        let mut options = MySqlConnectOptions::new()
-            .host(&address.ip().to_string())
-            .port(address.port())
-            .username(ADMIN_USER)
-            .ssl_mode(MySqlSslMode::Disabled)
-            .pipes_as_concat(false)
-            .no_engine_substitution(false)
-            .timezone(None)
-            .set_names(false)
-            .disable_statement_logging();
-        if !password.is_empty() {
-            options = options.password(password);
-        }
+        let options = quiet_options(address, ADMIN_USER, password);
         let connection = within(deadline, MySqlConnection::connect_with(&options))
             .await?
             .map_err(|error| connect_error(address, error))?;
@@ -215,13 +203,33 @@ impl AdminConn {
     }
 }
 
-async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, AdminError> {
+/// Options with which nothing is sent but the login: a proxy refuses what drivers say to a server on their own. Statements
+/// are not logged, they may hold passwords.
+pub(crate) fn quiet_options(address: SocketAddr, user: &str, password: &str) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new()
+        .host(&address.ip().to_string())
+        .port(address.port())
+        .username(user)
+        .ssl_mode(MySqlSslMode::Disabled)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false)
+        .disable_statement_logging();
+    if password.is_empty() {
+        options
+    } else {
+        options.password(password)
+    }
+}
+
+pub(crate) async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, AdminError> {
     tokio::time::timeout(deadline, call)
         .await
         .map_err(|_| AdminError::TimedOut { after: deadline })
 }
 
-fn connect_error(address: SocketAddr, error: sqlx::Error) -> AdminError {
+pub(crate) fn connect_error(address: SocketAddr, error: sqlx::Error) -> AdminError {
     match admin_error(address, error) {
         AdminError::Server {
             code: ER_ACCESS_DENIED,

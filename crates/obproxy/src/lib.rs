@@ -9,6 +9,7 @@
 //! | [`config_items`] | which configuration items there are |
 //! | [`config_store`] | how its stored configuration is kept and put back |
 //! | [`launch`], [`drain`], [`stop`] | how it starts, empties and ends |
+//! | [`probe`] | whether a client gets through |
 //! | [`preflight`] | what stands in the way of a restart |
 
 pub mod admin;
@@ -18,5 +19,6 @@ pub mod config_store;
 pub mod drain;
 pub mod launch;
 pub mod preflight;
+pub mod probe;
 pub mod process;
 pub mod stop;

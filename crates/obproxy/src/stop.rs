@@ -1,6 +1,6 @@
 //! Ending one process, and only that one.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::process::{ProcessHandle, ProcessId, Signal, SignalError};
 
@@ -19,6 +19,16 @@ pub enum Ended {
     Term,
     /// By SIGKILL, SIGTERM having had no effect in time.
     Kill,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "itself",
+            Self::Term => "SIGTERM",
+            Self::Kill => "SIGKILL",
+        })
+    }
 }
 
 /// Why a process could not be ended.

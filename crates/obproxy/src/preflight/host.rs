@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Findings, Request};
-use crate::{admin::AdminError, process};
+use crate::{admin::AdminError, config_items::parse_bytes, process};
 
 /// The staged copy and the kept one, and room for the logs of two processes.
 const SPARE_DISK: u64 = 256 * 1024 * 1024;
@@ -56,7 +56,7 @@ pub(super) fn disk(request: &Request<'_>, findings: &mut Findings) {
 
 /// During the drain two proxies run side by side.
 pub(super) fn memory(limit: Option<&str>, findings: &mut Findings) {
-    let Some((limit, needed)) = limit.and_then(|limit| Some((limit, capacity(limit)?))) else {
+    let Some((limit, needed)) = limit.and_then(|limit| Some((limit, parse_bytes(limit)?))) else {
         return;
     };
     let available = fs::read_to_string("/proc/meminfo")
@@ -78,20 +78,6 @@ fn available_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibi: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibi * 1024)
-}
-
-/// Bytes of a capacity item, `2G`, `256MB`, `64KB`.
-fn capacity(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_uppercase();
-    let text = text.strip_suffix('B').unwrap_or(&text);
-    let (number, shift) = match text.chars().last()? {
-        'K' => (&text[..text.len() - 1], 10),
-        'M' => (&text[..text.len() - 1], 20),
-        'G' => (&text[..text.len() - 1], 30),
-        'T' => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Reason and next step of a login that failed. A wrong password and a source that is not let in are answered alike,
@@ -143,18 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_capacities() {
-        let cases = [("2G", 2 << 30), ("256MB", 256 << 20), ("64KB", 64 << 10), ("100", 100)];
-        for (text, bytes) in cases {
-            assert_eq!(capacity(text), Some(bytes), "{text}");
-        }
-        for text in ["", "G", "x", "99999999999T"] {
-            assert_eq!(capacity(text), None, "{text}");
-        }
+    fn reads_the_available_memory() {
         assert_eq!(
             available_memory("MemFree: 1 kB\nMemAvailable:    2048 kB\n"),
             Some(2 << 20)
         );
+        assert_eq!(available_memory("MemFree: 1 kB\n"), None);
     }
 
     #[test]

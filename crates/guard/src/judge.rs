@@ -1,0 +1,125 @@
+//! Who answers at the proxy's address, and whether it is what was wanted.
+
+use std::time::{Duration, Instant};
+
+use obfleet_obproxy::{
+    admin::{AdminConn, AdminError},
+    binary, probe,
+    process::{self, Process, ProcessId},
+};
+use obfleet_wire::agent::ProxyFacts;
+
+use crate::restart::{Restart, Target};
+
+/// One login or admin call. A proxy that accepts answers within milliseconds; while none accepts, logins queue and it
+/// is better to try again than to wait.
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Between two tries.
+pub(crate) const TRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The probe's query; a first connection through a new proxy also fetches the cluster's layout.
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A probe that fails is tried again: right after its start a proxy may not yet know its cluster.
+const PROBE_TRIES: u32 = 3;
+
+/// A process and an admin session to it, which goes on working when the process accepts no more.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) process: Process,
+    pub(crate) keeper: AdminConn,
+}
+
+impl Held {
+    pub(crate) fn id(&self) -> ProcessId {
+        self.process.id
+    }
+}
+
+/// Logs in on a new connection, and says who answered.
+pub(crate) async fn log_in(restart: &Restart) -> Result<Held, AdminError> {
+    let plan = &restart.plan;
+    let mut keeper = AdminConn::connect(plan.address, &plan.sys_password, CALL_DEADLINE).await?;
+    let pid = keeper.answering_pid().await?;
+    let process = Process::read(pid).map_err(AdminError::Io)?;
+    let of_home = process::of_home(&plan.home).map_err(AdminError::Io)?;
+    if of_home.iter().all(|other| other.id != process.id) {
+        let what = format!(
+            "process {pid} answers at {}, which is none of {}",
+            plan.address,
+            plan.home.display()
+        );
+        return Err(AdminError::Malformed { what });
+    }
+    Ok(Held { process, keeper })
+}
+
+/// Logs in, trying until the deadline.
+pub(crate) async fn log_in_within(restart: &Restart, deadline: Duration) -> Result<Held, AdminError> {
+    let end = Instant::now() + deadline;
+    loop {
+        match log_in(restart).await {
+            Err(_) if Instant::now() < end => tokio::time::sleep(TRY_INTERVAL).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// What was found of a process that is what was wanted.
+#[derive(Debug)]
+pub(crate) struct Fit {
+    pub(crate) facts: ProxyFacts,
+    pub(crate) probed: bool,
+}
+
+/// Judges the process that answers: its version, the digest of what it really runs, and a query through it. The error
+/// says why it is not fit.
+pub(crate) async fn judge(restart: &Restart, held: &mut Held, target: &Target) -> Result<Fit, String> {
+    let pid = held.process.id.pid;
+    let version = held
+        .keeper
+        .binary_info()
+        .await
+        .map_err(|error| format!("process {pid} does not say its version: {error}"))?;
+    if version != target.version {
+        return Err(format!(
+            "process {pid} answers with version {version}, wanted is {}",
+            target.version
+        ));
+    }
+    let binary_sha256 = binary::sha256(&held.process.exe_path()).map_err(|error| error.to_string())?;
+    if binary_sha256 != target.sha256 {
+        return Err(format!(
+            "process {pid} runs a file with SHA-256 {binary_sha256}, wanted is {}",
+            target.sha256
+        ));
+    }
+    let mut probed = false;
+    if let Some(probe) = &target.probe {
+        let mut tries = 1;
+        while let Err(error) = probe::run(restart.plan.address, probe, PROBE_DEADLINE).await {
+            restart.log.line(format_args!(
+                "probe {tries} of {PROBE_TRIES} as {} failed: {error}",
+                probe.user
+            ));
+            if tries == PROBE_TRIES {
+                return Err(format!(
+                    "the probe query as {} fails through process {pid}: {error}",
+                    probe.user
+                ));
+            }
+            tries += 1;
+            tokio::time::sleep(TRY_INTERVAL).await;
+        }
+        probed = true;
+    }
+    Ok(Fit {
+        facts: ProxyFacts {
+            pid,
+            version,
+            binary_sha256,
+        },
+        probed,
+    })
+}
