@@ -6,14 +6,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::inherited::{InheritedFds, take_listener};
 
 const BACKLOG: u32 = 1024;
+/// Pause after an accept that failed.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
 /// What is done with new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +133,8 @@ pub async fn accept_while_open(
                 },
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => serve(stream, peer),
-                    // Out of descriptors or a connection that is gone already: the next one may do better.
-                    Err(_) => tokio::task::yield_now().await,
+                    // Out of descriptors or a connection that is gone already: a later one may do better.
+                    Err(_) => sleep(ACCEPT_RETRY).await,
                 },
             },
         }

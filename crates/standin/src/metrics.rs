@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-use crate::listen::bind;
+use crate::listen::{ACCEPT_RETRY, bind};
 use crate::proxy::Proxy;
 
 /// The exporter, ended when this is closed.
@@ -27,7 +28,7 @@ impl Exporter {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(answer(stream, series(&proxy)))),
-                    Err(_) => tokio::task::yield_now().await,
+                    Err(_) => sleep(ACCEPT_RETRY).await,
                 }
             }
         });

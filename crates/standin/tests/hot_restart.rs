@@ -5,6 +5,8 @@
 mod proxy;
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
 use obfleet_mysqlwire::{Client, ClientError};
@@ -164,7 +166,7 @@ async fn a_file_that_cannot_be_executed_is_undone() {
 
 #[tokio::test]
 async fn a_child_that_hangs_is_killed_after_the_rollback_timeout() {
-    let (home, old, mut keeper) = started(",hot_upgrade_rollback_timeout=2s").await;
+    let (home, old, mut keeper) = started(",hot_upgrade_rollback_timeout=5s").await;
     home.install(
         NEW,
         Faults {
@@ -258,7 +260,7 @@ async fn a_child_ended_by_sigusr1_during_the_drain_leaves_nobody_to_accept() {
 
 #[tokio::test]
 async fn a_goodbye_before_the_child_is_ready_ends_the_proxy_and_its_child_only() {
-    let (home, old, keeper) = started(",hot_upgrade_rollback_timeout=2s").await;
+    let (home, old, keeper) = started(",hot_upgrade_rollback_timeout=5s").await;
     let (bystander, ..) = started("").await;
     let mut keeper = keeper;
     home.install(
@@ -320,7 +322,7 @@ async fn faults_of_a_child_that_serves() {
 
 #[tokio::test]
 async fn a_silent_child_serves_until_it_is_killed() {
-    let (home, old, _keeper) = started(",hot_upgrade_rollback_timeout=2s").await;
+    let (home, old, _keeper) = started(",hot_upgrade_rollback_timeout=5s").await;
     home.install(
         NEW,
         Faults {
@@ -424,4 +426,60 @@ async fn offline_is_a_flag_that_a_restart_forgets() {
     until("inactive", async || status(&mut admin).await == "INACTIVE").await;
     admin.query("alter proxyconfig set proxy_local_cmd = 4").await.unwrap();
     until("active", async || status(&mut admin).await == "ACTIVE").await;
+}
+
+#[tokio::test]
+async fn no_connect_is_refused_across_restarts_up_and_down() {
+    let (home, _, _keeper) = started("").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let address = home.address();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let done = Arc::clone(&done);
+            tokio::spawn(async move {
+                let mut connects = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let deadline = Instant::now() + Duration::from_secs(40);
+                    let client = Client::connect(address, "root@proxysys", "", deadline).await.unwrap();
+                    client.close().await;
+                    connects += 1;
+                }
+                connects
+            })
+        })
+        .collect();
+    for version in [NEW, OLD, NEW] {
+        home.install(version, Faults::default());
+        let mut keeper = home.admin().await;
+        keeper.query(RESTART).await.unwrap();
+        home.until_version(version).await;
+        keeper.close().await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_crashes_during_the_drain_is_undone() {
+    let (home, old, mut keeper) = started("").await;
+    home.install(
+        NEW,
+        Faults {
+            crash_after_s: Some(0.7),
+            ..Faults::default()
+        },
+    );
+    keeper.query(RESTART).await.unwrap();
+    until("the child was undone", async || {
+        home.read("log/obproxy.log").contains("rollback succeed")
+    })
+    .await;
+    assert!(
+        home.read("log/obproxy.log").contains("receive signal(sig=10)"),
+        "the old one had begun to drain"
+    );
+    assert_eq!(home.version().await.unwrap(), OLD);
+    assert_eq!(process_of(&mut keeper).await, old);
 }

@@ -5,7 +5,7 @@
 mod proxy;
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use obfleet_mysqlwire::ClientError;
@@ -146,13 +146,9 @@ async fn a_second_start_in_the_same_home_changes_nothing() {
 async fn sigterm_ends_with_code_1_and_refuses_from_then_on() {
     let home = ProxyHome::new();
     let arguments = home.first_arguments("");
-    let mut foreground = Command::new("./bin/obproxy")
-        .args(arguments)
-        .arg("-N")
-        .current_dir(home.path())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.push("-N");
+    let mut foreground = home.spawn(&arguments);
     home.until_version(OLD).await;
     let mut admin = home.admin().await;
     let pid = i32::try_from(foreground.id()).unwrap();
@@ -212,5 +208,31 @@ async fn metrics_are_served_whatever_the_switch_says() {
     assert!(
         text.starts_with("HTTP/1.1 200 OK") && text.contains("odp_new_client_connections"),
         "{text}"
+    );
+}
+
+#[tokio::test]
+async fn faults_of_the_home_act_at_the_next_start() {
+    let home = ProxyHome::new();
+    home.start("").await;
+    let first = home.pids()[0];
+    let faults = r#"{"slow_start_s": 0.5, "crash_after_s": 4, "ignore_term_s": 3600}"#;
+    fs::write(home.join("standin-faults.json"), faults).unwrap();
+    assert_eq!(home.version().await.unwrap(), OLD);
+    send(first, Signal::SIGTERM);
+    home.until_process_count(0).await;
+
+    let started_at = Instant::now();
+    assert!(home.run(&[]).status.success());
+    let starts = || home.read("log/obproxy_diagnosis.log").matches("reboot success").count();
+    until("the slow start is over", async || starts() == 2).await;
+    assert!(started_at.elapsed() >= Duration::from_millis(500));
+    send(home.pids()[0], Signal::SIGTERM);
+    home.until_process_count(0).await;
+    let log = home.read("log/obproxy.log");
+    let of_the_second = log.split("obproxy start up successful").nth(2).unwrap();
+    assert!(
+        of_the_second.contains("sig=15") && !of_the_second.contains("graceful exit finished"),
+        "{of_the_second}"
     );
 }

@@ -4,7 +4,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +18,10 @@ use tokio::time::{Instant, sleep};
 
 /// Longest any condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Held while an executable is written and while a process is forked: a child forked in between would have the file open for
+/// writing, and executing it would fail.
+static EXECUTABLES: Mutex<()> = Mutex::new(());
 
 /// The version before an upgrade.
 pub const OLD: &str = "4.2.1.0";
@@ -78,6 +83,7 @@ impl ProxyHome {
 
     /// Renames this build over `bin/obproxy`.
     pub fn install_build(&self, build: &Trailer) {
+        let _exclusive = EXECUTABLES.lock().unwrap();
         let staged = self.path().join("bin/staged");
         pack(Path::new(env!("CARGO_BIN_EXE_standin")), build, &staged).unwrap();
         fs::rename(staged, self.path().join("bin/obproxy")).unwrap();
@@ -85,11 +91,19 @@ impl ProxyHome {
 
     /// Runs `bin/obproxy` with these arguments to the launcher's end.
     pub fn run(&self, arguments: &[&str]) -> Output {
+        self.spawn(arguments).wait_with_output().unwrap()
+    }
+
+    /// Starts `bin/obproxy` with these arguments.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let _exclusive = EXECUTABLES.lock().unwrap();
         Command::new("./bin/obproxy")
             .args(arguments)
             .current_dir(self.path())
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap()
     }
 
