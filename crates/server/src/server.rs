@@ -229,14 +229,23 @@ async fn crew(
 
 async fn fleet(crew: &Arc<Crew>, database: &Database, url: &str) -> Result<Fleet, ServerError> {
     let registry = Registry::<InventoryChange>::new(flows::actions(crew))?;
-    let executor = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let options = obfleet_engine::Options::new(executor.trim_end_matches('/'));
+    let options = obfleet_engine::Options::new(host_of(url));
     let engine = Engine::start(Arc::new(database.tasks()), registry, options).await?;
     Ok(Fleet::new(Arc::clone(crew), engine, url))
 }
 
+/// The host in a URL, without the port: what OCP calls the executor. It must stay the same over restarts.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
 async fn serve(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
-    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
     server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // Answers are small and wanted at once.
@@ -280,5 +289,18 @@ impl Running {
             tracing::warn!(%error, "the observer ended badly");
         }
         ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executor_is_the_host_of_the_url() {
+        assert_eq!(host_of("http://10.0.0.1:8080"), "10.0.0.1");
+        assert_eq!(host_of("https://fleet.example/"), "fleet.example");
+        assert_eq!(host_of("http://[::1]:8080/x"), "[::1]");
+        assert_eq!(host_of("http://[::1]"), "[::1]");
     }
 }

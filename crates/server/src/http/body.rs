@@ -114,9 +114,13 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
         };
     }
     let member = if parent.is_empty() { "body" } else { parent };
+    // What was given may be a password in the wrong place, so only what was expected is told.
+    let expected = reason
+        .split_once(", expected ")
+        .map(|(_, expected)| format!("expected {expected}"));
     Fault::WrongMember {
         member: member.to_owned(),
-        reason,
+        reason: expected.unwrap_or(reason),
     }
 }
 
@@ -159,6 +163,16 @@ mod tests {
         assert_eq!(field::<CreateObproxyCluster>(r#"{"name":"a","name":"b"}"#), "name");
         assert_eq!(field::<UpgradeObproxy>("[7]"), "[0]");
         assert_eq!(field::<UpgradeObproxy>("7"), "body");
+    }
+
+    #[test]
+    fn a_value_in_the_wrong_place_is_not_repeated() {
+        let error = parse::<CreateObproxyCluster>(br#"{"name":"a","port":"s3cret"}"#).unwrap_err();
+        let message = error.body(Language::English).message;
+        assert!(
+            message.contains("port") && message.contains("expected u16") && !message.contains("s3cret"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -83,6 +83,19 @@ async fn guessing_is_slowed_down_but_locks_nobody_out() {
 }
 
 #[tokio::test]
+async fn guessing_all_at_once_gains_nothing() {
+    let api = Api::start().await;
+    let guesses: Vec<String> = (0..60).map(|n| format!("guess{n}")).collect();
+    let replies = futures::future::join_all(guesses.iter().map(|guess| login(&api, "admin", guess))).await;
+    assert!(replies.iter().all(|reply| reply.status == 401));
+    assert!(
+        api.running.verifications() <= 20,
+        "{} guesses were verified",
+        api.running.verifications()
+    );
+}
+
+#[tokio::test]
 async fn the_password_file_rules_at_every_start() {
     let api = Api::start_with(|options| options.admin_password_file = None).await;
     let generated = api.running.admin_password.clone().unwrap();

@@ -9,6 +9,7 @@ mod errors;
 mod fake_agent;
 mod login;
 mod packages;
+mod restart;
 mod shape;
 mod support;
 mod tasks;

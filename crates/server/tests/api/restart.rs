@@ -1,0 +1,36 @@
+//! What a server still knows after it was stopped.
+
+use obfleet_server::{Options, Server};
+use serde_json::json;
+
+use crate::{
+    fake_agent::FakeAgent,
+    support::{Api, NEW, PASSWORD},
+};
+
+#[tokio::test]
+async fn fleet_users_and_authority_outlive_the_process() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (cluster, proxies) = api.fleet(&[&agent]).await;
+    let before = api.get("/api/v2/tasks/instances").await.data();
+
+    let Api { running, dir, http } = api;
+    running.stop().await.unwrap();
+    let options = Options::new("127.0.0.1:0".parse().unwrap(), dir.path().join("state"));
+    let running = Server::start(options).await.unwrap();
+    assert_eq!(running.admin_password, None, "{PASSWORD} is still the one");
+    let api = Api { running, http, dir };
+
+    assert_eq!(api.get("/api/v2/tasks/instances").await.data(), before);
+    // The agent's certificate is of the same authority, or this would not end.
+    api.upload(NEW).await.data();
+    let path = format!("/api/v2/obproxy/clusters/{cluster}");
+    let task = api
+        .post_nothing(&format!("{path}/obproxies/{}/upgrade", proxies[0]))
+        .await
+        .data();
+    assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
+    let detail = api.get(&path).await.data();
+    assert_eq!(detail["versions"], json!([{"count": 1, "version": "4.3.1.0-1"}]));
+}
