@@ -107,8 +107,7 @@ async fn pump_to_server(
 ) -> io::Result<()> {
     let mut continued = false;
     loop {
-        while let Some((header, frame)) = take_frame(&mut buffer) {
-            let mut frame = frame;
+        while let Some((header, mut frame)) = take_frame(&mut buffer) {
             if !continued {
                 let payload = &frame[HEADER_LEN..];
                 observed.feed(|tracker| tracker.client_packet(header.sequence, payload));

@@ -5,10 +5,12 @@
 mod proxy;
 
 use obfleet_mysqlwire::auth::password_sha1;
-use obfleet_mysqlwire::protocol::CHARSET_BINARY;
-use obfleet_mysqlwire::{Client, ClientError};
+use obfleet_mysqlwire::client::{log_in, read_greeting};
+use obfleet_mysqlwire::protocol::{CHARSET_BINARY, capability, command};
+use obfleet_mysqlwire::{Client, ClientError, Login, PacketStream};
 use proxy::{OLD, ProxyHome, refusal};
 use sqlx::Row as _;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Duration, Instant};
 
 #[tokio::test]
@@ -199,4 +201,72 @@ async fn passwords_and_who_may_come_in() {
         .await
         .unwrap();
     log_in("root@proxysys", "").await.unwrap();
+}
+
+/// A login step by step, from this source address and with this default database.
+async fn raw_login(
+    home: &ProxyHome,
+    source: &str,
+    database: Option<&str>,
+) -> Result<PacketStream<TcpStream>, ClientError> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let mut packets = PacketStream::new(socket.connect(home.address()).await.unwrap());
+    let greeting = read_greeting(&mut packets).await?;
+    let login = Login {
+        capabilities: capability::PROTOCOL_41
+            | capability::SECURE_CONNECTION
+            | capability::PLUGIN_AUTH
+            | if database.is_some() {
+                capability::CONNECT_WITH_DB
+            } else {
+                0
+            },
+        max_packet: 1 << 24,
+        charset: 46,
+        user: "root@proxysys".into(),
+        auth_answer: Vec::new(),
+        database: database.map(str::to_owned),
+        auth_plugin: None,
+        attributes: Vec::new(),
+    };
+    log_in(&mut packets, &greeting, login, "").await?;
+    Ok(packets)
+}
+
+#[tokio::test]
+async fn a_default_database_costs_an_administrator_the_connection() {
+    let home = ProxyHome::new();
+    home.start("").await;
+    assert!(matches!(
+        raw_login(&home, "127.0.0.1", Some("test")).await,
+        Err(ClientError::Lost(_))
+    ));
+    let mut packets = raw_login(&home, "127.0.0.1", None).await.unwrap();
+    packets.start_command();
+    packets
+        .write(&[&[command::INIT_DB], &b"test"[..]].concat())
+        .await
+        .unwrap();
+    assert_eq!(packets.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn administrators_come_from_loopback_only_unless_the_check_is_skipped() {
+    let home = ProxyHome::new();
+    home.start("").await;
+    let login = raw_login(&home, "127.0.0.2", None).await;
+    let Err(ClientError::LoginRefused(refused)) = login else {
+        panic!("let in from 127.0.0.2")
+    };
+    assert_eq!(
+        refused.message,
+        "Access denied for user 'root@proxysys'@'127.0.0.2' (using password: NO)"
+    );
+    home.admin()
+        .await
+        .query("alter proxyconfig set skip_proxy_sys_private_check = true")
+        .await
+        .unwrap();
+    raw_login(&home, "127.0.0.2", None).await.unwrap();
 }

@@ -483,3 +483,42 @@ async fn a_child_that_crashes_during_the_drain_is_undone() {
     assert_eq!(home.version().await.unwrap(), OLD);
     assert_eq!(process_of(&mut keeper).await, old);
 }
+
+#[tokio::test]
+async fn sigusr1_without_a_child_drains_and_lets_new_connects_hang() {
+    let (home, pid, mut session) = started("").await;
+    send(pid, Signal::SIGUSR1);
+    until("it drains", async || {
+        upgrade_field(&mut session, "received_sig").await == "10"
+    })
+    .await;
+    assert_eq!(upgrade_field(&mut session, "state").await, "HU_STATE_WAIT_HU_CMD");
+    let waiting = Client::connect(
+        home.address(),
+        "root@proxysys",
+        "",
+        Instant::now() + Duration::from_millis(300),
+    )
+    .await;
+    assert!(matches!(waiting, Err(ClientError::NoGreeting)), "{waiting:?}");
+    session.ping().await.unwrap();
+    session.close().await;
+    home.until_process_count(0).await;
+    assert!(matches!(home.try_admin().await, Err(ClientError::Refused)));
+}
+
+#[tokio::test]
+async fn with_no_session_left_the_old_process_leaves_by_itself() {
+    let (home, old, mut admin) = started("").await;
+    home.install(NEW, Faults::default());
+    admin.query(RESTART).await.unwrap();
+    admin.close().await;
+    until("the old one is gone", async || !home.pids().contains(&old)).await;
+    assert_eq!(home.version().await.unwrap(), NEW);
+    // Nobody is left to fall back to.
+    send(home.pids()[0], Signal::SIGKILL);
+    home.until_process_count(0).await;
+    assert!(matches!(home.try_admin().await, Err(ClientError::Refused)));
+    assert!(home.run(&[]).status.success());
+    home.until_version(NEW).await;
+}
