@@ -33,19 +33,20 @@ pub struct UsersError(#[from] sqlx::Error);
 /// The table of users.
 #[derive(Debug, Clone)]
 pub struct Users {
-    pool: SqlitePool,
+    writer: SqlitePool,
+    readers: SqlitePool,
 }
 
 impl Users {
-    /// The users in this database.
-    pub fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+    /// The users in this database; every request reads one, so reading does not wait for writers.
+    pub fn new(writer: SqlitePool, readers: SqlitePool) -> Self {
+        Self { writer, readers }
     }
 
     /// The user with this login name.
     pub async fn find(&self, name: &str) -> Result<Option<User>, UsersError> {
         let query = sqlx::query("SELECT id, name, password_hash, roles FROM users WHERE name = ?").bind(name);
-        let row = query.fetch_optional(&self.pool).await?;
+        let row = query.fetch_optional(&self.readers).await?;
         Ok(row.as_ref().map(read).transpose()?)
     }
 
@@ -57,14 +58,14 @@ impl Users {
         );
         let query = query.bind(user.id).bind(&user.name).bind(&user.password_hash);
         let query = query.bind(user.roles.join(",")).bind(now.millis()).bind(now.millis());
-        Ok(query.execute(&self.pool).await?.rows_affected() == 1)
+        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 
     /// Gives a user another password; false when there is no such user.
     pub async fn set_password_hash(&self, id: i64, hash: &str, now: Timestamp) -> Result<bool, UsersError> {
         let query = sqlx::query("UPDATE users SET password_hash = ?, changed = ? WHERE id = ?");
         let query = query.bind(hash).bind(now.millis()).bind(id);
-        Ok(query.execute(&self.pool).await?.rows_affected() == 1)
+        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
             .execute(&pool)
             .await
             .unwrap();
-        Users::new(pool)
+        Users::new(pool.clone(), pool)
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     fake_agent::FakeAgent,
     shape::differences,
-    support::{Api, NEW, OLD, Reply, package},
+    support::{Api, NEW, OLD, Reply},
 };
 
 const PACKAGES: &str = "/api/v2/software-packages";
@@ -15,6 +15,7 @@ const PACKAGES: &str = "/api/v2/software-packages";
 async fn come_and_go() {
     let api = Api::start().await;
     let uploaded = api.upload(OLD).await.data();
+    let sent = std::fs::read(api.dir.path().join(OLD)).unwrap();
     assert_eq!(differences(&uploaded, "package"), [""; 0]);
     assert_eq!(uploaded["fileName"], OLD);
     assert_eq!(uploaded["type"], "OBPROXY_INSTALL_PACKAGE");
@@ -49,7 +50,7 @@ async fn come_and_go() {
         .await
         .unwrap();
     let bytes = file.bytes().await.unwrap();
-    assert_eq!(bytes, std::fs::read(package(api.dir.path(), OLD)).unwrap());
+    assert_eq!(bytes, sent);
     for name in ["nothing.rpm", "..%2F..%2Fkey", "%2e%2e%2fkey"] {
         let reply = api.get(&format!("/api/v2/files/sys-package/{name}")).await;
         assert_eq!(reply.refusal().0, 404, "{name}");
