@@ -4,6 +4,7 @@ pub mod body;
 mod domain;
 pub mod envelope;
 pub mod error;
+pub mod fault;
 pub mod language;
 pub mod listing;
 pub mod messages;
@@ -12,7 +13,8 @@ pub mod trace;
 
 pub use body::{Json, OptionalJson};
 pub use envelope::{Data, NoData};
-pub use error::{ApiError, Fault};
+pub use error::ApiError;
+pub use fault::{Fault, Wanted};
 pub use listing::ListQuery;
 pub use path::PathIds;
 

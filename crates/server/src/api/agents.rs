@@ -13,10 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     app::AppState,
-    http::{
-        ApiError, ApiResult, Data, Fault, Json, OptionalJson,
-        error::{EnrolmentFault, Wanted},
-    },
+    http::{ApiError, ApiResult, Data, Fault, Json, OptionalJson, Wanted, fault::EnrolmentFault},
     pki::PkiError,
 };
 

@@ -9,7 +9,7 @@ use obfleet_wire::{
 
 use crate::{
     app::{App, AppState},
-    http::{ApiError, ApiResult, Data, ListQuery, NoData, PathIds, error::Wanted},
+    http::{ApiError, ApiResult, Data, ListQuery, NoData, PathIds, Wanted},
     task_view,
 };
 

@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::error::{ApiError, Fault};
+use super::{error::ApiError, fault::Fault};
 
 /// Bytes a JSON body may have: several thousand host ids, or a page of parameters.
 pub const LIMIT: usize = 1 << 20;

@@ -11,7 +11,12 @@ use obfleet_wire::{
     envelope::{ErrorBody, SubError},
 };
 
-use super::{envelope::Outcome, language::Language, messages};
+use super::{
+    envelope::Outcome,
+    fault::{EnrolmentFault, Fault, Wanted},
+    language::Language,
+    messages,
+};
 
 /// What a handler fails with; the envelope turns it into a status and a sentence in the reader's language.
 #[derive(Debug, Clone)]
@@ -24,147 +29,6 @@ struct Details {
     /// Takes the place of the refusal's first argument.
     fault: Option<Fault>,
     retry_after: Option<Duration>,
-}
-
-/// What is wrong with a request, found before anything was asked of the fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// A path or query parameter or a body member with a value that cannot be.
-    Value {
-        /// The parameter's or member's name.
-        name: String,
-        /// What was given.
-        given: String,
-        /// What it has to be.
-        wanted: Wanted,
-    },
-    /// A body member nobody knows.
-    UnknownMember(String),
-    /// A body member that has to be there.
-    MissingMember(String),
-    /// A body member of the wrong type; what the parser said.
-    WrongMember {
-        /// The member's path, `obproxyInstallParam.hostIds[0]`.
-        member: String,
-        /// What the parser said, in English.
-        reason: String,
-    },
-    /// A body that is no JSON; where and why.
-    NotJson(String),
-    /// A body of the wrong type; the one that is needed.
-    ContentType(&'static str),
-    /// A body larger than so many bytes.
-    TooLarge(u64),
-    /// A body that stopped coming.
-    BodyBroken,
-    /// A multipart body without the part.
-    MissingPart(&'static str),
-    /// A method and path nobody serves.
-    NoRoute {
-        /// The method.
-        method: String,
-        /// The path.
-        path: String,
-    },
-    /// An enrolment that cannot be accepted.
-    Enrolment(EnrolmentFault),
-}
-
-/// What a value has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// A positive integer id.
-    Id,
-    /// Positive integer ids with commas between them.
-    Ids,
-    /// An integer from 1 to the given one.
-    UpTo(u64),
-    /// `member,asc` or `member,desc`.
-    Sort,
-    /// A path segment that is UTF-8 once decoded.
-    Utf8,
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// An IP address or host name.
-    Address,
-}
-
-/// Why an enrolment is not accepted. Which of token and proof is wrong is not told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EnrolmentFault {
-    /// The token is unknown, used, expired, or the proof was not made with it.
-    Token,
-    /// The signing request cannot be used.
-    Csr,
-    /// The host's uid is no plain name.
-    HostUid,
-}
-
-impl Fault {
-    /// What is wrong, as a part of a sentence.
-    pub fn text(&self, language: Language) -> String {
-        let chinese = language == Language::Chinese;
-        match self {
-            Self::Value { name, given, wanted } if chinese => {
-                format!("参数 {name} 的值 '{given}' 不合法，应为{}", wanted.text(language))
-            }
-            Self::Value { name, given, wanted } => format!("{name} is '{given}' but must be {}", wanted.text(language)),
-            Self::UnknownMember(name) if chinese => format!("请求体中的成员 {name} 无法识别"),
-            Self::UnknownMember(name) => format!("The body's member {name} is not known here"),
-            Self::MissingMember(name) if chinese => format!("请求体缺少成员 {name}"),
-            Self::MissingMember(name) => format!("The body's member {name} is missing"),
-            Self::WrongMember { member, reason } if chinese => format!("请求体中的成员 {member} 不合法（{reason}）"),
-            Self::WrongMember { member, reason } => format!("The body's member {member} is wrong ({reason})"),
-            Self::NotJson(reason) if chinese => format!("请求体不是合法的 JSON（{reason}）"),
-            Self::NotJson(reason) => format!("the body is not JSON ({reason})"),
-            Self::ContentType(wanted) if chinese => format!("Content-Type 应为 {wanted}"),
-            Self::ContentType(wanted) => format!("its Content-Type must be {wanted}"),
-            Self::TooLarge(limit) if chinese => format!("请求体超过 {limit} 字节的上限"),
-            Self::TooLarge(limit) => format!("its body is larger than {limit} bytes"),
-            Self::BodyBroken if chinese => "请求体未能完整接收".to_owned(),
-            Self::BodyBroken => "its body did not arrive completely".to_owned(),
-            Self::MissingPart(name) if chinese => format!("multipart 请求体缺少 {name} 部分"),
-            Self::MissingPart(name) => format!("its multipart body has no part named {name}"),
-            Self::NoRoute { method, path } if chinese => format!("{path} 没有 {method} 方法"),
-            Self::NoRoute { method, path } => format!("there is no {method} for {path}"),
-            Self::Enrolment(fault) => fault.text(chinese).to_owned(),
-        }
-    }
-}
-
-impl Wanted {
-    fn text(self, language: Language) -> String {
-        let chinese = language == Language::Chinese;
-        match self {
-            Self::Id if chinese => "正整数 ID".to_owned(),
-            Self::Id => "a positive integer id".to_owned(),
-            Self::Ids if chinese => "以逗号分隔的正整数 ID".to_owned(),
-            Self::Ids => "positive integer ids with commas between them".to_owned(),
-            Self::UpTo(most) if chinese => format!(" 1 至 {most} 之间的整数"),
-            Self::UpTo(most) => format!("an integer from 1 to {most}"),
-            Self::Sort if chinese => "成员名,asc 或 成员名,desc".to_owned(),
-            Self::Sort => "a member of the list's entries, then ,asc or ,desc".to_owned(),
-            Self::Utf8 if chinese => "合法的 UTF-8 文本".to_owned(),
-            Self::Utf8 => "valid UTF-8".to_owned(),
-            Self::OneOf(words) if chinese => format!("以下之一：{}", words.join("、")),
-            Self::OneOf(words) => format!("one of {}", words.join(", ")),
-            Self::Address if chinese => "IP 地址或主机名".to_owned(),
-            Self::Address => "an IP address or host name".to_owned(),
-        }
-    }
-}
-
-impl EnrolmentFault {
-    fn text(self, chinese: bool) -> &'static str {
-        match self {
-            Self::Token if chinese => "注册令牌无效、已使用或已过期，请创建新的令牌",
-            Self::Token => "the enrolment token is wrong, used or expired, so create a new one",
-            Self::Csr if chinese => "csrPem 不是可用的证书签名请求",
-            Self::Csr => "csrPem is not a certificate signing request that can be used",
-            Self::HostUid if chinese => "hostUid 只能包含 1 至 63 个小写字母、数字和连字符",
-            Self::HostUid => "hostUid takes 1 to 63 lower case letters, digits and hyphens",
-        }
-    }
 }
 
 impl ApiError {

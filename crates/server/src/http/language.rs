@@ -13,6 +13,14 @@ pub enum Language {
 }
 
 impl Language {
+    /// The one of two that is in this language.
+    pub fn choose<T>(self, english: T, chinese: T) -> T {
+        match self {
+            Self::English => english,
+            Self::Chinese => chinese,
+        }
+    }
+
     /// The language the client likes best; the first one wins among equals.
     pub fn of(headers: &HeaderMap) -> Self {
         let wishes = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());

@@ -11,7 +11,7 @@ use obfleet_wire::envelope::Paged;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::error::{ApiError, Wanted};
+use super::{error::ApiError, fault::Wanted};
 
 /// Entries of a page when the client does not say.
 const DEFAULT_SIZE: u64 = 10;

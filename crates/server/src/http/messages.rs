@@ -19,11 +19,7 @@ pub struct Message {
 impl Message {
     /// The sentence with its arguments in place.
     pub fn sentence(self, language: Language, arguments: &[String]) -> String {
-        let template = match language {
-            Language::English => self.english,
-            Language::Chinese => self.chinese,
-        };
-        fill(template, arguments)
+        fill(language.choose(self.english, self.chinese), arguments)
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
 };
 use obfleet_wire::id::IdList;
 
-use super::error::{ApiError, Wanted};
+use super::{error::ApiError, fault::Wanted};
 
 /// The variable segments of a request's path, decoded (`%2C` is a comma).
 #[derive(Debug)]

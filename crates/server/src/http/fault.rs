@@ -1,0 +1,172 @@
+//! What can be wrong with a request before anything is asked of the fleet, told in both languages.
+
+use super::language::Language;
+
+/// What is wrong with a request, found before anything was asked of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// A path or query parameter or a body member with a value that cannot be.
+    Value {
+        /// The parameter's or member's name.
+        name: String,
+        /// What was given.
+        given: String,
+        /// What it has to be.
+        wanted: Wanted,
+    },
+    /// A body member nobody knows.
+    UnknownMember(String),
+    /// A body member that has to be there.
+    MissingMember(String),
+    /// A body member of the wrong type; what the parser said.
+    WrongMember {
+        /// The member's path, `obproxyInstallParam.hostIds[0]`.
+        member: String,
+        /// What the parser said, in English.
+        reason: String,
+    },
+    /// A body that is no JSON; where and why.
+    NotJson(String),
+    /// A body of the wrong type; the one that is needed.
+    ContentType(&'static str),
+    /// A body larger than so many bytes.
+    TooLarge(u64),
+    /// A body that stopped coming.
+    BodyBroken,
+    /// A multipart body without the part.
+    MissingPart(&'static str),
+    /// A method and path nobody serves.
+    NoRoute {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// An enrolment that cannot be accepted.
+    Enrolment(EnrolmentFault),
+}
+
+/// What a value has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A positive integer id.
+    Id,
+    /// Positive integer ids with commas between them.
+    Ids,
+    /// An integer from 1 to the given one.
+    UpTo(u64),
+    /// `member,asc` or `member,desc`.
+    Sort,
+    /// A path segment that is UTF-8 once decoded.
+    Utf8,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// An IP address or host name.
+    Address,
+}
+
+/// Why an enrolment is not accepted. Which of token and proof is wrong is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnrolmentFault {
+    /// The token is unknown, used, expired, or the proof was not made with it.
+    Token,
+    /// The signing request cannot be used.
+    Csr,
+    /// The host's uid is no plain name.
+    HostUid,
+}
+
+impl Fault {
+    /// What is wrong, as a part of a sentence.
+    pub fn text(&self, language: Language) -> String {
+        let say = |english: String, chinese: String| language.choose(english, chinese);
+        match self {
+            Self::Value { name, given, wanted } => {
+                let wanted = wanted.text(language);
+                say(
+                    format!("{name} is '{given}' but must be {wanted}"),
+                    format!("参数 {name} 的值 '{given}' 不合法，应为{wanted}"),
+                )
+            }
+            Self::UnknownMember(name) => say(
+                format!("The body's member {name} is not known here"),
+                format!("请求体中的成员 {name} 无法识别"),
+            ),
+            Self::MissingMember(name) => say(
+                format!("The body's member {name} is missing"),
+                format!("请求体缺少成员 {name}"),
+            ),
+            Self::WrongMember { member, reason } => say(
+                format!("The body's member {member} is wrong ({reason})"),
+                format!("请求体中的成员 {member} 不合法（{reason}）"),
+            ),
+            Self::NotJson(reason) => say(
+                format!("the body is not JSON ({reason})"),
+                format!("请求体不是合法的 JSON（{reason}）"),
+            ),
+            Self::ContentType(wanted) => say(
+                format!("its Content-Type must be {wanted}"),
+                format!("Content-Type 应为 {wanted}"),
+            ),
+            Self::TooLarge(limit) => say(
+                format!("its body is larger than {limit} bytes"),
+                format!("请求体超过 {limit} 字节的上限"),
+            ),
+            Self::BodyBroken => language
+                .choose("its body did not arrive completely", "请求体未能完整接收")
+                .to_owned(),
+            Self::MissingPart(name) => say(
+                format!("its multipart body has no part named {name}"),
+                format!("multipart 请求体缺少 {name} 部分"),
+            ),
+            Self::NoRoute { method, path } => say(
+                format!("there is no {method} for {path}"),
+                format!("{path} 没有 {method} 方法"),
+            ),
+            Self::Enrolment(fault) => fault.text(language).to_owned(),
+        }
+    }
+}
+
+impl Wanted {
+    fn text(self, language: Language) -> String {
+        let fixed = |english: &str, chinese: &str| language.choose(english, chinese).to_owned();
+        match self {
+            Self::Id => fixed("a positive integer id", "正整数 ID"),
+            Self::Ids => fixed("positive integer ids with commas between them", "以逗号分隔的正整数 ID"),
+            Self::UpTo(most) => language.choose(
+                format!("an integer from 1 to {most}"),
+                format!(" 1 至 {most} 之间的整数"),
+            ),
+            Self::Sort => fixed(
+                "a member of the list's entries, then ,asc or ,desc",
+                "“成员名,asc”或“成员名,desc”",
+            ),
+            Self::Utf8 => fixed("valid UTF-8", "合法的 UTF-8 文本"),
+            Self::OneOf(words) => language.choose(
+                format!("one of {}", words.join(", ")),
+                format!("以下之一：{}", words.join("、")),
+            ),
+            Self::Address => fixed("an IP address or host name", "IP 地址或主机名"),
+        }
+    }
+}
+
+impl EnrolmentFault {
+    fn text(self, language: Language) -> &'static str {
+        match self {
+            Self::Token => language.choose(
+                "the enrolment token is wrong, used or expired, so create a new one",
+                "注册令牌无效、已使用或已过期，请创建新的令牌",
+            ),
+            Self::Csr => language.choose(
+                "csrPem is not a certificate signing request that can be used",
+                "csrPem 不是可用的证书签名请求",
+            ),
+            Self::HostUid => language.choose(
+                "hostUid takes 1 to 63 lower case letters, digits and hyphens",
+                "hostUid 只能包含 1 至 63 个小写字母、数字和连字符",
+            ),
+        }
+    }
+}
