@@ -53,7 +53,7 @@ pub(crate) fn private_dir(path: &Path) -> Result<(), FileError> {
 
 /// Replaces the file as a whole; only its owner may read it. On return the new content is on disk.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let beside = path.with_extension("new");
+    let beside = with_suffix(path, ".new");
     let written = OpenOptions::new()
         .write(true)
         .create(true)
@@ -67,6 +67,12 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
         .and_then(|()| fs::rename(&beside, path));
     written.map_err(FileError::io("write", path))?;
     sync_parent(path)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// [`write`] of a value as JSON.

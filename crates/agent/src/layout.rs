@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! <root>/packages/<sha256>.rpm                        package files, as the server put them
-//! <root>/slots/obproxy-<version>-<build>/bin/obproxy  extracted packages, never changed
+//! <root>/slots/obproxy-<version>-<release>/bin/obproxy  extracted packages, never changed
 //! <root>/proxies/<cluster>-<proxy id>/                a proxy's home: its working directory for life
 //! <root>/restarts/<restart id>/                       the journal of a restart, written by its guard
+//! <root>/backups/<proxy id>-before-<version>.db       a proxy's configuration before it went to that version
 //! <root>/removed/<proxy id>-<unix seconds>/           homes of removed proxies, kept for a day
 //! <state>/identity.json                               host uid, key, certificate
 //! <state>/journal/                                    operations and their results
@@ -38,6 +39,7 @@ impl Layout {
             layout.slots(),
             layout.root.join("proxies"),
             layout.root.join("restarts"),
+            layout.backups(),
             layout.removed(),
             layout.journal(),
             layout.registry(),
@@ -57,16 +59,6 @@ impl Layout {
         self.root.join("slots")
     }
 
-    /// One slot.
-    pub fn slot(&self, version: &ProxyVersion) -> PathBuf {
-        self.slots().join(format!("obproxy-{version}"))
-    }
-
-    /// The executable of a slot.
-    pub fn slot_binary(&self, version: &ProxyVersion) -> PathBuf {
-        self.slot(version).join("bin/obproxy")
-    }
-
     /// The home of a proxy. Characters a file name should not have are replaced: the id alone makes it unique.
     pub fn home(&self, spec: &ProxySpec) -> PathBuf {
         let cluster: String = spec
@@ -81,6 +73,15 @@ impl Layout {
     /// The directory of a restart.
     pub fn restart(&self, restart_id: &str) -> PathBuf {
         self.root.join("restarts").join(restart_id)
+    }
+
+    /// The copy of a proxy's configuration from before it went to `version`.
+    pub fn config_backup(&self, proxy_id: i64, version: &ProxyVersion) -> PathBuf {
+        self.backups().join(format!("{proxy_id}-before-{version}.db"))
+    }
+
+    fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
 
     /// Homes of removed proxies.

@@ -1,4 +1,11 @@
-//! The host agent.
+//! The host agent: owns the proxies' files and processes on one host, and does what the server asks, once.
+//!
+//! The way of a request: [`api`] lets in only the server ([`tls`]) → [`runner`] tests the fence, writes the
+//! [`journal`], and performs each key once → [`operations`] look first and do what is left → `obfleet_obproxy` for one
+//! proxy's process, `obfleet_package` for slots, `obfleet_guard` for a restart. Beside it, [`supervisor`] keeps the
+//! [`proxies`] running, [`status`] knows how they are, [`janitor`] tidies up.
+//!
+//! The server's side is here too: [`client`] calls agents, [`token`] is what both know of an enrolment.
 
 mod api;
 pub mod client;
@@ -6,14 +13,27 @@ mod durable;
 mod enrol;
 mod host;
 mod identity;
+mod janitor;
 mod journal;
 mod layout;
 mod locks;
+mod operations;
 mod packages;
+mod proxies;
+mod reach;
+mod run;
 mod runner;
+mod slots;
 mod status;
+mod supervisor;
 mod tls;
 pub mod token;
+
+pub use durable::FileError;
+pub use enrol::EnrolError;
+pub use identity::IdentityError;
+pub use run::{Options, RunError, run};
+pub use tls::PkiError;
 
 /// An error with its causes, in one line.
 pub(crate) fn describe(error: &dyn std::error::Error) -> String {

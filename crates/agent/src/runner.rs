@@ -79,9 +79,19 @@ impl Job {
         self.progress.send_modify(|p| p.lines.push(line));
     }
 
+    /// Whether an earlier performance of the same attempt said this already.
+    pub fn has_said(&self, line: &str) -> bool {
+        self.progress.borrow().lines.iter().any(|said| said == line)
+    }
+
     /// Completes when a higher epoch took over: what only waits should stop waiting.
     pub async fn superseded(&self) {
         self.superseded.cancelled().await;
+    }
+
+    /// Whether a higher epoch took over.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.is_cancelled()
     }
 
     fn report(&self, from: u64) -> Result<OperationReport, AgentError> {

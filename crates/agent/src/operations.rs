@@ -1,0 +1,140 @@
+//! What the agent can be asked to do, one function an [`Operation`], by theme: [`install`] packages and homes,
+//! [`lifecycle`] of the process, [`parameters`], [`restart`] onto another binary.
+//!
+//! Each looks first and does what is left to do: any of them may be the second try of one that was cut off anywhere.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use obfleet_wire::agent::{Operation, Outcome};
+
+use crate::{
+    describe,
+    layout::Layout,
+    locks::Locks,
+    packages::Packages,
+    proxies::Registry,
+    runner::{Job, Perform},
+};
+
+mod create;
+mod error;
+mod guarding;
+mod install;
+mod lifecycle;
+mod parameters;
+mod restart;
+
+pub(crate) use error::OperationError;
+use guarding::Target;
+pub(crate) use lifecycle::remove_dir;
+use restart::Order;
+
+/// What operations that change something take turns on; those that only look do not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Thing {
+    /// The slots and package files.
+    Slots,
+    /// A proxy.
+    Proxy(i64),
+    /// The start of a proxy's guard: two guards of one restart would fight.
+    Guard(i64),
+}
+
+/// What operations, supervisor and janitor work on.
+pub(crate) struct Node {
+    pub(crate) layout: Layout,
+    pub(crate) packages: Packages,
+    pub(crate) registry: Arc<Registry>,
+    /// The address proxies listen on unless their order names one.
+    pub(crate) bind: IpAddr,
+    pub(crate) things: Locks<Thing>,
+    /// The obfleet executable, whose `guard` command runs restarts.
+    pub(crate) exe: PathBuf,
+}
+
+#[async_trait]
+impl Perform for Node {
+    async fn perform(&self, operation: Operation, job: &Job) -> Result<Outcome, String> {
+        let _turn = match thing_of(&operation) {
+            Some(thing) => Some(self.things.lock(thing).await),
+            None => None,
+        };
+        let outcome = Box::pin(self.dispatch(operation, job)).await;
+        outcome.map_err(|error| describe(&error))
+    }
+}
+
+impl Node {
+    async fn dispatch(&self, operation: Operation, job: &Job) -> Result<Outcome, OperationError> {
+        match operation {
+            Operation::CheckAbsent { spec } => self.check_absent(spec, job),
+            Operation::InstallPackage { sha256, version } => self.install_package(sha256, version, job).await,
+            Operation::RemoveSlot { version } => self.remove_slot(version, job).await,
+            Operation::CreateProxy { spec, version } => self.create_proxy(spec, version, job).await,
+            Operation::StartProxy { proxy_id } => self.start_proxy(proxy_id, job).await,
+            Operation::StopProxy { proxy_id, drain } => self.stop_proxy(proxy_id, drain, job).await,
+            Operation::RemoveProxy { proxy_id, drain } => self.remove_proxy(proxy_id, drain, job).await,
+            Operation::RestoreProxy { proxy_id } => self.restore_proxy(proxy_id, job).await,
+            Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job).await,
+            Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on),
+            Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, &values, job).await,
+            Operation::Inspect { proxy_id } => self.inspect(proxy_id).await,
+            Operation::Preflight {
+                proxy_id,
+                version,
+                method,
+            } => self.preflight(proxy_id, &version, method, job).await,
+            Operation::BackupConfig { proxy_id, version } => self.backup_config(proxy_id, &version, job).await,
+            Operation::Restart {
+                proxy_id,
+                restart_id,
+                version,
+                method,
+                drain,
+                probe,
+            } => {
+                let target = Target {
+                    version,
+                    method,
+                    drain,
+                    probe,
+                };
+                let order = Order {
+                    proxy_id,
+                    restart_id,
+                    target,
+                };
+                self.restart(order, job).await
+            }
+            Operation::AwaitRestart { proxy_id, restart_id } => self.await_restart(proxy_id, &restart_id, job).await,
+            Operation::RevertRestart {
+                proxy_id,
+                restart_id,
+                drain,
+            } => self.revert_restart(proxy_id, &restart_id, drain, job).await,
+        }
+    }
+}
+
+/// What the operation changes. A restart is awaited beside whatever else is asked: reverting it must get through.
+fn thing_of(operation: &Operation) -> Option<Thing> {
+    match operation {
+        Operation::InstallPackage { .. } | Operation::RemoveSlot { .. } => Some(Thing::Slots),
+        Operation::CreateProxy { spec, .. } => Some(Thing::Proxy(spec.proxy_id)),
+        Operation::StartProxy { proxy_id }
+        | Operation::StopProxy { proxy_id, .. }
+        | Operation::RemoveProxy { proxy_id, .. }
+        | Operation::RestoreProxy { proxy_id }
+        | Operation::DiscardProxy { proxy_id }
+        | Operation::Supervise { proxy_id, .. }
+        | Operation::SetParameters { proxy_id, .. }
+        | Operation::BackupConfig { proxy_id, .. }
+        | Operation::Restart { proxy_id, .. }
+        | Operation::RevertRestart { proxy_id, .. } => Some(Thing::Proxy(*proxy_id)),
+        Operation::CheckAbsent { .. }
+        | Operation::Inspect { .. }
+        | Operation::Preflight { .. }
+        | Operation::AwaitRestart { .. } => None,
+    }
+}

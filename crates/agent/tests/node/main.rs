@@ -1,0 +1,11 @@
+//! The agent as a process of its own, with stand-in proxies, called as the server calls it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod authority;
+mod host;
+
+mod enrolment;
+mod lifecycle;
+mod packages;
+mod restart;

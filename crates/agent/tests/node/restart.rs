@@ -1,0 +1,191 @@
+use obfleet_agent::client::CallError;
+use obfleet_guard::Handle;
+use obfleet_standin::Faults;
+use obfleet_wire::agent::{Operation, Outcome, ProxyFacts, RestartMethod};
+
+use crate::{
+    authority::Authority,
+    host::{Caller, DRAIN, Host, LONG, NEW, OLD, kill_process, rpm},
+};
+
+const ID: &str = "r-1";
+
+fn restart(id: &str) -> Operation {
+    Operation::Restart {
+        proxy_id: 7,
+        restart_id: id.into(),
+        version: NEW.parse().unwrap(),
+        method: RestartMethod::Hot,
+        drain: DRAIN,
+        probe: None,
+    }
+}
+
+fn await_end(id: &str) -> Operation {
+    Operation::AwaitRestart {
+        proxy_id: 7,
+        restart_id: id.into(),
+    }
+}
+
+fn revert(id: &str) -> Operation {
+    Operation::RevertRestart {
+        proxy_id: 7,
+        restart_id: id.into(),
+        drain: DRAIN,
+    }
+}
+
+fn preflight() -> Operation {
+    Operation::Preflight {
+        proxy_id: 7,
+        version: NEW.parse().unwrap(),
+        method: RestartMethod::Hot,
+    }
+}
+
+/// A proxy on the old version, the new one in its slot.
+async fn ready(host: &Host, authority: &Authority, faults: Faults) -> (Caller, ProxyFacts) {
+    let mut caller = Caller::new(host.endpoint(&authority.client()), 1);
+    caller.install(&rpm(OLD, Faults::default()), OLD).await;
+    caller.install(&rpm(NEW, faults), NEW).await;
+    let create = Operation::CreateProxy {
+        spec: host.spec(7),
+        version: OLD.parse().unwrap(),
+    };
+    let created = caller.proxy(create).await;
+    (caller, created)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_goes_up_and_back_again() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, old) = ready(&host, &authority, Faults::default()).await;
+    let checked = caller.call(preflight()).await.unwrap();
+    assert!(
+        matches!(&checked, Outcome::Preflight(report) if report.running == old),
+        "{checked:?}"
+    );
+    let backup = Operation::BackupConfig {
+        proxy_id: 7,
+        version: NEW.parse().unwrap(),
+    };
+    assert_eq!(caller.call(backup).await.unwrap(), Outcome::Done);
+    assert!(host.root().join(format!("backups/7-before-{NEW}.db")).is_file());
+
+    assert_eq!(caller.proxy(revert(ID)).await, old, "never begun: nothing to revert");
+    let up = caller.call(restart(ID)).await;
+    let Ok(Outcome::Restarted(report)) = up else {
+        panic!("{up:?}: {:#?}", caller.lines)
+    };
+    assert_eq!((&report.before, report.after.version.to_string().as_str()), (&old, NEW));
+    let drained = caller.call(await_end(ID)).await;
+    assert!(matches!(drained, Ok(Outcome::Drained(_))), "{drained:?}");
+    assert_eq!(caller.proxy(Operation::Inspect { proxy_id: 7 }).await, report.after);
+    let again = caller.call(restart(ID)).await;
+    assert!(
+        matches!(&again, Ok(Outcome::Restarted(same)) if *same == report),
+        "nothing is left to do: {again:?}"
+    );
+    let mut lines = caller.lines.clone();
+    lines.dedup();
+    assert_eq!(lines, caller.lines, "nothing is said twice in a row");
+
+    let back = caller.proxy(revert(ID)).await;
+    assert_eq!(
+        (back.version.to_string().as_str(), &back.binary_sha256),
+        (OLD, &old.binary_sha256)
+    );
+    assert_eq!(caller.proxy(revert(ID)).await, back, "once is enough");
+    let slot = Operation::RemoveSlot {
+        version: NEW.parse().unwrap(),
+    };
+    assert_eq!(
+        caller.call(slot).await.unwrap(),
+        Outcome::Done,
+        "nobody uses it any more"
+    );
+    kill_process(back.pid);
+    let risen = caller.proxy_status(7, |p| p.serving && p.pid != Some(back.pid)).await;
+    assert_eq!(risen.version.unwrap().to_string(), OLD);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_binary_is_undone_before_the_failure_is_told() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let faults = Faults {
+        exit: Some(1),
+        ..Faults::default()
+    };
+    let (mut caller, old) = ready(&host, &authority, faults).await;
+    let up = caller.call(restart(ID)).await;
+    assert!(matches!(up, Err(CallError::Failed { .. })), "{up:?}");
+    assert_eq!(caller.proxy(Operation::Inspect { proxy_id: 7 }).await, old);
+    let awaited = caller.call(await_end(ID)).await;
+    assert!(matches!(awaited, Err(CallError::Failed { .. })), "{awaited:?}");
+    assert_eq!(caller.proxy(revert(ID)).await, old);
+    // A new attempt begins afresh, under the same name.
+    let again = caller.call(restart(ID)).await;
+    assert!(matches!(again, Err(CallError::Failed { .. })), "{again:?}");
+    assert!(host.root().join("restarts/r-1.1").is_dir());
+    assert_eq!(caller.proxy(Operation::Inspect { proxy_id: 7 }).await, old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_found_again_by_a_new_agent() {
+    let authority = Authority::start().await;
+    let mut host = Host::started(&authority);
+    let client = authority.client();
+    let (mut caller, old) = ready(&host, &authority, Faults::default()).await;
+    let order = caller.request(restart(ID));
+    caller.endpoint.start(&order).await.unwrap();
+    let guard = Handle::attach(&host.root().join("restarts").join(ID));
+    while guard.state().is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    host.kill_agent();
+    host.start().unwrap();
+    caller.endpoint = host.endpoint(&client);
+    let up = caller.perform(&order).await;
+    let Ok(Outcome::Restarted(report)) = up else {
+        panic!("{up:?}: {:#?}", caller.lines)
+    };
+    assert_eq!((&report.before, report.after.version.to_string().as_str()), (&old, NEW));
+    caller.call(await_end(ID)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_guard_is_replaced() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, _) = ready(&host, &authority, Faults::default()).await;
+    let order = caller.request(restart(ID));
+    caller.endpoint.start(&order).await.unwrap();
+    let guard = Handle::attach(&host.root().join("restarts").join(ID));
+    let begun = tokio::time::timeout(LONG, async {
+        loop {
+            match guard.state().ok().and_then(|state| state.guard) {
+                Some(process) => return process.pid,
+                None => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+            }
+        }
+    });
+    kill_process(begun.await.unwrap());
+    // Whichever way the new guard decides, one healthy proxy serves, and the agent says which.
+    let ended = caller.perform(&order).await;
+    let serving = caller.proxy(Operation::Inspect { proxy_id: 7 }).await;
+    match ended {
+        Ok(Outcome::Restarted(report)) => assert_eq!(serving, report.after),
+        Err(CallError::Failed { .. }) => assert_eq!(serving.version.to_string(), OLD),
+        other => panic!("{other:?}: {:#?}", caller.lines),
+    }
+    let end = tokio::time::timeout(LONG, guard.wait_end(LONG)).await.unwrap();
+    if let Err(e) = end {
+        let s = guard.state();
+        let log = std::fs::read_to_string(guard.dir().join("guard.log"));
+        panic!("{e:?} {s:#?} {log:?} {:#?}", caller.lines);
+    }
+    assert_eq!(caller.proxy(revert(ID)).await.version.to_string(), OLD);
+}
