@@ -5,4 +5,5 @@ mod back;
 mod cold;
 mod forward;
 mod lab;
+mod proxy;
 mod recovery;
