@@ -123,8 +123,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
             .await?
         {
             Created::New(state, events) => {
-                let view = TaskView::from(&state);
-                self.shared.adopt(state, &events).await;
+                let view = TaskView::from(&*state);
+                self.shared.adopt(*state, &events).await;
                 Ok(view)
             }
             Created::Existing(task) => self.task(task).await,

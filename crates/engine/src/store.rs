@@ -51,7 +51,7 @@ pub struct NewTask<'a, C> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
     /// It is there now, with these first events.
-    New(TaskState, Vec<Event>),
+    New(Box<TaskState>, Vec<Event>),
     /// Its client token named a task that exists; nothing was written.
     Existing(TaskId),
 }

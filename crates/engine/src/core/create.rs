@@ -31,7 +31,7 @@ pub struct Draft {
     pub client_token: Option<String>,
     /// Base context.
     pub context: Context,
-    /// Locks to take; sorted and without duplicates.
+    /// Locks to take, one per thing.
     pub locks: Vec<Lock>,
     /// Nodes in topological order.
     pub nodes: Vec<DraftNode>,
@@ -45,11 +45,12 @@ pub type DraftNode = SubtaskSpec;
 impl Draft {
     /// The first rows and events: everything PENDING, the roots READY. Subtasks get `first_subtask` and the ids after it.
     pub fn into_state(
-        self,
+        mut self,
         id: TaskId,
         first_subtask: SubtaskId,
         env: &Env,
     ) -> Result<(TaskState, Vec<Event>), Broken> {
+        self.locks.sort_unstable();
         let task = Task {
             id,
             rev: 1,

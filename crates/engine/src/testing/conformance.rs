@@ -81,7 +81,7 @@ async fn create<C: Send + Sync + 'static>(store: &dyn Store<C>, draft: Draft) ->
         })
         .await?
     {
-        Created::New(state, _) => Ok(state),
+        Created::New(state, _) => Ok(*state),
         Created::Existing(task) => panic!("no token was given, yet task {task} was found"),
     }
 }
@@ -137,10 +137,10 @@ async fn creates_and_loads<C: Send + Sync + 'static>(store: &dyn Store<C>, chang
     let Created::New(state, events) = created else {
         panic!("no token was given")
     };
-    assert_eq!(reload(store, state.task.id).await?, state);
+    assert_eq!(reload(store, state.task.id).await?, *state);
     assert_eq!(store.events(state.task.id, 0, 100).await?, events);
     assert_eq!(state.subtasks[1].spec.items["host_ids"], "8");
-    assert!(store.load_running().await?.contains(&state));
+    assert!(store.load_running().await?.contains(&*state));
     assert!(store.load(TaskId(i64::MAX)).await?.is_none());
     Ok(())
 }

@@ -101,7 +101,7 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
             .extend(new.changes.iter().map(|change| (id, change.clone())));
         inner.tasks.insert(id, state.clone());
         inner.events.insert(id, events.clone());
-        Ok(Created::New(state, events))
+        Ok(Created::New(Box::new(state), events))
     }
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {

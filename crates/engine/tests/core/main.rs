@@ -1,5 +1,7 @@
 //! The pure core: searched exhaustively in small graphs, compared with a naive model in random ones.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod against_model;
 mod model;
 mod rules;

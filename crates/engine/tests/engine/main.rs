@@ -1,5 +1,7 @@
 //! The running engine on a store in memory, with actions in process.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod faults;
 mod flows;
 mod restarts;

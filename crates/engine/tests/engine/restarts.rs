@@ -129,3 +129,24 @@ async fn a_step_this_release_does_not_know_fails_with_a_way_out() {
     second.engine.skip(task, view.subtasks[0].id).await.unwrap();
     assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
 }
+
+#[tokio::test]
+async fn a_retry_that_was_backing_off_is_made_by_the_next_process() {
+    let memory = Arc::new(MemoryStore::new());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let actions = || -> Vec<Arc<dyn Action<String>>> {
+        let runs = Arc::clone(&runs);
+        let step = Step::new("flaky", move |_| match runs.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(ActionError::new("not yet")),
+            _ => Ok(Output::nothing()),
+        });
+        vec![Arc::new(step.spec(|spec| (spec.retries, spec.backoff_ms) = (1, 300)))]
+    };
+    let first = World::on(&memory, actions()).await;
+    let task = first.submit(chain(&["flaky"])).await;
+    first.until(task, 0, |subtask| subtask.run_time == 2).await;
+    first.engine.shutdown().await;
+    let second = World::on(&memory, actions()).await;
+    let view = second.rest(task).await;
+    assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 2));
+}

@@ -1,0 +1,12 @@
+-- Attempts' logs, in a file of their own. epoch tells attempts apart, also a run from its undo.
+CREATE TABLE subtask_log (
+    subtask_id BIGINT      NOT NULL,
+    epoch      BIGINT      NOT NULL,
+    seq        BIGINT      NOT NULL,
+    task_id    BIGINT      NOT NULL,
+    operation  VARCHAR(16) NOT NULL,
+    run_time   BIGINT      NOT NULL,
+    at         BIGINT      NOT NULL,
+    content    TEXT        NOT NULL,
+    PRIMARY KEY (subtask_id, epoch, seq)
+);

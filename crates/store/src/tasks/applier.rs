@@ -1,0 +1,44 @@
+//! The domain's way into the engine's transactions.
+
+use async_trait::async_trait;
+use obfleet_engine::{StoreError, TaskId};
+use sqlx::SqliteConnection;
+
+use super::codec::unavailable;
+
+/// Why a change was not applied. The whole transaction is rolled back either way.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It does not fit what the database holds; repeating it will not help. The text says why, for the operator.
+    #[error("{0}")]
+    Refused(String),
+    /// The database failed.
+    #[error("the database failed while a change was applied")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Writes domain changes of type `C`. Called inside the transaction that records the step they come from, so that either
+/// both happen or neither.
+#[async_trait]
+pub trait ChangeApplier<C>: Send + Sync + 'static {
+    /// Applies one change of a task. Must not commit, roll back, or read the clock.
+    async fn apply(&self, tx: &mut SqliteConnection, task: TaskId, change: &C) -> Result<(), ApplyError>;
+}
+
+pub(super) async fn apply_all<C: Sync + 'static>(
+    applier: &dyn ChangeApplier<C>,
+    tx: &mut SqliteConnection,
+    task: TaskId,
+    changes: &[C],
+) -> Result<(), StoreError> {
+    for change in changes {
+        applier
+            .apply(&mut *tx, task, change)
+            .await
+            .map_err(|error| match error {
+                ApplyError::Refused(reason) => StoreError::Refused(reason),
+                ApplyError::Database(error) => unavailable(error),
+            })?;
+    }
+    Ok(())
+}

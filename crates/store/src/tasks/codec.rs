@@ -1,0 +1,129 @@
+//! Between columns and the engine's types.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use obfleet_engine::core::Event;
+use obfleet_engine::state::{Subtask, Task};
+use obfleet_engine::{Owner, StoreError, SubtaskId, TaskId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            StoreError::Corrupt(error.to_string())
+        }
+        other => StoreError::Unavailable(Box::new(other)),
+    }
+}
+
+fn corrupt(column: &str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("column {column}: {error}"))
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// A column of any type SQLite hands out as it is.
+pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(column).map_err(unavailable)
+}
+
+/// A column with one of an enum's spellings.
+fn spelled<T: FromStr<Err: std::fmt::Display>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = get(row, column)?;
+    text.parse().map_err(|error: T::Err| corrupt(column, &error))
+}
+
+fn spelled_or_null<T: FromStr<Err: std::fmt::Display>>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = get(row, column)?;
+    text.map(|text| text.parse().map_err(|error: T::Err| corrupt(column, &error)))
+        .transpose()
+}
+
+fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = get(row, column)?;
+    serde_json::from_str(text).map_err(|error| corrupt(column, &error))
+}
+
+fn from_json_or_null<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = get(row, column)?;
+    text.map(|text| serde_json::from_str(text).map_err(|error| corrupt(column, &error)))
+        .transpose()
+}
+
+fn count(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
+    let number: i64 = get(row, column)?;
+    u32::try_from(number).map_err(|error| corrupt(column, &error))
+}
+
+/// The task row; its locks are a table of their own.
+pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
+    Ok(Task {
+        id: TaskId(get(row, "id")?),
+        rev: get(row, "rev")?,
+        name: get(row, "name")?,
+        task_type: spelled(row, "type")?,
+        creator: get(row, "creator")?,
+        executor: get(row, "executor")?,
+        cluster_id: get(row, "cluster_id")?,
+        host_id: get(row, "host_id")?,
+        client_token: get(row, "client_token")?,
+        context: from_json(row, "context")?,
+        status: spelled(row, "state")?,
+        operation: spelled(row, "operation")?,
+        outcome: spelled_or_null(row, "outcome")?,
+        locks: Vec::new(),
+        create_time: get(row, "create_time")?,
+        end_time: get(row, "end_time")?,
+    })
+}
+
+/// A subtask row and the task it belongs to.
+pub(super) fn subtask(row: &SqliteRow) -> Result<(TaskId, Arc<Subtask>), StoreError> {
+    let server: Option<String> = get(row, "owner_server")?;
+    let incarnation: Option<String> = get(row, "owner_incarnation")?;
+    let subtask = Subtask {
+        id: SubtaskId(get(row, "id")?),
+        series_id: count(row, "series_id")?,
+        spec: from_json(row, "spec")?,
+        status: spelled(row, "state")?,
+        operation: spelled(row, "operation")?,
+        run_time: count(row, "run_time")?,
+        epoch: get(row, "epoch")?,
+        crash_count: count(row, "crash_count")?,
+        undo_tries: count(row, "undo_tries")?,
+        owner: server
+            .zip(incarnation)
+            .map(|(server, incarnation)| Owner { server, incarnation }),
+        executor: get(row, "executor")?,
+        deadline_at: get(row, "deadline_at")?,
+        not_before: get(row, "not_before")?,
+        ready_from: spelled_or_null(row, "ready_from")?,
+        start_time: get(row, "start_time")?,
+        end_time: get(row, "end_time")?,
+        delta: from_json(row, "ctx_delta")?,
+        checkpoint: from_json(row, "checkpoint")?,
+        failure: from_json_or_null(row, "failure")?,
+    };
+    Ok((TaskId(get(row, "task_id")?), Arc::new(subtask)))
+}
+
+pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+    Ok(Event {
+        seq: get(row, "seq")?,
+        at: get(row, "at")?,
+        by: Owner {
+            server: get(row, "server")?,
+            incarnation: get(row, "incarnation")?,
+        },
+        change: from_json(row, "payload")?,
+    })
+}
