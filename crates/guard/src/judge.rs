@@ -15,6 +15,10 @@ use crate::restart::{Restart, Target};
 /// is better to try again than to wait.
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
+/// One call on a session that is to be kept: a call given up spoils it, and listing thousands of sessions on a loaded
+/// host takes a while.
+const KEEPER_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Between two tries.
 pub(crate) const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -52,6 +56,7 @@ pub(crate) async fn log_in(restart: &Restart) -> Result<Held, AdminError> {
         );
         return Err(AdminError::Malformed { what });
     }
+    keeper.set_deadline(KEEPER_DEADLINE);
     Ok(Held { process, keeper })
 }
 

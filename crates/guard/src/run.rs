@@ -130,7 +130,7 @@ async fn cold(restart: &mut Restart, mut old: Held) -> io::Result<()> {
         }
         Err(error) => Err(error),
     };
-    let drain = drained.map(drain::Drained::report).unwrap_or_else(|error| {
+    let mut drain = drained.map(drain::Drained::report).unwrap_or_else(|error| {
         restart
             .log
             .line(format_args!("the sessions cannot be drained: {error}"));
@@ -142,6 +142,13 @@ async fn cold(restart: &mut Restart, mut old: Held) -> io::Result<()> {
     }
     restart.advance(Phase::Swapped)?;
     let process = old.id();
+    // Clients that came during the drain are cut with whatever they have begun.
+    match drain::inside_transactions(&mut old.keeper).await {
+        Ok(inside) => drain.cut.extend(inside),
+        Err(error) => restart
+            .log
+            .line(format_args!("who is still inside a transaction is not known: {error}")),
+    }
     old.keeper.close().await;
     if let Err(error) = restart.files.install(Side::New) {
         return go_back(restart, Undo::because(error.to_string())).await;

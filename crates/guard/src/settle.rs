@@ -4,6 +4,11 @@
 //! death are the same loop. Whoever answers and is fit stays. Whoever answers and is not fit is left by a hot restart,
 //! so that its clients are drained too. Whoever does not answer is killed, the youngest first, because its parent then
 //! takes over again; and when nobody is left, the wanted binary is started cold.
+//!
+//! Killing a child that answers but is not fit would be quicker, and the old process would keep all its sessions; but
+//! the child's own clients would be cut in the middle of what they do. By a hot restart from it nobody is cut inside a
+//! transaction that ends within the drain window, at the price of draining the old process's sessions as in a good
+//! restart. While that is tried the old process's keeper stays open, so killing remains the second choice.
 
 use std::time::{Duration, Instant};
 

@@ -104,6 +104,11 @@ impl AdminConn {
         self.address
     }
 
+    /// Changes the deadline of the calls to come.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     /// The dotted version, `4.3.1.0`, without the build.
     pub async fn proxy_version(&mut self) -> Result<String, AdminError> {
         let rows = self.ask(Statement::ProxyVersion).await?;

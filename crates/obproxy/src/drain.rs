@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use obfleet_wire::agent::{DrainPolicy, DrainReport};
+use obfleet_wire::agent::{DrainPolicy, DrainReport, Straggler};
 
 use crate::admin::{AdminConn, AdminError, Session};
 
@@ -74,7 +74,7 @@ pub async fn drain(
             Step::Close(ids) => {
                 for id in ids {
                     if close_session(keeper, id).await? {
-                        planner.closed(id);
+                        planner.closed();
                     }
                 }
             }
@@ -101,6 +101,18 @@ pub async fn client_sessions(keeper: &mut AdminConn) -> Result<Vec<Session>, Adm
     let mut sessions = keeper.sessions().await?;
     sessions.retain(|session| !session.is_admin());
     Ok(sessions)
+}
+
+/// The sessions that are inside a transaction at this look, for a report on a process that is ended now.
+pub async fn inside_transactions(keeper: &mut AdminConn) -> Result<Vec<Straggler>, AdminError> {
+    let sessions = client_sessions(keeper).await?;
+    let inside = sessions.iter().filter(|session| !session.between_transactions());
+    let straggler = |session: &Session| Straggler {
+        user: session.full_user(),
+        client: session.host.clone(),
+        age_ms: 0,
+    };
+    Ok(inside.map(straggler).collect())
 }
 
 /// Whether it was there to be closed.

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getsid},
+};
 use obfleet_guard::Phase;
 use obfleet_standin::Faults;
 use obfleet_wire::agent::RestartMethod;
@@ -107,5 +111,29 @@ async fn an_old_process_that_does_not_leave_is_ended() {
     );
     assert!(!stubborn.is_alive());
     assert!(lab.log().contains("did not leave by itself"), "{}", lab.log());
+    lab.assert_serves(NEW).await;
+}
+
+#[tokio::test]
+async fn the_signals_of_proxies_and_terminals_do_not_end_a_guard() {
+    let lab = Lab::new(Faults::default()).await;
+    let mut inside = lab.client().await;
+    inside.query("begin").await.unwrap();
+    let handle = lab.start(&lab.plan(RestartMethod::Hot, DRAIN)).await;
+    let state = handle
+        .wait_for(PATIENCE, |state| state.phase == Phase::Draining)
+        .await
+        .unwrap();
+    let guard = Pid::from_raw(state.guard.unwrap().pid);
+    assert_eq!(getsid(Some(guard)).unwrap(), guard, "it leads a session of its own");
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+        kill(guard, signal).unwrap();
+    }
+    let state = end(&lab, &handle).await;
+    assert!(
+        matches!(state.phase, Phase::Finished { .. }),
+        "{state:?}: {}",
+        lab.log()
+    );
     lab.assert_serves(NEW).await;
 }

@@ -93,7 +93,7 @@ impl DrainPlanner {
     }
 
     /// A session of [`Step::Close`] was there and was closed.
-    pub fn closed(&mut self, _id: u64) {
+    pub fn closed(&mut self) {
         self.closed_at_boundary += 1;
     }
 
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(planner.look(at(0), &[session(1, true, 5)]), Step::Close(vec![]));
         assert_eq!(planner.look(at(100), &[session(1, true, 5)]), Step::Close(vec![]));
         assert_eq!(planner.look(at(200), &[session(1, true, 5)]), Step::Close(vec![1]));
-        planner.closed(1);
+        planner.closed();
         assert_eq!(
             planner.look(at(300), &[session(1, true, 5)]),
             Step::Close(vec![]),
@@ -278,7 +278,7 @@ mod tests {
                             let since = looks.iter().rev().take_while(|l| l.1 && l.2 == count).last().map(|l| l.0);
                             prop_assert!(since.is_some_and(|since| now - since >= 200), "closed after one look");
                             closes.push(now);
-                            planner.closed(id);
+                            planner.closed();
                             world.remove(&id);
                         }
                     }
