@@ -64,11 +64,14 @@ impl Node {
         };
         let _turn = self.things.lock(Thing::Guard(proxy_id)).await;
         let (exe, dir) = (self.exe.clone(), self.layout.restart(restart_id));
-        let started = tokio::task::spawn_blocking(move || obfleet_guard::start(&exe, &dir, &plan)).await;
-        match started.map_err(|_| OperationError::ShuttingDown)? {
+        let started = tokio::task::spawn_blocking(move || match obfleet_guard::start(&exe, &dir, &plan) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            started => started.map_err(|source| OperationError::Guard { proxy_id, source }),
-        }
+            // Planned, but its guard came to nothing: the proxy is owned already, so somebody has to bring it home.
+            Err(_) if Handle::attach(&dir).state().is_ok() => obfleet_guard::recover(&exe, &dir),
+            started => started,
+        });
+        let started = started.await.map_err(|_| OperationError::ShuttingDown)?;
+        started.map_err(|source| OperationError::Guard { proxy_id, source })
     }
 
     /// Starts a new guard for a restart whose own died; does nothing otherwise.

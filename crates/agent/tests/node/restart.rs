@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use obfleet_agent::client::CallError;
-use obfleet_guard::Handle;
+use obfleet_guard::{Handle, Phase, State};
+use obfleet_mysqlwire::Client;
 use obfleet_standin::Faults;
 use obfleet_wire::agent::{Operation, Outcome, ProxyFacts, RestartMethod};
 
@@ -111,6 +114,99 @@ async fn a_proxy_goes_up_and_back_again() {
     assert_eq!(risen.version.unwrap().to_string(), OLD);
 }
 
+/// The state of the restart once `condition` holds of it.
+async fn reached(guard: &Handle, condition: impl Fn(&State) -> bool) -> State {
+    let wait = async {
+        loop {
+            match guard.state() {
+                Ok(state) if condition(&state) => return state,
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap()
+}
+
+/// A client that has begun a transaction.
+async fn inside_a_transaction(host: &Host) -> Client {
+    let address = format!("127.0.0.1:{}", host.spec(7).sql_port).parse().unwrap();
+    let give_up = tokio::time::Instant::now() + LONG;
+    let mut client = Client::connect(address, "app@t#c", "", give_up).await.unwrap();
+    assert!(client.query("begin").await.unwrap().in_transaction());
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_dies_while_nobody_asks_is_replaced_and_the_transaction_ends_well() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, _) = ready(&host, &authority, Faults::default()).await;
+    let mut client = inside_a_transaction(&host).await;
+    let mut order = restart(ID);
+    if let Operation::Restart { drain, .. } = &mut order {
+        drain.window_ms = 60_000;
+    }
+    let up = caller.call(order).await;
+    let Ok(Outcome::Restarted(report)) = up else {
+        panic!("{up:?}: {:#?}", caller.lines)
+    };
+    let refused = caller
+        .call(Operation::StopProxy {
+            proxy_id: 7,
+            drain: DRAIN,
+        })
+        .await;
+    assert!(
+        matches!(&refused, Err(CallError::Failed { message }) if message.contains(ID)),
+        "{refused:?}"
+    );
+
+    let guard = Handle::attach(&host.root().join("restarts").join(ID));
+    let first = reached(&guard, |state| state.guard.is_some()).await.guard.unwrap();
+    kill_process(first.pid);
+    let second = reached(&guard, |state| state.guard.is_some_and(|guard| guard != first)).await;
+    assert!(second.guard.is_some());
+    client.query("commit").await.unwrap();
+    client.close().await;
+    let drained = caller.call(await_end(ID)).await;
+    assert!(
+        matches!(&drained, Ok(Outcome::Drained(report)) if report.cut.is_empty()),
+        "{drained:?}"
+    );
+    assert_eq!(caller.proxy(Operation::Inspect { proxy_id: 7 }).await, report.after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_called_back_while_the_old_process_drains() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, old) = ready(&host, &authority, Faults::default()).await;
+    let mut client = inside_a_transaction(&host).await;
+    let mut order = restart(ID);
+    if let Operation::Restart { drain, .. } = &mut order {
+        drain.window_ms = 60_000;
+    }
+    let up = caller.call(order).await;
+    assert!(matches!(up, Ok(Outcome::Restarted(_))), "{up:?}");
+    let mut back = revert(ID);
+    if let Operation::RevertRestart { drain, .. } = &mut back {
+        drain.window_ms = 60_000;
+    }
+    let back = caller.request(back);
+    caller.endpoint.start(&back).await.unwrap();
+    let guard = Handle::attach(&host.root().join("restarts").join(ID));
+    reached(&guard, |state| matches!(state.phase, Phase::Reverting { .. })).await;
+    client.query("commit").await.unwrap();
+    client.close().await;
+    let back = caller.perform(&back).await;
+    let Ok(Outcome::Proxy(back)) = back else {
+        panic!("{back:?}: {:#?}", caller.lines)
+    };
+    assert_eq!((&back.version, &back.binary_sha256), (&old.version, &old.binary_sha256));
+    let awaited = caller.call(await_end(ID)).await;
+    assert!(matches!(awaited, Err(CallError::Failed { .. })), "{awaited:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_binary_is_undone_before_the_failure_is_told() {
     let authority = Authority::start().await;
@@ -142,9 +238,7 @@ async fn a_restart_is_found_again_by_a_new_agent() {
     let order = caller.request(restart(ID));
     caller.endpoint.start(&order).await.unwrap();
     let guard = Handle::attach(&host.root().join("restarts").join(ID));
-    while guard.state().is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    reached(&guard, |_| true).await;
     host.kill_agent();
     host.start().unwrap();
     caller.endpoint = host.endpoint(&client);
@@ -164,15 +258,8 @@ async fn a_dead_guard_is_replaced() {
     let order = caller.request(restart(ID));
     caller.endpoint.start(&order).await.unwrap();
     let guard = Handle::attach(&host.root().join("restarts").join(ID));
-    let begun = tokio::time::timeout(LONG, async {
-        loop {
-            match guard.state().ok().and_then(|state| state.guard) {
-                Some(process) => return process.pid,
-                None => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
-            }
-        }
-    });
-    kill_process(begun.await.unwrap());
+    let begun = reached(&guard, |state| state.guard.is_some()).await;
+    kill_process(begun.guard.unwrap().pid);
     // Whichever way the new guard decides, one healthy proxy serves, and the agent says which.
     let ended = caller.perform(&order).await;
     let serving = caller.proxy(Operation::Inspect { proxy_id: 7 }).await;
@@ -181,11 +268,6 @@ async fn a_dead_guard_is_replaced() {
         Err(CallError::Failed { .. }) => assert_eq!(serving.version.to_string(), OLD),
         other => panic!("{other:?}: {:#?}", caller.lines),
     }
-    let end = tokio::time::timeout(LONG, guard.wait_end(LONG)).await.unwrap();
-    if let Err(e) = end {
-        let s = guard.state();
-        let log = std::fs::read_to_string(guard.dir().join("guard.log"));
-        panic!("{e:?} {s:#?} {log:?} {:#?}", caller.lines);
-    }
+    tokio::time::timeout(LONG, guard.wait_end(LONG)).await.unwrap().unwrap();
     assert_eq!(caller.proxy(revert(ID)).await.version.to_string(), OLD);
 }
