@@ -18,7 +18,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that only read.
 const READERS: u32 = 4;
 
-/// Every migration of the state database, oldest first. A released one never changes.
+/// Every migration of the state database, oldest first; 2 is the inventory's. A released one never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tasks", include_str!("../migrations/0001_tasks.sql")),
     (3, "users", include_str!("../migrations/0003_users.sql")),

@@ -377,6 +377,16 @@ fn retrying_or_skipping_one_of_two_failures() {
         delta: nothing(),
     });
     assert_eq!(hand.state.task.status, TaskStatus::Failed);
+    let mut skipped = Hand {
+        state: hand.state.clone(),
+        events: hand.events.clone(),
+    };
+    let kinds = skipped.run(Command::Skip { subtask: first });
+    assert_eq!(
+        kinds,
+        ["SUB_SKIPPED"],
+        "with the other one FAILED the task stays where it is"
+    );
 
     assert_eq!(
         hand.run(Command::RetrySubtask { subtask: first }),

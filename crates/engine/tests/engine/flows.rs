@@ -194,6 +194,7 @@ async fn a_failed_step_is_retried_by_an_operator() {
         ["flaky half", "after"],
         "the next attempt sees what the first had found"
     );
+    assert_eq!(view.subtasks[0].failure, None, "a success leaves no failure behind");
     let log = world.log(&view, 0).await;
     assert_eq!(log.matches("trying").count(), 2);
     assert!(

@@ -1,6 +1,7 @@
 //! Cancel, deadlines, panics: attempts that end because somebody else wants it, or by accident.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -181,4 +182,50 @@ async fn a_failing_sibling_does_not_stop_a_running_one() {
     );
     world.engine.cancel(task, running.id).await.unwrap();
     assert_eq!(world.rest(task).await.status, TaskStatus::Failed);
+}
+
+/// Counts how many of its attempts run at once; each stays a while after it was told to stop.
+struct Lingering {
+    inside: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Action<String> for Lingering {
+    fn spec(&self) -> Spec {
+        Spec {
+            retries: 1,
+            backoff_ms: 1,
+            ..Spec::new("lingering", "Lingering", 1)
+        }
+    }
+
+    async fn run(&self, attempt: &Attempt) -> Done {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        if attempt.key().run_time == 1 {
+            attempt.cancelled().cancelled().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        Ok(Output::nothing())
+    }
+}
+
+#[tokio::test]
+async fn a_successor_waits_for_the_attempt_it_replaces() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let world = World::of(vec![Arc::new(Lingering {
+        inside: AtomicUsize::new(0),
+        most: Arc::clone(&most),
+    })])
+    .await;
+    let task = world.submit(chain(&["lingering"])).await;
+    let view = world.rest(task).await;
+    assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 2));
+    assert_eq!(
+        most.load(Ordering::SeqCst),
+        1,
+        "two attempts at one subtask ran at once"
+    );
 }
