@@ -38,7 +38,7 @@ impl Layout {
             layout.packages(),
             layout.slots(),
             layout.root.join("proxies"),
-            layout.root.join("restarts"),
+            layout.restarts(),
             layout.backups(),
             layout.removed(),
             layout.journal(),
@@ -70,9 +70,14 @@ impl Layout {
         self.root.join("proxies").join(format!("{cluster}-{}", spec.proxy_id))
     }
 
+    /// The directories of restarts.
+    pub fn restarts(&self) -> PathBuf {
+        self.root.join("restarts")
+    }
+
     /// The directory of a restart.
     pub fn restart(&self, restart_id: &str) -> PathBuf {
-        self.root.join("restarts").join(restart_id)
+        self.restarts().join(restart_id)
     }
 
     /// The copy of a proxy's configuration from before it went to `version`.

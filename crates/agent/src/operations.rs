@@ -56,9 +56,15 @@ pub(crate) struct Node {
 #[async_trait]
 impl Perform for Node {
     async fn perform(&self, operation: Operation, job: &Job) -> Result<Outcome, String> {
-        let _turn = match thing_of(&operation) {
-            Some(thing) => Some(self.things.lock(thing).await),
-            None => None,
+        let turn = async {
+            match thing_of(&operation) {
+                Some(thing) => Some(self.things.lock(thing).await),
+                None => None,
+            }
+        };
+        let _turn = tokio::select! {
+            turn = turn => turn,
+            () = job.superseded() => return Err(describe(&OperationError::Superseded("waited for its turn"))),
         };
         let outcome = Box::pin(self.dispatch(operation, job)).await;
         outcome.map_err(|error| describe(&error))

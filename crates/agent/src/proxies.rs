@@ -63,6 +63,8 @@ pub enum Phase {
 pub struct LastRestart {
     /// Its id, which names its directory.
     pub id: String,
+    /// Ids by which later attempts of the same subtask took it over.
+    pub also: Vec<String>,
     /// The attempt that began it.
     pub attempt: AttemptKey,
     /// The slot that ran before.
@@ -74,6 +76,11 @@ pub struct LastRestart {
 }
 
 impl LastRestart {
+    /// Whether the server knows it by this id.
+    pub fn is(&self, restart_id: &str) -> bool {
+        self.id == restart_id || self.also.iter().any(|other| other == restart_id)
+    }
+
     /// Names the restart that undoes this one after its end.
     pub fn back_id(&self) -> String {
         format!("{}-back", self.id)
@@ -212,9 +219,10 @@ impl Registry {
         Ok(durable::write(&self.path(proxy_id, "secret"), password.as_bytes())?)
     }
 
-    /// The proxies whose binary comes from the slot.
+    /// The proxies whose binary comes from the slot, or goes back to it.
     pub fn users_of(&self, version: &ProxyVersion) -> Vec<i64> {
-        let uses = |owned: &&Owned| owned.version == *version;
+        let back_to = |owned: &Owned| owned.restart.as_ref().is_some_and(|last| last.from == *version);
+        let uses = |owned: &&Owned| owned.version == *version || back_to(owned);
         self.lock()
             .values()
             .filter(uses)
@@ -228,41 +236,43 @@ impl Registry {
     }
 }
 
+/// A record for tests.
+#[cfg(test)]
+pub(crate) fn sample(proxy_id: i64) -> Owned {
+    Owned {
+        spec: ProxySpec {
+            proxy_id,
+            cluster_name: "c".into(),
+            sql_port: 2883,
+            exporter_port: 2884,
+            rpc_port: None,
+            ob_cluster: None,
+            root_servers: vec!["127.0.0.1:2881".into()],
+            parameters: Vec::new(),
+            sys_password: "s3cret".into(),
+        },
+        home: "/h".into(),
+        version: "4.2.1.0-11".parse().unwrap(),
+        phase: Phase::Installed,
+        wanted: true,
+        supervised: true,
+        restarts: 0,
+        restart: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
-    fn owned(proxy_id: i64) -> Owned {
-        Owned {
-            spec: ProxySpec {
-                proxy_id,
-                cluster_name: "c".into(),
-                sql_port: 2883,
-                exporter_port: 2884,
-                rpc_port: None,
-                ob_cluster: None,
-                root_servers: vec!["127.0.0.1:2881".into()],
-                parameters: Vec::new(),
-                sys_password: "s3cret".into(),
-            },
-            home: "/h".into(),
-            version: "4.2.1.0-11".parse().unwrap(),
-            phase: Phase::Installed,
-            wanted: true,
-            supervised: true,
-            restarts: 0,
-            restart: None,
-        }
-    }
-
     #[test]
     fn records_survive_and_passwords_lie_apart() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path().to_owned()).unwrap();
         let mut changes = registry.changes();
-        registry.insert(owned(7)).unwrap();
+        registry.insert(sample(7)).unwrap();
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
         registry.update(7, |o| o.restarts = 3).unwrap();

@@ -36,14 +36,6 @@ pub enum SlotError {
         /// What it should hold.
         wanted: ProxyVersion,
     },
-    /// Proxies run from it.
-    #[error("slot {version} is used by proxies {users:?}: upgrade or remove them first")]
-    InUse {
-        /// The slot.
-        version: ProxyVersion,
-        /// Ids of the proxies.
-        users: Vec<i64>,
-    },
     /// The package, or the slot's content.
     #[error(transparent)]
     Package(#[from] PackageError),

@@ -18,16 +18,19 @@ use obfleet_wire::{
     version::ProxyVersion,
 };
 use tokio::{
+    io::AsyncReadExt as _,
     net::TcpStream,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use crate::proxies::{Owned, Phase, Registry};
 
 /// Between two looks at the processes.
 const REFRESH: Duration = Duration::from_secs(1);
-/// A port on this host that takes longer is not serving.
-const CONNECT: Duration = Duration::from_millis(500);
+/// A port on this host that takes longer to greet is not serving.
+const GREETING: Duration = Duration::from_millis(500);
+/// A process that greeted is not asked again before: it logs each visitor that leaves without a login.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 const LOGIN: Duration = Duration::from_secs(2);
 
 /// The last look.
@@ -40,6 +43,8 @@ pub(crate) struct StatusBoard {
 #[derive(Clone)]
 struct Seen {
     serving: bool,
+    /// When it last greeted or failed to.
+    asked: Instant,
     process: Option<ProcessId>,
     version: Option<ProxyVersion>,
 }
@@ -100,15 +105,21 @@ impl StatusBoard {
             .ok()
             .and_then(|mut found| found.pop())
             .map(|p| p.id);
-        let serving = process.is_some() && accepts(address).await;
+        let listens = process.is_some_and(|p| process::listens_on(p.pid, address.port()).unwrap_or_default());
         let before = self.seen().get(&owned.spec.proxy_id).cloned();
-        let version = match before {
-            Some(before) if before.process == process && before.version.is_some() => before.version,
-            _ if serving => self.ask_version(owned, address).await,
-            _ => None,
+        let before = before.filter(|before| before.process == process);
+        let recent = before.as_ref().filter(|b| b.serving && b.asked.elapsed() < ASK_AGAIN);
+        let (asked, serving) = match recent {
+            Some(recent) => (recent.asked, listens),
+            None => (Instant::now(), listens && greets(address).await),
+        };
+        let version = match before.and_then(|before| before.version) {
+            None if serving => self.ask_version(owned, address).await,
+            known => known,
         };
         Seen {
             serving,
+            asked,
             process,
             version,
         }
@@ -130,8 +141,11 @@ fn installed(registry: &Registry) -> impl Iterator<Item = Owned> + use<> {
         .filter(|owned| owned.phase == Phase::Installed)
 }
 
-async fn accepts(address: SocketAddr) -> bool {
-    timeout(CONNECT, TcpStream::connect(address))
-        .await
-        .is_ok_and(|c| c.is_ok())
+/// Whether the port is not only open: while a hot restart hangs, connections wait and nobody greets them.
+async fn greets(address: SocketAddr) -> bool {
+    let greeting = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.read_u8().await
+    };
+    timeout(GREETING, greeting).await.is_ok_and(|first| first.is_ok())
 }

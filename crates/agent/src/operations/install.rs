@@ -9,11 +9,7 @@ use obfleet_wire::{
 };
 
 use super::{Node, OperationError};
-use crate::{
-    reach,
-    runner::Job,
-    slots::{self, SlotError},
-};
+use crate::{reach, runner::Job, slots};
 
 /// With this the proxy lets root@proxysys in from anywhere.
 const SKIP_SOURCE_CHECK: &str = "skip_proxy_sys_private_check";
@@ -85,10 +81,12 @@ impl Node {
         })
     }
 
+    /// Removes the slot unless a proxy uses it: that another one does is no failure of whoever needs it no more.
     pub(super) async fn remove_slot(&self, version: ProxyVersion, job: &Job) -> Result<Outcome, OperationError> {
         let users = self.registry.users_of(&version);
         if !users.is_empty() {
-            return Err(SlotError::InUse { version, users }.into());
+            job.say(format!("slot {version} stays: proxies {users:?} use it"));
+            return Ok(Outcome::Done);
         }
         let (layout, slot) = (self.layout.clone(), version.clone());
         let removed = tokio::task::spawn_blocking(move || slots::remove(&layout, &slot));

@@ -24,8 +24,11 @@ use crate::{
 
 /// For one login and each question after it.
 const ADMIN: Duration = Duration::from_secs(5);
-/// `proxy_local_cmd` that makes `proxy_status()` tell load balancers to keep away. Nobody is refused.
+/// `proxy_local_cmd` that makes `proxy_status()` tell load balancers to keep away, and its opposite. Nobody is refused.
 const GO_OFFLINE: u8 = 3;
+const GO_ONLINE: u8 = 4;
+/// What `proxy_status()` says of a proxy that is online.
+const ONLINE: &str = "ACTIVE";
 
 impl Node {
     /// A proxy that is installed and not in the hands of a guard.
@@ -89,6 +92,22 @@ impl Node {
         self.facts(owned).await
     }
 
+    /// [`Self::ensure_running`], and takes back a stop that was broken off after it had begun.
+    async fn ensure_serving(&self, owned: &Owned) -> Result<ProxyFacts, OperationError> {
+        let proxy_id = owned.spec.proxy_id;
+        let facts = self.ensure_running(owned).await?;
+        let mut conn = self.login(owned).await?;
+        let online = async {
+            if conn.proxy_status().await? != ONLINE {
+                conn.local_command(GO_ONLINE).await?;
+            }
+            Ok(())
+        };
+        online.await.map_err(admin(proxy_id, "going online"))?;
+        conn.close().await;
+        Ok(facts)
+    }
+
     /// Ends every process in the home. Sessions are cut.
     pub(super) async fn end_processes(&self, owned: &Owned) -> Result<(), OperationError> {
         let proxy_id = owned.spec.proxy_id;
@@ -107,7 +126,7 @@ impl Node {
             o.wanted = true;
             o.supervised = true;
         })?;
-        let facts = self.ensure_running(&owned).await?;
+        let facts = self.ensure_serving(&owned).await?;
         job.say(format!("process {} answers as {}", facts.pid, facts.version));
         Ok(Outcome::Proxy(facts))
     }
@@ -207,7 +226,7 @@ impl Node {
             o.wanted = true;
             o.supervised = true;
         })?;
-        Ok(Outcome::Proxy(self.ensure_running(&owned).await?))
+        Ok(Outcome::Proxy(self.ensure_serving(&owned).await?))
     }
 
     /// Leaves nothing of the proxy, however much of it there is.

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use obfleet_guard::{Handle, Phase as GuardPhase, RevertError, Verdict};
+use obfleet_guard::{Handle, Phase as GuardPhase, RevertError, State, Verdict};
 use obfleet_obproxy::{
     config_store, launch,
     preflight::{self, Request},
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     durable::{self, FileError},
+    journal::Subtask,
     proxies::{LastRestart, Owned, Phase},
     runner::Job,
     slots,
@@ -90,33 +91,17 @@ impl Node {
             restart_id,
             target,
         } = order;
-        if !is_restart_id(&restart_id) {
-            return Err(OperationError::RestartId(restart_id));
-        }
         let owned = self.registry.get(proxy_id)?;
         if matches!(owned.phase, Phase::Removed { .. }) {
             return Err(OperationError::Removed(proxy_id));
         }
-        let dir = self.layout.restart(&restart_id);
-        let known = self.known_restart(&owned, &dir, job.key()).await?;
-        if !known {
-            let owned = self.at_rest(proxy_id)?;
-            self.registry.update(proxy_id, |o| {
-                o.restart = Some(LastRestart {
-                    id: restart_id.clone(),
-                    attempt: job.key().clone(),
-                    from: owned.version.clone(),
-                    to: target.version.clone(),
-                    told: 0,
-                });
-            })?;
-            self.start_guard(&owned, &restart_id, &target).await?;
-            job.say(format!(
-                "guard of restart {restart_id} to {} is at work",
-                target.version
-            ));
-        }
-        let guard = Handle::attach(&dir);
+        let guard = match self.known_restart(&owned, &restart_id, job.key()).await? {
+            Some(guard) => guard,
+            None => {
+                self.begin_restart(proxy_id, &restart_id, &target, job).await?;
+                Handle::attach(&self.layout.restart(&restart_id))
+            }
+        };
         let limit = Duration::from_millis(target.drain.window_ms) + VERDICT;
         let mut follow = Follow::new(self, proxy_id, &guard, job, 0);
         let state = follow.until(limit, |state| state.verdict().is_some()).await?;
@@ -137,24 +122,75 @@ impl Node {
         }
     }
 
-    /// Whether the restart of this directory is the one to follow: begun by this very attempt, still under way, or
-    /// done with its binary running. One that came to nothing is put aside, for a new attempt to begin afresh.
-    async fn known_restart(&self, owned: &Owned, dir: &Path, attempt: &AttemptKey) -> Result<bool, OperationError> {
-        let guard = Handle::attach(dir);
-        let Some(state) = state_of(&guard)? else {
-            return Ok(false);
+    /// Notes where to go back to, then starts the guard.
+    async fn begin_restart(
+        &self,
+        proxy_id: i64,
+        restart_id: &str,
+        target: &Target,
+        job: &Job,
+    ) -> Result<(), OperationError> {
+        let owned = self.at_rest(proxy_id)?;
+        let last = LastRestart {
+            id: restart_id.to_owned(),
+            also: Vec::new(),
+            attempt: job.key().clone(),
+            from: owned.version.clone(),
+            to: target.version.clone(),
+            told: 0,
         };
-        let same = owned.restart.as_ref().is_some_and(|last| last.attempt == *attempt);
-        if same || !state.phase.is_final() {
-            return Ok(true);
+        self.registry.update(proxy_id, |o| o.restart = Some(last))?;
+        self.start_guard(&owned, restart_id, target).await?;
+        job.say(format!(
+            "guard of restart {restart_id} to {} is at work",
+            target.version
+        ));
+        Ok(())
+    }
+
+    /// The restart to follow instead of beginning one: of this id, or of an earlier attempt of the same subtask; begun
+    /// by this very attempt, or still under way, or done with its binary running.
+    async fn known_restart(
+        &self,
+        owned: &Owned,
+        restart_id: &str,
+        attempt: &AttemptKey,
+    ) -> Result<Option<Handle>, OperationError> {
+        let last = owned.restart.as_ref();
+        let earlier = last.filter(|last| Subtask::from(&last.attempt) == Subtask::from(attempt));
+        let guard = self.guard_of(owned, restart_id)?;
+        if let Some(state) = state_of(&guard)? {
+            let same = last.is_some_and(|last| last.attempt == *attempt);
+            if same || self.is_worth_following(owned, &state).await {
+                return Ok(Some(guard));
+            }
+            // It came to nothing: the name is free for a new beginning.
+            put_aside(guard.dir())?;
+        } else if let Some(earlier) = earlier {
+            let guard = Handle::attach(&self.layout.restart(&earlier.id));
+            if let Some(state) = state_of(&guard)?
+                && self.is_worth_following(owned, &state).await
+            {
+                let also = restart_id.to_owned();
+                self.registry.update(owned.spec.proxy_id, |o| {
+                    if let Some(last) = o.restart.as_mut().filter(|last| !last.is(&also)) {
+                        last.also.push(also);
+                    }
+                })?;
+                return Ok(Some(guard));
+            }
         }
-        if let (Some(Verdict::Good(report)), Ok(now)) = (state.verdict(), self.facts(owned).await)
-            && report.after.binary_sha256 == now.binary_sha256
-        {
-            return Ok(true);
+        Ok(None)
+    }
+
+    async fn is_worth_following(&self, owned: &Owned, state: &State) -> bool {
+        if !state.phase.is_final() {
+            return true;
         }
-        put_aside(dir)?;
-        Ok(false)
+        match (state.verdict(), self.facts(owned).await) {
+            (Some(Verdict::Good(report)), Ok(now)) => report.after.binary_sha256 == now.binary_sha256,
+            _ => false,
+        }
     }
 
     /// Waits until the old process of a restart is gone.
@@ -165,7 +201,7 @@ impl Node {
         job: &Job,
     ) -> Result<Outcome, OperationError> {
         let owned = self.registry.get(proxy_id)?;
-        let guard = self.guard_of(restart_id)?;
+        let guard = self.guard_of(&owned, restart_id)?;
         if state_of(&guard)?.is_none() {
             return Err(OperationError::NoRestart(restart_id.to_owned()));
         }
@@ -196,8 +232,8 @@ impl Node {
         job: &Job,
     ) -> Result<Outcome, OperationError> {
         let owned = self.registry.get(proxy_id)?;
-        let guard = self.guard_of(restart_id)?;
-        let last = owned.restart.clone().filter(|last| last.id == restart_id);
+        let guard = self.guard_of(&owned, restart_id)?;
+        let last = owned.restart.clone().filter(|last| last.is(restart_id));
         let (Some(last), Some(state)) = (last, state_of(&guard)?) else {
             job.say("that restart never began");
             return Ok(Outcome::Proxy(self.ensure_running(&owned).await?));
@@ -302,11 +338,13 @@ impl Node {
         }
     }
 
-    fn guard_of(&self, restart_id: &str) -> Result<Handle, OperationError> {
+    fn guard_of(&self, owned: &Owned, restart_id: &str) -> Result<Handle, OperationError> {
         if !is_restart_id(restart_id) {
             return Err(OperationError::RestartId(restart_id.to_owned()));
         }
-        Ok(Handle::attach(&self.layout.restart(restart_id)))
+        let last = owned.restart.as_ref().filter(|last| last.is(restart_id));
+        let id = last.map_or(restart_id, |last| &last.id);
+        Ok(Handle::attach(&self.layout.restart(id)))
     }
 }
 

@@ -4,7 +4,7 @@ use obfleet_agent::client::CallError;
 use obfleet_guard::{Handle, Phase, State};
 use obfleet_mysqlwire::Client;
 use obfleet_standin::Faults;
-use obfleet_wire::agent::{Operation, Outcome, ProxyFacts, RestartMethod};
+use obfleet_wire::agent::{Operation, OperationRequest, Outcome, ProxyFacts, RestartMethod};
 
 use crate::{
     authority::Authority,
@@ -205,6 +205,34 @@ async fn a_restart_is_called_back_while_the_old_process_drains() {
     assert_eq!((&back.version, &back.binary_sha256), (&old.version, &old.binary_sha256));
     let awaited = caller.call(await_end(ID)).await;
     assert!(matches!(awaited, Err(CallError::Failed { .. })), "{awaited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_attempt_takes_the_restart_over_and_still_knows_the_way_back() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, old) = ready(&host, &authority, Faults::default()).await;
+    let first = caller.request(restart("r-1"));
+    let retry = OperationRequest {
+        key: format!("{}.RETRY.2", first.key.to_string().strip_suffix(".EXECUTE.1").unwrap())
+            .parse()
+            .unwrap(),
+        epoch: 2,
+        operation: restart("r-2"),
+    };
+    caller.endpoint.start(&first).await.unwrap();
+    let up = caller.perform(&retry).await;
+    let Ok(Outcome::Restarted(report)) = up else {
+        panic!("{up:?}: {:#?}", caller.lines)
+    };
+    assert_eq!(
+        report.before, old,
+        "one restart, not a second one from the new version to itself"
+    );
+    let drained = caller.call(await_end("r-2")).await;
+    assert!(matches!(drained, Ok(Outcome::Drained(_))), "{drained:?}");
+    let back = caller.proxy(revert("r-2")).await;
+    assert_eq!((&back.version, &back.binary_sha256), (&old.version, &old.binary_sha256));
 }
 
 #[tokio::test(flavor = "multi_thread")]
