@@ -293,9 +293,10 @@ impl Caller {
     pub async fn perform(&mut self, request: &OperationRequest) -> Result<Outcome, CallError> {
         let lines = &mut self.lines;
         let performed = self.endpoint.perform(request, LONG, |line| lines.push(line.to_owned()));
-        tokio::time::timeout(2 * LONG, performed)
-            .await
-            .expect("an operation does not end")
+        match tokio::time::timeout(2 * LONG, performed).await {
+            Ok(result) => result,
+            Err(_) => panic!("{request:?} does not end; said: {:#?}", self.lines),
+        }
     }
 
     pub async fn proxy(&mut self, operation: Operation) -> ProxyFacts {
