@@ -1,1 +1,15 @@
+//! The fleet: what is known of hosts, clusters, proxies and packages ([`inventory`]), what a request will do to them
+//! ([`plan`], pure), the tasks that do it ([`flows`]), and the surface the REST API uses ([`Fleet`]).
 
+mod fleet;
+pub mod flows;
+pub mod host_agent;
+pub mod inventory;
+pub mod observer;
+pub mod plan;
+pub mod secrets;
+#[cfg(test)]
+mod testing;
+mod view;
+
+pub use fleet::{Actor, Error, ExporterTarget, Fleet, Started};

@@ -1,0 +1,190 @@
+//! What every step works with: the inventory, the agents and the package store; and how it calls an agent.
+
+use std::{path::PathBuf, sync::Arc};
+
+use obfleet_engine::{ActionError, Attempt};
+use obfleet_wire::agent::{AttemptKey, DrainPolicy, Operation, OperationRequest, Outcome, ProbeQuery, ProxySpec};
+
+use crate::{
+    flows::keys,
+    host_agent::{HostAgent, HostAgentError},
+    inventory::{Cluster, Host, Installation, Inventory, InventoryError, Package, Proxy},
+    secrets::{SealError, Sealer},
+};
+
+/// The steps' surroundings.
+pub struct Crew {
+    /// What is known of the fleet.
+    pub inventory: Arc<dyn Inventory>,
+    /// The agents.
+    pub agents: Arc<dyn HostAgent>,
+    /// Where package files lie, by file name.
+    pub packages: PathBuf,
+    /// Opens the clusters' secrets.
+    pub sealer: Sealer,
+    /// Scope of attempt keys.
+    pub installation: Installation,
+    /// How sessions of a process that is to go are ended.
+    pub drain: DrainPolicy,
+}
+
+impl From<InventoryError> for ActionError {
+    fn from(error: InventoryError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<HostAgentError> for ActionError {
+    fn from(error: HostAgentError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<SealError> for ActionError {
+    fn from(error: SealError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+fn id(text: &str) -> Result<i64, ActionError> {
+    text.parse()
+        .map_err(|_| ActionError::new(format!("the context holds '{text}' where an id belongs")))
+}
+
+/// The value of this branch in a list, or the single value of a task that has no branches.
+fn of_branch<'a>(attempt: &'a Attempt, list: &str, single: &str) -> Result<&'a str, ActionError> {
+    match attempt.parallel_idx() {
+        Some(_) => attempt.item(list),
+        None => attempt.string(single),
+    }
+}
+
+/// The proxy a step is about.
+pub fn proxy_id(attempt: &Attempt) -> Result<i64, ActionError> {
+    id(of_branch(attempt, keys::PROXY_IDS, keys::PROXY_ID)?)
+}
+
+/// The host a step is about.
+pub fn host_id(attempt: &Attempt) -> Result<i64, ActionError> {
+    id(of_branch(attempt, keys::HOST_IDS, keys::HOST_ID)?)
+}
+
+/// The cluster the task is about.
+pub fn cluster_id(attempt: &Attempt) -> Result<i64, ActionError> {
+    id(attempt.string(keys::CLUSTER_ID)?)
+}
+
+/// All proxies the task is about.
+pub fn proxy_ids(attempt: &Attempt) -> Result<Vec<i64>, ActionError> {
+    match attempt.list(keys::PROXY_IDS) {
+        Ok(list) => list.iter().map(|text| id(text)).collect(),
+        Err(_) => Ok(vec![id(attempt.string(keys::PROXY_ID)?)?]),
+    }
+}
+
+impl Crew {
+    /// The proxy a step is about.
+    pub async fn proxy(&self, attempt: &Attempt) -> Result<Proxy, ActionError> {
+        let id = proxy_id(attempt)?;
+        let proxy = self.inventory.proxy(id).await?;
+        proxy.ok_or_else(|| ActionError::new(format!("obproxy {id} is not in the inventory any more")))
+    }
+
+    /// The host a step is about.
+    pub async fn host(&self, attempt: &Attempt) -> Result<Host, ActionError> {
+        let id = host_id(attempt)?;
+        let host = self.inventory.host(id).await?;
+        host.ok_or_else(|| ActionError::new(format!("host {id} is not in the inventory any more")))
+    }
+
+    /// The cluster the task is about.
+    pub async fn cluster(&self, attempt: &Attempt) -> Result<Cluster, ActionError> {
+        let id = cluster_id(attempt)?;
+        let cluster = self.inventory.cluster(id).await?;
+        cluster.ok_or_else(|| ActionError::new(format!("obproxy cluster {id} is not in the inventory any more")))
+    }
+
+    /// The package a step is about.
+    pub async fn package(&self, attempt: &Attempt) -> Result<Package, ActionError> {
+        let id = id(of_branch(attempt, keys::PACKAGE_IDS, keys::PACKAGE_ID)?)?;
+        let package = self
+            .inventory
+            .packages()
+            .await?
+            .into_iter()
+            .find(|package| package.id == id);
+        package.ok_or_else(|| ActionError::new(format!("package {id} was deleted; upload it again, then retry")))
+    }
+
+    /// Has the step's host perform an operation; its log lines become the step's.
+    pub async fn perform(&self, attempt: &Attempt, operation: Operation) -> Result<Outcome, ActionError> {
+        let host = self.host(attempt).await?;
+        let key = attempt.key();
+        let request = OperationRequest {
+            key: AttemptKey {
+                installation: self.installation.id.clone(),
+                era: self.installation.era,
+                task: key.task.0,
+                subtask: key.subtask.0,
+                operation: format!("{}-{}", key.operation, operation.name()),
+                run: i64::from(key.run_time),
+            },
+            epoch: attempt.epoch(),
+            operation,
+        };
+        attempt.log(format!("host {}: {}", host.facts.name, request.operation.name()));
+        let log = |line: &str| attempt.log(line);
+        tokio::select! {
+            result = self.agents.perform(&host, request, &log) => Ok(result?),
+            () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
+        }
+    }
+
+    /// Brings a package to the step's host.
+    pub async fn deliver(&self, attempt: &Attempt, package: &Package) -> Result<(), ActionError> {
+        let host = self.host(attempt).await?;
+        let file_name = package.name.file_name();
+        attempt.log(format!(
+            "host {}: {file_name}, {} bytes, sha256 {}",
+            host.facts.name, package.size, package.sha256
+        ));
+        let file = self.packages.join(&file_name);
+        tokio::select! {
+            result = self.agents.put_package(&host, &package.sha256, &file) => Ok(result?),
+            () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
+        }
+    }
+
+    /// The proxy as its host must run it.
+    pub fn spec(&self, cluster: &Cluster, proxy: &Proxy) -> Result<ProxySpec, ActionError> {
+        let settings = &cluster.settings;
+        Ok(ProxySpec {
+            proxy_id: proxy.id,
+            cluster_name: cluster.name.clone(),
+            sql_port: proxy.sql_port,
+            exporter_port: proxy.exporter_port,
+            rpc_port: proxy.rpc_port,
+            ob_cluster: settings.ob_cluster.clone(),
+            root_servers: settings.root_servers.clone(),
+            parameters: settings
+                .startup_parameters
+                .iter()
+                .filter(|parameter| parameter.name != "rootservice_list")
+                .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
+                .collect(),
+            sys_password: self.sealer.open(&settings.sys_password)?,
+        })
+    }
+
+    /// The query that proves a new process of the cluster reaches its servers.
+    pub fn probe(&self, cluster: &Cluster) -> Result<Option<ProbeQuery>, ActionError> {
+        let open = |probe: &crate::inventory::SealedProbe| {
+            Ok(ProbeQuery {
+                user: probe.user.clone(),
+                password: self.sealer.open(&probe.password)?,
+                sql: probe.sql.clone(),
+            })
+        };
+        cluster.settings.probe.as_ref().map(open).transpose()
+    }
+}

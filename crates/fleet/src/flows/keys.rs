@@ -1,0 +1,55 @@
+//! Keys of the task context. Those OCP uses keep OCP's spelling; clients show them.
+
+/// List: proxies, one per branch.
+pub const PROXY_IDS: &str = "obproxy_server_ids";
+/// List: the host of each proxy.
+pub const HOST_IDS: &str = "host_ids";
+/// List: the package for each proxy.
+pub const PACKAGE_IDS: &str = "package_ids";
+/// List: the version each proxy runs before.
+pub const FROM_VERSIONS: &str = "from_versions";
+/// List: `hot` or `cold` for each proxy.
+pub const RESTART_METHODS: &str = "restart_methods";
+/// List: agent operations the task needs.
+pub const COMMANDS_TO_CHECK: &str = "commands_to_check";
+/// The proxy of a task that works on one.
+pub const PROXY_ID: &str = "obproxy_server_id";
+/// The host of a task that works on one.
+pub const HOST_ID: &str = "host_id";
+/// The package of a task that works on one proxy.
+pub const PACKAGE_ID: &str = "package_id";
+/// The cluster.
+pub const CLUSTER_ID: &str = "obproxy_cluster_id";
+/// The cluster's name.
+pub const CLUSTER_NAME: &str = "obproxy_cluster_name";
+/// The cluster's name again, where OCP calls it so.
+pub const SERVICE_NAME: &str = "service_name";
+/// `OB_PROXY`.
+pub const SERVICE_TYPE: &str = "service_type";
+/// Whether the task deletes the cluster too.
+pub const NEED_DELETE_CLUSTER: &str = "obproxy_need_delete_cluster";
+/// `obproxy-ce`.
+pub const PACKAGE_NAME: &str = "package_name";
+/// `4.3.1.0-1`.
+pub const PACKAGE_VERSION: &str = "package_version";
+/// The parameter set a new proxy gets.
+pub const PARAMETER_VERSION: &str = "obproxy_parameter_version";
+/// Whether the task can be rolled back.
+pub const PROHIBIT_ROLLBACK: &str = "prohibit_rollback";
+/// The version the cluster was meant to have before, empty for none.
+pub const CLUSTER_VERSION_BEFORE: &str = "cluster_version_before";
+
+/// Found out by a step: digest of the binary in the slot a proxy is to run.
+pub fn new_binary(proxy_id: i64) -> String {
+    format!("new_binary_{proxy_id}")
+}
+
+/// Found out by a step: digest of the binary a proxy ran before.
+pub fn old_binary(proxy_id: i64) -> String {
+    format!("old_binary_{proxy_id}")
+}
+
+/// Found out by a step: the restart of a proxy.
+pub fn restart_id(proxy_id: i64) -> String {
+    format!("restart_{proxy_id}")
+}

@@ -1,0 +1,394 @@
+//! *Upgrade obproxy*: preparing and finishing fan out over all proxies; from *Hot restart obproxy* to *Check proxy
+//! version* there is one chain per proxy, one proxy after another.
+//!
+//! OCP prohibits the rollback of an upgrade; this one can be rolled back, and every step says how.
+
+use futures::FutureExt as _;
+use obfleet_engine::{
+    ActionError, Attempt, Context, ContextDelta, Output, Template, TemplateBuilder, TemplateError, barrier,
+};
+use obfleet_wire::{
+    agent::{Operation, Outcome, RestartMethod},
+    obproxy::{OperateStatus, ProxyStatus},
+    version::ProxyVersion,
+};
+
+use super::{
+    crew::{Crew, cluster_id, proxy_id},
+    keys, shared,
+    step::{Step, StepResult},
+};
+use crate::{
+    inventory::{Cluster, InventoryChange},
+    plan::upgrade::UpgradePlan,
+};
+
+// OCP documents no class names for the steps of its upgrade: these are ours.
+const PREPARE: &str = "obfleet.upgrade.PrepareUpgrade";
+const COPY_CONFIG: &str = "obfleet.upgrade.CopyConfig";
+const UPGRADE_RPM: &str = "obfleet.upgrade.UpgradeRpm";
+const PREFLIGHT: &str = "obfleet.upgrade.CheckNewBinary";
+const RECORD: &str = "obfleet.upgrade.RecordInfo";
+const HOT_RESTART: &str = "obfleet.upgrade.HotRestart";
+const WAIT_RESTART: &str = "obfleet.upgrade.WaitHotRestart";
+const CHECK_VERSION: &str = "obfleet.upgrade.CheckVersion";
+const SET_VERSION: &str = "obfleet.upgrade.SetVersion";
+const SET_CLUSTER_VERSION: &str = "obfleet.upgrade.SetClusterVersion";
+
+/// What each node does. OCP's *Prepare etc*, *Uninstall obproxy package*, *Restart obproxyd process* and *Check and reset
+/// proxy_id* have no effect here and are left out; *Check new binary* is ours.
+pub fn steps() -> Vec<Step> {
+    vec![
+        Step::new(PREPARE, "Prepare upgrade obproxy", 1800, |c, a| prepare(c, a).boxed())
+            .undone_by(|c, a| release(c, a).boxed()),
+        Step::new(COPY_CONFIG, "Copy obproxy config db file", 1800, |c, a| {
+            copy_config(c, a).boxed()
+        }),
+        Step::new(UPGRADE_RPM, "Upgrade Obproxy Rpm", 3600, |c, a| {
+            install_slot(c, a).boxed()
+        })
+        .undone_by(|c, a| remove_slot(c, a).boxed()),
+        Step::new(PREFLIGHT, "Check new binary", 600, |c, a| preflight(c, a).boxed()),
+        Step::new(RECORD, "Record obproxy info", 1800, |c, a| record(c, a).boxed()),
+        Step::new(HOT_RESTART, "Hot restart obproxy", 1800, |c, a| {
+            hot_restart(c, a).boxed()
+        })
+        .undone_by(|c, a| go_back(c, a).boxed()),
+        Step::new(WAIT_RESTART, "Wait hot restart obproxy finish", 1800, |c, a| {
+            wait_restart(c, a).boxed()
+        }),
+        Step::new(CHECK_VERSION, "Check proxy version", 1800, |c, a| {
+            check_version(c, a).boxed()
+        }),
+        Step::new(SET_VERSION, "Set obproxy version", 1800, |c, a| {
+            set_version(c, a).boxed()
+        })
+        .undone_by(|c, a| reset_version(c, a).boxed()),
+        Step::new(SET_CLUSTER_VERSION, "Set obproxy cluster version", 1800, |c, a| {
+            set_cluster_version(c, a).boxed()
+        })
+        .undone_by(|c, a| reset_cluster_version(c, a).boxed()),
+    ]
+}
+
+/// The graph for `proxies` proxies.
+pub fn template(proxies: u32) -> Result<Template, TemplateError> {
+    let mut template = TemplateBuilder::new();
+    let mut at = template.node(barrier::START_NODE, None);
+    for class in [PREPARE, COPY_CONFIG, UPGRADE_RPM, PREFLIGHT, RECORD] {
+        let fan = template.fan_out(&[at], proxies, class);
+        at = template.barrier(&fan);
+    }
+    for index in 0..proxies {
+        for class in [HOT_RESTART, WAIT_RESTART, CHECK_VERSION] {
+            at = template.then(&[at], class, Some(index));
+        }
+    }
+    at = template.barrier(&[at]);
+    let fan = template.fan_out(&[at], proxies, SET_VERSION);
+    at = template.barrier(&fan);
+    for class in [SET_CLUSTER_VERSION, shared::UPDATE_STATUS, barrier::FINISH_TASK] {
+        at = template.then(&[at], class, None);
+    }
+    template.build()
+}
+
+/// The context the steps read.
+pub fn context(cluster: &Cluster, plan: &UpgradePlan) -> Context {
+    let list = |value: fn(&crate::plan::upgrade::Target) -> String| plan.targets.iter().map(value).collect::<Vec<_>>();
+    let package_name = plan
+        .short_rpm_name
+        .strip_suffix(&format!("-{}", plan.to))
+        .unwrap_or(&plan.short_rpm_name);
+    Context::new()
+        .with_list(keys::PROXY_IDS, list(|target| target.proxy_id.to_string()))
+        .with_list(keys::HOST_IDS, list(|target| target.host_id.to_string()))
+        .with_list(keys::PACKAGE_IDS, list(|target| target.package_id.to_string()))
+        .with_list(keys::FROM_VERSIONS, list(|target| target.from.to_string()))
+        .with_list(
+            keys::RESTART_METHODS,
+            list(|target| method_name(target.method).to_owned()),
+        )
+        .with(keys::SERVICE_TYPE, "OB_PROXY")
+        .with(keys::SERVICE_NAME, &cluster.name)
+        .with(keys::CLUSTER_ID, cluster.id.to_string())
+        .with(keys::CLUSTER_NAME, &cluster.name)
+        .with(keys::PACKAGE_NAME, package_name)
+        .with(keys::PACKAGE_VERSION, plan.to.to_string())
+        .with(
+            keys::CLUSTER_VERSION_BEFORE,
+            cluster.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        )
+        .with(keys::PROHIBIT_ROLLBACK, "false")
+}
+
+fn method_name(method: RestartMethod) -> &'static str {
+    match method {
+        RestartMethod::Hot => "hot",
+        RestartMethod::Cold => "cold",
+    }
+}
+
+fn method(attempt: &Attempt) -> Result<RestartMethod, ActionError> {
+    Ok(if attempt.item(keys::RESTART_METHODS)? == "cold" {
+        RestartMethod::Cold
+    } else {
+        RestartMethod::Hot
+    })
+}
+
+fn version(text: &str) -> Result<ProxyVersion, ActionError> {
+    text.parse()
+        .map_err(|error| ActionError::new(format!("the context holds a wrong version: {error}")))
+}
+
+fn target_version(attempt: &Attempt) -> Result<ProxyVersion, ActionError> {
+    version(attempt.string(keys::PACKAGE_VERSION)?)
+}
+
+/// An agent answered with another kind of outcome than the operation has.
+fn unexpected(outcome: &Outcome) -> ActionError {
+    ActionError::new(format!(
+        "the agent answered with an unexpected outcome ({outcome:?}); is it of another version?"
+    ))
+}
+
+/// The agent answers and the proxy runs the version the plan was made for.
+async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    let planned = version(attempt.item(keys::FROM_VERSIONS)?)?;
+    match crew.perform(attempt, Operation::Inspect { proxy_id }).await? {
+        Outcome::Proxy(facts) if facts.version == planned => {
+            attempt.log(format!("obproxy {proxy_id} runs {}, pid {}", facts.version, facts.pid));
+            Ok(Output::nothing())
+        }
+        Outcome::Proxy(facts) => Err(ActionError::new(format!(
+            "obproxy {proxy_id} runs {}, the upgrade was planned from {planned}; roll back and start the upgrade again",
+            facts.version
+        ))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The proxy is free again, whatever the upgrade came to.
+async fn release(_: &Crew, attempt: &Attempt) -> StepResult {
+    Ok(Output::changes(vec![InventoryChange::SetProxyStatus {
+        proxy_id: proxy_id(attempt)?,
+        status: ProxyStatus::Running,
+        operate_status: OperateStatus::Normal,
+    }]))
+}
+
+async fn copy_config(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let operation = Operation::BackupConfig {
+        proxy_id: proxy_id(attempt)?,
+        version: target_version(attempt)?,
+    };
+    crew.perform(attempt, operation).await?;
+    Ok(Output::nothing())
+}
+
+/// Brings the package to the host and extracts it beside the slots that are there; nothing that runs is touched.
+async fn install_slot(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let package = crew.package(attempt).await?;
+    crew.deliver(attempt, &package).await?;
+    let operation = Operation::InstallPackage {
+        sha256: package.sha256,
+        version: package.name.version,
+    };
+    match crew.perform(attempt, operation).await? {
+        Outcome::Slot {
+            version, binary_sha256, ..
+        } => {
+            attempt.log(format!("slot {version}: bin/obproxy has sha256 {binary_sha256}"));
+            Ok(Output::delta(
+                ContextDelta::new().with(keys::new_binary(proxy_id(attempt)?), binary_sha256),
+            ))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Takes the slot away unless a proxy of the host uses it.
+async fn remove_slot(crew: &Crew, attempt: &Attempt) -> StepResult {
+    crew.perform(
+        attempt,
+        Operation::RemoveSlot {
+            version: target_version(attempt)?,
+        },
+    )
+    .await?;
+    Ok(Output::nothing())
+}
+
+async fn preflight(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let operation = Operation::Preflight {
+        proxy_id: proxy_id(attempt)?,
+        version: target_version(attempt)?,
+        method: method(attempt)?,
+    };
+    match crew.perform(attempt, operation).await? {
+        Outcome::Preflight(report) => {
+            for warning in &report.warnings {
+                attempt.log(format!("warning: {warning}"));
+            }
+            attempt.log(format!("ready to restart; {} client sessions", report.sessions));
+            Ok(Output::nothing())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn record(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    match crew.perform(attempt, Operation::Inspect { proxy_id }).await? {
+        Outcome::Proxy(facts) => {
+            attempt.log(format!(
+                "obproxy {proxy_id} before: pid {}, {}, sha256 {}",
+                facts.pid, facts.version, facts.binary_sha256
+            ));
+            Ok(Output::delta(
+                ContextDelta::new().with(keys::old_binary(proxy_id), facts.binary_sha256),
+            ))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The one step that can hurt. Its restart is named before it begins, so that undo finds it after any crash.
+async fn hot_restart(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    let key = attempt.key();
+    let restart_id = format!("t{}-s{}-r{}", key.task, key.subtask, key.run_time);
+    attempt.checkpoint("restart_id", &restart_id).await?;
+    let cluster = crew.cluster(attempt).await?;
+    let operation = Operation::Restart {
+        proxy_id,
+        restart_id: restart_id.clone(),
+        version: target_version(attempt)?,
+        method: method(attempt)?,
+        drain: crew.drain,
+        probe: crew.probe(&cluster)?,
+    };
+    match crew.perform(attempt, operation).await? {
+        Outcome::Restarted(report) => {
+            attempt.log(format!(
+                "obproxy {proxy_id}: pid {} ({}) -> pid {} ({}), answered after {} ms, {}",
+                report.before.pid,
+                report.before.version,
+                report.after.pid,
+                report.after.version,
+                report.answered_after_ms,
+                if report.probed { "probed" } else { "not probed" }
+            ));
+            Ok(Output::delta(
+                ContextDelta::new().with(keys::restart_id(proxy_id), restart_id),
+            ))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Back to the binary that ran before, by whatever way is best from where the restart stands.
+async fn go_back(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let Some(restart_id) = attempt.checkpointed("restart_id").map(str::to_owned) else {
+        attempt.log("the restart had not begun");
+        return Ok(Output::nothing());
+    };
+    let proxy_id = proxy_id(attempt)?;
+    if let Outcome::Proxy(facts) = crew
+        .perform(
+            attempt,
+            Operation::RevertRestart {
+                proxy_id,
+                restart_id,
+                drain: crew.drain,
+            },
+        )
+        .await?
+    {
+        attempt.log(format!(
+            "obproxy {proxy_id} runs {} again, pid {}",
+            facts.version, facts.pid
+        ));
+    }
+    Ok(Output::nothing())
+}
+
+async fn wait_restart(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    let restart_id = attempt.string(&keys::restart_id(proxy_id))?.to_owned();
+    match crew
+        .perform(attempt, Operation::AwaitRestart { proxy_id, restart_id })
+        .await?
+    {
+        Outcome::Drained(report) => {
+            attempt.log(format!(
+                "old process gone after {} ms; {} sessions closed between transactions, {} cut",
+                report.took_ms,
+                report.closed_at_boundary,
+                report.cut.len()
+            ));
+            for cut in &report.cut {
+                attempt.log(format!(
+                    "cut: {} from {}, in a transaction for {} ms",
+                    cut.user, cut.client, cut.age_ms
+                ));
+            }
+            Ok(Output::nothing())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What runs is the version and the very file that was wanted.
+async fn check_version(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    let wanted = target_version(attempt)?;
+    let binary = attempt.string(&keys::new_binary(proxy_id))?;
+    match crew.perform(attempt, Operation::Inspect { proxy_id }).await? {
+        Outcome::Proxy(facts) if facts.version == wanted && facts.binary_sha256 == binary => Ok(Output::nothing()),
+        Outcome::Proxy(facts) => Err(ActionError::new(format!(
+            "obproxy {proxy_id} runs {} (sha256 {}), wanted {wanted} (sha256 {binary}); roll the task back",
+            facts.version, facts.binary_sha256
+        ))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn set_version(_: &Crew, attempt: &Attempt) -> StepResult {
+    let version = target_version(attempt)?;
+    Ok(Output::changes(vec![InventoryChange::SetProxyVersion {
+        proxy_id: proxy_id(attempt)?,
+        version,
+    }]))
+}
+
+async fn reset_version(_: &Crew, attempt: &Attempt) -> StepResult {
+    let version = version(attempt.item(keys::FROM_VERSIONS)?)?;
+    Ok(Output::changes(vec![InventoryChange::SetProxyVersion {
+        proxy_id: proxy_id(attempt)?,
+        version,
+    }]))
+}
+
+async fn set_cluster_version(_: &Crew, attempt: &Attempt) -> StepResult {
+    let version = Some(target_version(attempt)?);
+    Ok(Output::changes(vec![InventoryChange::SetClusterVersion {
+        cluster_id: cluster_id(attempt)?,
+        version,
+    }]))
+}
+
+async fn reset_cluster_version(_: &Crew, attempt: &Attempt) -> StepResult {
+    let before = attempt.string(keys::CLUSTER_VERSION_BEFORE)?;
+    let version = if before.is_empty() {
+        None
+    } else {
+        Some(version(before)?)
+    };
+    Ok(Output::changes(vec![InventoryChange::SetClusterVersion {
+        cluster_id: cluster_id(attempt)?,
+        version,
+    }]))
+}

@@ -1,0 +1,65 @@
+//! How the fleet reaches a host: through its agent, and only so.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome};
+
+use crate::inventory::Host;
+
+/// Why a call to an agent brought no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostAgentError {
+    /// The operation ran and failed; the message names object, reason and next step.
+    #[error("{0}")]
+    Failed(String),
+    /// A later attempt of the same subtask has taken over.
+    #[error("the agent of host {host} refused the call: {reason}")]
+    Fenced {
+        /// The host's name.
+        host: String,
+        /// What the agent said.
+        reason: String,
+    },
+    /// The agent does not answer.
+    #[error("the agent of host {host} does not answer: {reason}; check that it runs, then retry")]
+    Unreachable {
+        /// The host's name.
+        host: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The agent answered with an error of its own.
+    #[error("the agent of host {host} refused the call: {reason}")]
+    Refused {
+        /// The host's name.
+        host: String,
+        /// What the agent said.
+        reason: String,
+    },
+}
+
+/// Takes the lines an operation logs while it runs.
+pub type LogLine<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// The agents of all hosts.
+#[async_trait]
+pub trait HostAgent: Send + Sync {
+    /// What the host runs; answers within two seconds.
+    async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError>;
+
+    /// Gives the host the package file with this digest, unless it has it.
+    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError>;
+
+    /// Performs an operation to its end, or attaches to it when it is under way or done. Returns only with a result: an
+    /// agent that is away is waited for; the caller drops the future when its time is up.
+    async fn perform(
+        &self,
+        host: &Host,
+        request: OperationRequest,
+        log: LogLine<'_>,
+    ) -> Result<Outcome, HostAgentError>;
+
+    /// Keeps earlier attempts of a subtask from touching the host again.
+    async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError>;
+}

@@ -1,0 +1,63 @@
+//! The planner: from the inventory and a request to what will be done. It does no I/O and never waits; what it decided,
+//! the flows carry out without choices of their own.
+
+pub mod install;
+pub mod upgrade;
+
+use std::collections::BTreeMap;
+
+use obfleet_wire::{Code, Refusal};
+
+use crate::inventory::{Cluster, Host, Package, Proxy};
+
+/// The inventory as it stood when the plan was made.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Hosts by id.
+    pub hosts: BTreeMap<i64, Host>,
+    /// Clusters by id, without deleted ones.
+    pub clusters: BTreeMap<i64, Cluster>,
+    /// Proxies by id, without deleted ones.
+    pub proxies: BTreeMap<i64, Proxy>,
+    /// Packages by id.
+    pub packages: BTreeMap<i64, Package>,
+}
+
+impl Snapshot {
+    /// The cluster, or ODP21001.
+    pub fn cluster(&self, id: i64) -> Result<&Cluster, Refusal> {
+        self.clusters
+            .get(&id)
+            .ok_or_else(|| Refusal::new(Code::Odp21001, [id]).field("id"))
+    }
+
+    /// The host, or CMP07005.
+    pub fn host(&self, id: i64) -> Result<&Host, Refusal> {
+        self.hosts
+            .get(&id)
+            .ok_or_else(|| Refusal::new(Code::Cmp07005, [id]).field("hostIds"))
+    }
+
+    /// The proxies with these ids, in the order asked for. A missing one is ODP21002, one of another cluster ODP21015.
+    pub fn members(&self, cluster: &Cluster, ids: &[i64]) -> Result<Vec<&Proxy>, Refusal> {
+        ids.iter()
+            .map(|id| {
+                let proxy = self
+                    .proxies
+                    .get(id)
+                    .ok_or_else(|| Refusal::new(Code::Odp21002, [id]).field("obproxyIds"))?;
+                if proxy.cluster_id != cluster.id {
+                    return Err(Refusal::new(Code::Odp21015, [*id, cluster.id]).field("obproxyIds"));
+                }
+                Ok(proxy)
+            })
+            .collect()
+    }
+
+    /// The proxies of a cluster.
+    pub fn proxies_of(&self, cluster_id: i64) -> impl Iterator<Item = &Proxy> {
+        self.proxies
+            .values()
+            .filter(move |proxy| proxy.cluster_id == cluster_id)
+    }
+}

@@ -1,0 +1,294 @@
+//! Which package is installed on which hosts.
+
+use obfleet_wire::{
+    Code, Refusal,
+    obproxy::{ObLinkParam, Parameter, WorkMode},
+    version::{PackageName, ProxyVersion},
+};
+
+use super::Snapshot;
+use crate::inventory::Package;
+
+/// Ports of a new proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// SQL.
+    pub sql: u16,
+    /// Metrics.
+    pub exporter: u16,
+    /// OBKV.
+    pub rpc: Option<u16>,
+}
+
+/// One new proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewProxy {
+    /// The host it goes to.
+    pub host_id: i64,
+    /// Its ports.
+    pub ports: Ports,
+    /// The package.
+    pub package_id: i64,
+    /// The version in it.
+    pub version: ProxyVersion,
+}
+
+/// Plans one new proxy on each host.
+///
+/// `version` is the package's whole file name; the package for each host's own architecture is taken, which must have
+/// been uploaded too.
+pub fn plan_install(fleet: &Snapshot, host_ids: &[i64], ports: Ports, version: &str) -> Result<Vec<NewProxy>, Refusal> {
+    let mut distinct = Vec::new();
+    for id in host_ids {
+        if !distinct.contains(id) {
+            distinct.push(*id);
+        }
+    }
+    if distinct.is_empty() {
+        return Err(Refusal::invalid("hostIds", "at least one host is needed"));
+    }
+    check_ports(ports)?;
+    let asked: PackageName = version
+        .parse()
+        .map_err(|_| Refusal::new(Code::Pkg10016, [version]).field("version"))?;
+    let named = package(fleet, &asked).ok_or_else(|| Refusal::new(Code::Pkg10014, [version]).field("version"))?;
+    if !named.is_proxy {
+        return Err(Refusal::invalid(
+            "version",
+            format!("{version} is not an OBProxy package"),
+        ));
+    }
+    distinct
+        .into_iter()
+        .map(|host_id| new_proxy(fleet, host_id, ports, &asked))
+        .collect()
+}
+
+fn new_proxy(fleet: &Snapshot, host_id: i64, ports: Ports, asked: &PackageName) -> Result<NewProxy, Refusal> {
+    let host = fleet.host(host_id)?;
+    if !host.online {
+        return Err(Refusal::new(Code::Cmp07004, [host.facts.name.as_str(), "AVAILABLE"]).field("hostIds"));
+    }
+    let fitting = PackageName {
+        arch: host.facts.architecture.clone(),
+        ..asked.clone()
+    };
+    let package = package(fleet, &fitting)
+        .ok_or_else(|| Refusal::new(Code::Cmp07025, [host.facts.name.clone(), asked.file_name()]).field("version"))?;
+    let wanted = [Some(ports.sql), Some(ports.exporter), ports.rpc];
+    for proxy in fleet.proxies.values().filter(|proxy| proxy.host_id == host_id) {
+        let taken = [Some(proxy.sql_port), Some(proxy.exporter_port), proxy.rpc_port];
+        if let Some(port) = wanted.iter().flatten().find(|port| taken.contains(&Some(**port))) {
+            let service = format!("obproxy {} (port {port})", proxy.id);
+            return Err(Refusal::new(Code::Odp21116, [host.facts.name.clone(), service]).field("hostIds"));
+        }
+    }
+    Ok(NewProxy {
+        host_id,
+        ports,
+        package_id: package.id,
+        version: package.name.version.clone(),
+    })
+}
+
+fn package<'a>(fleet: &'a Snapshot, name: &PackageName) -> Option<&'a Package> {
+    fleet.packages.values().find(|package| package.name == *name)
+}
+
+/// OBProxy takes ports from 1025 on, and three different ones.
+fn check_ports(ports: Ports) -> Result<(), Refusal> {
+    let mut seen = Vec::new();
+    for (field, port) in [
+        ("sqlPort", Some(ports.sql)),
+        ("exporterPort", Some(ports.exporter)),
+        ("rpcPort", ports.rpc),
+    ] {
+        let Some(port) = port else { continue };
+        if port <= 1024 {
+            return Err(Refusal::invalid(field, format!("{port} is not in 1025..65535")));
+        }
+        if seen.contains(&port) {
+            return Err(Refusal::invalid(field, format!("{port} is given twice")));
+        }
+        seen.push(port);
+    }
+    Ok(())
+}
+
+/// The OceanBase cluster a new RS_LIST cluster serves: its name and root servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Name of the OceanBase cluster.
+    pub ob_cluster: String,
+    /// `ip:sqlport`.
+    pub root_servers: Vec<String>,
+}
+
+/// Reads the root servers from the start parameter `rootservice_list` or from the obLink's `rootServers`.
+pub fn plan_backend(
+    mode: WorkMode,
+    links: &[ObLinkParam],
+    startup_parameters: &[Parameter],
+) -> Result<Option<Backend>, Refusal> {
+    if mode == WorkMode::ConfigUrl {
+        return Ok(None);
+    }
+    let [link] = links else {
+        return Err(Refusal::invalid(
+            "obLinks",
+            format!("RS_LIST takes exactly one, {} were given", links.len()),
+        ));
+    };
+    let parameter = startup_parameters
+        .iter()
+        .find(|parameter| parameter.name == "rootservice_list");
+    let (field, root_servers) = match parameter {
+        Some(list) => ("startupParameters", list.value.split(';').map(str::to_owned).collect()),
+        None => ("obLinks", link.root_servers.clone()),
+    };
+    if root_servers.is_empty() {
+        let reason = "RS_LIST needs root servers: rootServers in the obLink, or rootservice_list in startupParameters";
+        return Err(Refusal::invalid("obLinks", reason));
+    }
+    for server in &root_servers {
+        let port = server
+            .rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty())
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            return Err(Refusal::invalid(
+                field,
+                format!("root server '{server}' is not of the form ip:sqlport"),
+            ));
+        }
+    }
+    Ok(Some(Backend {
+        ob_cluster: link.cluster_name.clone(),
+        root_servers,
+    }))
+}
+
+/// Checks the name of a new cluster: a letter, then letters, digits and `_`; not used by another one.
+pub fn check_cluster_name(fleet: &Snapshot, name: &str) -> Result<(), Refusal> {
+    let form = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !form {
+        let reason = "must begin with a letter and have letters, digits and '_' only, 64 at most";
+        return Err(Refusal::invalid("name", reason));
+    }
+    if fleet.clusters.values().any(|cluster| cluster.name == name) {
+        return Err(Refusal::new(Code::Com10006, ["obproxy cluster", name]).field("name"));
+    }
+    Ok(())
+}
+
+/// Checks a password of root@proxysys: 8 to 32 characters of at least three of the four classes.
+pub fn check_sys_password(password: &str) -> Result<(), Refusal> {
+    const SPECIAL: &str = "~!@#%^&*_-+=|(){}[]:;,.?/";
+    let has = |class: fn(char) -> bool| u8::from(password.chars().any(class));
+    let classes = has(|c| c.is_ascii_digit())
+        + has(|c| c.is_ascii_uppercase())
+        + has(|c| c.is_ascii_lowercase())
+        + has(|c| SPECIAL.contains(c));
+    let known = password
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || SPECIAL.contains(c));
+    if (8..=32).contains(&password.len()) && classes >= 3 && known {
+        Ok(())
+    } else {
+        Err(Refusal::new(Code::Odp21106, ["password"]).field("password"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, SnapshotExt as _};
+
+    const PACKAGE: &str = "obproxy-ce-4.2.1.0-11.el7.x86_64.rpm";
+    const PORTS: Ports = Ports {
+        sql: 3883,
+        exporter: 3884,
+        rpc: None,
+    };
+
+    #[test]
+    fn takes_one_proxy_a_host() {
+        let fleet = testing::fleet_of(2, "4.2.1.0-11").with_package(7, PACKAGE);
+        let plan = plan_install(&fleet, &[101, 100, 101], PORTS, PACKAGE).unwrap();
+        assert_eq!(
+            plan.iter().map(|p| (p.host_id, p.package_id)).collect::<Vec<_>>(),
+            [(101, 7), (100, 7)]
+        );
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let mut fleet = testing::fleet_of(2, "4.2.1.0-11").with_package(7, PACKAGE);
+        fleet.hosts.get_mut(&101).unwrap().online = false;
+        let code = |hosts: &[i64], ports, name| plan_install(&fleet, hosts, ports, name).unwrap_err().code;
+        assert_eq!(code(&[], PORTS, PACKAGE), Code::Com10001);
+        assert_eq!(code(&[99], PORTS, PACKAGE), Code::Cmp07005);
+        assert_eq!(code(&[101], PORTS, PACKAGE), Code::Cmp07004);
+        assert_eq!(code(&[100], PORTS, "nonsense"), Code::Pkg10016);
+        assert_eq!(
+            code(&[100], PORTS, "obproxy-ce-4.2.1.0-12.el7.x86_64.rpm"),
+            Code::Pkg10014
+        );
+        assert_eq!(code(&[100], Ports { sql: 2883, ..PORTS }, PACKAGE), Code::Odp21116);
+        assert_eq!(code(&[100], Ports { sql: 80, ..PORTS }, PACKAGE), Code::Com10001);
+        assert_eq!(code(&[100], Ports { sql: 3884, ..PORTS }, PACKAGE), Code::Com10001);
+    }
+
+    #[test]
+    fn root_servers_come_from_the_link_or_the_start_parameter() {
+        let link = |servers: &[&str]| ObLinkParam {
+            cluster_name: "ob1".into(),
+            cluster_id: None,
+            ob_cluster_id: None,
+            username: "proxyro".into(),
+            root_servers: servers.iter().map(ToString::to_string).collect(),
+        };
+        let plan = |links: &[ObLinkParam], list: Option<&str>| {
+            let parameters: Vec<_> = list
+                .map(|value| Parameter {
+                    name: "rootservice_list".into(),
+                    value: value.into(),
+                })
+                .into_iter()
+                .collect();
+            plan_backend(WorkMode::RsList, links, &parameters)
+        };
+        assert_eq!(
+            plan(&[link(&["10.0.0.1:2881"])], None).unwrap().unwrap().root_servers,
+            ["10.0.0.1:2881"]
+        );
+        let both = plan(&[link(&[])], Some("10.0.0.1:2881;10.0.0.2:2881"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(both.root_servers.len(), 2);
+        assert!(plan(&[], None).is_err());
+        assert!(plan(&[link(&[])], None).is_err());
+        assert!(plan(&[link(&["10.0.0.1"])], None).is_err());
+        assert!(plan(&[link(&[":2881"])], None).is_err());
+    }
+
+    #[test]
+    fn names_and_passwords() {
+        let fleet = testing::fleet_of(1, "4.2.1.0-11");
+        assert!(check_cluster_name(&fleet, "prod_1").is_ok());
+        assert_eq!(check_cluster_name(&fleet, "test1").unwrap_err().code, Code::Com10006);
+        for bad in ["", "1a", "a-b", "ä"] {
+            assert_eq!(
+                check_cluster_name(&fleet, bad).unwrap_err().code,
+                Code::Com10001,
+                "{bad}"
+            );
+        }
+        assert!(check_sys_password("Abcdef12").is_ok());
+        for bad in ["Abc12", "abcdefgh", "abcdefg1", "Abcdef 12", "Abcdef'12"] {
+            assert!(check_sys_password(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Fleets for the planner's tests.
+
+use obfleet_wire::{
+    agent::HostFacts,
+    obproxy::{OperateStatus, ProxyStatus, WorkMode},
+    time::Timestamp,
+};
+
+use crate::{
+    inventory::{Cluster, Host, Package, Proxy},
+    plan::Snapshot,
+};
+
+/// Cluster 1 with `size` running proxies of `version`: ids from 10 on, on hosts with ids from 100 on.
+pub fn fleet_of(size: i64, version: &str) -> Snapshot {
+    let mut fleet = Snapshot::default().with_cluster(1);
+    for i in 0..size {
+        let at = Timestamp(0);
+        let host = Host {
+            id: 100 + i,
+            facts: HostFacts {
+                host_uid: format!("uid{i}"),
+                name: format!("host{i}"),
+                architecture: "x86_64".into(),
+                kernel: "6.1".into(),
+                release: "el7".into(),
+            },
+            address: format!("10.0.0.{i}"),
+            agent_port: 62888,
+            agent_version: "0.1.0".into(),
+            online: true,
+            reserved: true,
+            created: at,
+            updated: at,
+        };
+        let proxy = Proxy {
+            id: 10 + i,
+            cluster_id: 1,
+            host_id: host.id,
+            version: version.parse().unwrap(),
+            sql_port: 2883,
+            exporter_port: 2884,
+            rpc_port: None,
+            status: ProxyStatus::Running,
+            operate_status: OperateStatus::Normal,
+            parameter_version: 1,
+            exporter_registered: true,
+            last_active: None,
+            deleted: false,
+        };
+        fleet.hosts.insert(host.id, host);
+        fleet.proxies.insert(proxy.id, proxy);
+    }
+    fleet
+}
+
+/// Adds to a fleet.
+pub trait SnapshotExt {
+    /// An empty cluster.
+    fn with_cluster(self, id: i64) -> Self;
+    /// An uploaded package.
+    fn with_package(self, id: i64, file_name: &str) -> Self;
+}
+
+impl SnapshotExt for Snapshot {
+    fn with_cluster(mut self, id: i64) -> Self {
+        let cluster = Cluster {
+            id,
+            name: format!("test{id}"),
+            address: None,
+            port: None,
+            work_mode: WorkMode::RsList,
+            settings: crate::inventory::ClusterSettings::default(),
+            parameter_version: 1,
+            version: None,
+            creator_id: 100,
+            creator_name: "admin".into(),
+            deleted: false,
+            created: Timestamp(0),
+            updated: Timestamp(0),
+        };
+        self.clusters.insert(id, cluster);
+        self
+    }
+
+    fn with_package(mut self, id: i64, file_name: &str) -> Self {
+        let package = Package {
+            id,
+            name: file_name.parse().unwrap(),
+            is_proxy: true,
+            size: 1,
+            sha1: String::new(),
+            sha256: format!("{id:064}"),
+            created: Timestamp(id),
+        };
+        self.packages.insert(id, package);
+        self
+    }
+}
