@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use obfleet_fleet::inventory::InventoryChange;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{SqlSafeStr as _, SqlStr};
 
+use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::tasks::{ChangeApplier, TaskStore};
 use crate::users::Users;
 
@@ -18,9 +20,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that only read.
 const READERS: u32 = 4;
 
-/// Every migration of the state database, oldest first; 2 is the inventory's. A released one never changes.
+/// Every migration of the state database, oldest first. A released one never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tasks", include_str!("../migrations/0001_tasks.sql")),
+    (2, "inventory", include_str!("../migrations/0002_inventory.sql")),
     (3, "users", include_str!("../migrations/0003_users.sql")),
 ];
 
@@ -67,6 +70,7 @@ impl Database {
         // Commits survive a power cut; logs may lose their last moments.
         let writer = connect(path, options(path).synchronous(SqliteSynchronous::Full), 1).await?;
         migrate(path, &writer, MIGRATIONS).await?;
+        inventory::found(&writer, path).await?;
         let readers = connect(path, options(path).read_only(true), READERS).await?;
         let log_path = beside(path, "-logs");
         let logs = connect(&log_path, options(&log_path).synchronous(SqliteSynchronous::Normal), 1).await?;
@@ -92,6 +96,16 @@ impl Database {
             self.logs.clone(),
             Arc::new(applier),
         )
+    }
+
+    /// The engine's store for the fleet's tasks.
+    pub fn tasks(&self) -> TaskStore<InventoryChange> {
+        self.task_store(InventoryApplier)
+    }
+
+    /// The fleet's inventory.
+    pub fn inventory(&self) -> SqlInventory {
+        SqlInventory::new(self.writer.clone(), self.readers.clone())
     }
 
     /// The table of users.

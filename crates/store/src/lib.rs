@@ -7,8 +7,10 @@
 //! SQL stays in the subset that SQLite and MySQL share: ids made here, times as milliseconds, JSON as text, no RETURNING.
 
 mod database;
+pub mod inventory;
 pub mod tasks;
 pub mod users;
 
 pub use database::{Database, DatabaseError};
+pub use inventory::{InventoryApplier, SqlInventory};
 pub use tasks::{ApplyError, ChangeApplier, TaskStore};

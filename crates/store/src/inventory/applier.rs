@@ -1,0 +1,132 @@
+//! The changes tasks make to the inventory, applied in the engine's transactions.
+
+use async_trait::async_trait;
+use obfleet_engine::TaskId;
+use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
+use sqlx::SqliteConnection;
+
+use super::rows::word;
+use crate::tasks::{ApplyError, ChangeApplier};
+
+/// Applies [`InventoryChange`]s.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InventoryApplier;
+
+#[async_trait]
+impl ChangeApplier<InventoryChange> for InventoryApplier {
+    async fn apply(
+        &self,
+        tx: &mut SqliteConnection,
+        _task: TaskId,
+        change: &InventoryChange,
+    ) -> Result<(), ApplyError> {
+        let query = match change {
+            InventoryChange::InsertCluster(cluster) => return insert_cluster(tx, cluster).await,
+            InventoryChange::InsertProxy(proxy) => return insert_proxy(tx, proxy).await,
+            InventoryChange::SetClusterDeleted { cluster_id, deleted } => {
+                sqlx::query("UPDATE obproxy_cluster SET deleted = ? WHERE id = ?")
+                    .bind(deleted)
+                    .bind(cluster_id)
+            }
+            InventoryChange::SetClusterVersion { cluster_id, version } => {
+                let query = sqlx::query("UPDATE obproxy_cluster SET version = ? WHERE id = ?");
+                query.bind(version.as_ref().map(ToString::to_string)).bind(cluster_id)
+            }
+            InventoryChange::SetProxyStatus {
+                proxy_id,
+                status,
+                operate_status,
+            } => {
+                let query = sqlx::query("UPDATE obproxy_server SET status = ?, operate_status = ? WHERE id = ?");
+                query.bind(word(status)).bind(word(operate_status)).bind(proxy_id)
+            }
+            InventoryChange::SetProxyVersion { proxy_id, version } => {
+                let query = sqlx::query("UPDATE obproxy_server SET version = ? WHERE id = ?");
+                query.bind(version.to_string()).bind(proxy_id)
+            }
+            InventoryChange::SetProxyParameterVersion {
+                proxy_id,
+                parameter_version,
+            } => {
+                let query = sqlx::query("UPDATE obproxy_server SET parameter_version = ? WHERE id = ?");
+                query.bind(parameter_version).bind(proxy_id)
+            }
+            InventoryChange::SetExporterRegistered { proxy_id, registered } => {
+                let query = sqlx::query("UPDATE obproxy_server SET exporter_registered = ? WHERE id = ?");
+                query.bind(registered).bind(proxy_id)
+            }
+            InventoryChange::SetProxyDeleted { proxy_id, deleted } => {
+                sqlx::query("UPDATE obproxy_server SET deleted = ? WHERE id = ?")
+                    .bind(deleted)
+                    .bind(proxy_id)
+            }
+            InventoryChange::SetHostReserved { host_id, reserved } => {
+                sqlx::query("UPDATE host SET reserved = ? WHERE id = ?")
+                    .bind(reserved)
+                    .bind(host_id)
+            }
+        };
+        query.execute(tx).await?;
+        Ok(())
+    }
+}
+
+/// The name was looked up before the transaction; somebody may have taken it since.
+async fn insert_cluster(tx: &mut SqliteConnection, cluster: &Cluster) -> Result<(), ApplyError> {
+    let taken = sqlx::query("SELECT id FROM obproxy_cluster WHERE name = ? AND deleted = FALSE").bind(&cluster.name);
+    if taken.fetch_optional(&mut *tx).await?.is_some() {
+        return Err(ApplyError::Refused(format!(
+            "an obproxy cluster named {} exists",
+            cluster.name
+        )));
+    }
+    let settings = serde_json::to_string(&cluster.settings).map_err(|error| ApplyError::Refused(error.to_string()))?;
+    let query = sqlx::query(
+        "INSERT INTO obproxy_cluster (id, name, address, port, work_mode, settings, parameter_version, version, \
+         creator_id, creator_name, deleted, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query
+        .bind(cluster.id)
+        .bind(&cluster.name)
+        .bind(&cluster.address)
+        .bind(cluster.port);
+    let query = query
+        .bind(word(&cluster.work_mode))
+        .bind(settings)
+        .bind(cluster.parameter_version);
+    let query = query
+        .bind(cluster.version.as_ref().map(ToString::to_string))
+        .bind(cluster.creator_id);
+    let query = query
+        .bind(&cluster.creator_name)
+        .bind(cluster.deleted)
+        .bind(cluster.created.millis());
+    query.bind(cluster.updated.millis()).execute(tx).await?;
+    Ok(())
+}
+
+pub(super) async fn insert_proxy(tx: &mut SqliteConnection, proxy: &Proxy) -> Result<(), ApplyError> {
+    let query = sqlx::query(
+        "INSERT INTO obproxy_server (id, cluster_id, host_id, version, sql_port, exporter_port, rpc_port, status, \
+         operate_status, parameter_version, exporter_registered, last_active_at, deleted) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query
+        .bind(proxy.id)
+        .bind(proxy.cluster_id)
+        .bind(proxy.host_id)
+        .bind(proxy.version.to_string());
+    let query = query
+        .bind(proxy.sql_port)
+        .bind(proxy.exporter_port)
+        .bind(proxy.rpc_port);
+    let query = query
+        .bind(word(&proxy.status))
+        .bind(word(&proxy.operate_status))
+        .bind(proxy.parameter_version);
+    let query = query
+        .bind(proxy.exporter_registered)
+        .bind(proxy.last_active.map(|at| at.millis()));
+    query.bind(proxy.deleted).execute(tx).await?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Rows of the inventory's tables as the fleet's types.
+
+use obfleet_fleet::inventory::{Cluster, EnrolToken, Host, Package, Proxy};
+use obfleet_wire::time::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{ColumnIndex, Decode, Error, Row as _, Sqlite, Type, sqlite::SqliteRow};
+
+/// The word an enum is stored as: that of its JSON.
+pub(super) fn word(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().unwrap_or_default().to_owned()
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Decode(Box::new(error))
+}
+
+fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, Error>
+where
+    T: Decode<'r, Sqlite> + Type<Sqlite>,
+    for<'c> &'c str: ColumnIndex<SqliteRow>,
+{
+    row.try_get(column)
+}
+
+fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+    serde_json::from_str(get(row, column)?).map_err(decode)
+}
+
+fn enumerated<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+    serde_json::from_value(serde_json::Value::String(get(row, column)?)).map_err(decode)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> Result<T, Error> {
+    text.parse().map_err(decode)
+}
+
+fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, Error> {
+    Ok(Timestamp(get(row, column)?))
+}
+
+pub(super) fn host(row: &SqliteRow) -> Result<Host, Error> {
+    Ok(Host {
+        id: get(row, "id")?,
+        facts: json(row, "facts")?,
+        address: get(row, "address")?,
+        agent_port: get(row, "agent_port")?,
+        agent_version: get(row, "agent_version")?,
+        online: get(row, "online")?,
+        reserved: get(row, "reserved")?,
+        created: time(row, "created_at")?,
+        updated: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, Error> {
+    Ok(Cluster {
+        id: get(row, "id")?,
+        name: get(row, "name")?,
+        address: get(row, "address")?,
+        port: get(row, "port")?,
+        work_mode: enumerated(row, "work_mode")?,
+        settings: json(row, "settings")?,
+        parameter_version: get(row, "parameter_version")?,
+        version: get::<Option<&str>>(row, "version")?.map(parsed).transpose()?,
+        creator_id: get(row, "creator_id")?,
+        creator_name: get(row, "creator_name")?,
+        deleted: get(row, "deleted")?,
+        created: time(row, "created_at")?,
+        updated: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn proxy(row: &SqliteRow) -> Result<Proxy, Error> {
+    Ok(Proxy {
+        id: get(row, "id")?,
+        cluster_id: get(row, "cluster_id")?,
+        host_id: get(row, "host_id")?,
+        version: parsed(get(row, "version")?)?,
+        sql_port: get(row, "sql_port")?,
+        exporter_port: get(row, "exporter_port")?,
+        rpc_port: get(row, "rpc_port")?,
+        status: enumerated(row, "status")?,
+        operate_status: enumerated(row, "operate_status")?,
+        parameter_version: get(row, "parameter_version")?,
+        exporter_registered: get(row, "exporter_registered")?,
+        last_active: get::<Option<i64>>(row, "last_active_at")?.map(Timestamp),
+        deleted: get(row, "deleted")?,
+    })
+}
+
+pub(super) fn package(row: &SqliteRow) -> Result<Package, Error> {
+    Ok(Package {
+        id: get(row, "id")?,
+        name: parsed(get(row, "file_name")?)?,
+        is_proxy: get(row, "is_proxy")?,
+        size: get::<i64>(row, "size")?.unsigned_abs(),
+        sha1: get(row, "sha1")?,
+        sha256: get(row, "sha256")?,
+        created: time(row, "created_at")?,
+    })
+}
+
+pub(super) fn token(row: &SqliteRow) -> Result<EnrolToken, Error> {
+    Ok(EnrolToken {
+        id: get(row, "id")?,
+        key: hex::decode(get::<&str>(row, "proof_key")?).map_err(decode)?,
+        expires: time(row, "expires_at")?,
+    })
+}
