@@ -26,6 +26,9 @@ const CHECK_INTERVAL: (&str, Duration) = ("proxy_hot_upgrade_check_interval", Du
 /// On top of the period, for a loaded host.
 const FORK_MARGIN: Duration = Duration::from_secs(5);
 
+/// Rollback times less than this apart are one: two forks of a process are at least one tick, half a second, apart.
+const FORK_DISTANCE: Duration = Duration::from_millis(100);
+
 /// Between two looks for the child.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -178,8 +181,7 @@ async fn await_child(
             asked = Instant::now();
             // An answer that fails is given again at the next look.
             if let Ok(info) = old.keeper.upgrade_info().await {
-                let forked = info.timeout_rollback_timeout_at != before.timeout_rollback_timeout_at;
-                if forked && info.is_at_rest() {
+                if has_forked(before, &info) && info.is_at_rest() {
                     return Err(Failure::without_child(
                         "the new process ended at once, the old one took over again",
                     ));
@@ -194,6 +196,16 @@ async fn await_child(
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Whether the process has forked between two looks at it: each fork arms a new rollback time, which stays when the
+/// child is gone. The time of a failed restart before this one may be told a little off when it is computed at each
+/// look; taken for a fork, it would end this restart before its child is born.
+fn has_forked(before: &UpgradeInfo, now: &UpgradeInfo) -> bool {
+    let moved = now
+        .timeout_rollback_timeout_at
+        .abs_diff(before.timeout_rollback_timeout_at);
+    Duration::from_nanos(moved) >= FORK_DISTANCE
 }
 
 /// The command was not obeyed: it must not be obeyed later either, when the file is another one.
@@ -294,5 +306,30 @@ async fn await_drain(restart: &Restart, old: &mut Held, child: ProcessId) -> Res
             });
         }
         tokio::time::sleep(TRY_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rollback_time_armed_anew_tells_of_a_fork() {
+        const EARLIER: i64 = 1_795_000_000_000_000_000;
+        let armed = |timeout_rollback_timeout_at| UpgradeInfo {
+            timeout_rollback_timeout_at,
+            ..UpgradeInfo::default()
+        };
+        for same in [EARLIER, EARLIER + 37, EARLIER - 37] {
+            assert!(!has_forked(&armed(EARLIER), &armed(same)), "{same}");
+        }
+        // The first fork, one a tick later, and one with a shorter timeout than before.
+        for (before, now) in [
+            (0, EARLIER),
+            (EARLIER, EARLIER + 500_000_000),
+            (EARLIER, EARLIER - 86_000_000_000_000),
+        ] {
+            assert!(has_forked(&armed(before), &armed(now)), "{before} {now}");
+        }
     }
 }

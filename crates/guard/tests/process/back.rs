@@ -6,7 +6,7 @@ use obfleet_guard::{Phase, Verdict};
 use obfleet_standin::Faults;
 use obfleet_wire::agent::{DrainPolicy, RestartMethod};
 
-use crate::lab::{DRAIN, Lab, OLD, PATIENCE, end, reverted};
+use crate::lab::{DRAIN, Lab, NEW, OLD, PATIENCE, end, reverted};
 
 /// Restarts onto a build with these faults; the old one must serve again, and a session on it must have survived when
 /// the old process itself took over.
@@ -46,6 +46,32 @@ async fn a_child_that_exits() {
     )
     .await;
     assert!(reason.contains("ended"), "{reason}: {}", lab.log());
+}
+
+#[tokio::test]
+async fn a_process_that_took_over_again_is_restarted_hot_by_the_next_attempt() {
+    let exits = Faults {
+        exit: Some(1),
+        ..Faults::default()
+    };
+    let mut lab = Lab::new(exits).await;
+    let old = lab.processes()[0];
+    let failed = lab.start(&lab.plan(RestartMethod::Hot, DRAIN)).await;
+    reverted(&lab, &end(&lab, &failed).await);
+    assert!(old.is_alive(), "{}", lab.log());
+
+    lab.next_restart(Faults::default()).await;
+    let good = lab.start(&lab.plan(RestartMethod::Hot, DRAIN)).await;
+    let state = end(&lab, &good).await;
+    assert!(
+        matches!(state.phase, Phase::Finished { .. }),
+        "{state:?}: {}",
+        lab.log()
+    );
+    assert_eq!(state.before.unwrap().process, old, "{}", lab.log());
+    lab.assert_serves(NEW).await;
+    let serving = lab.admin().await.upgrade_info().await.unwrap();
+    assert!(serving.is_inherited, "{}", lab.log());
 }
 
 #[tokio::test]

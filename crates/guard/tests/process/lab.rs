@@ -54,6 +54,7 @@ static EXECUTABLES: Mutex<()> = Mutex::const_new(());
 /// A proxy, its builds, and the directory of its restart.
 pub struct Lab {
     root: TempDir,
+    restart_id: String,
     ports: [PortLease; 3],
 }
 
@@ -62,6 +63,7 @@ impl Lab {
     pub async fn new(faults: Faults) -> Self {
         let lab = Self {
             root: tempfile::tempdir().unwrap(),
+            restart_id: "r-1".to_owned(),
             ports: std::array::from_fn(|_| PortLease::take().unwrap()),
         };
         let _exclusive = EXECUTABLES.lock().await;
@@ -70,6 +72,13 @@ impl Lab {
         lab.build(&lab.slot(), NEW, faults);
         launch::first_start(&lab.home(), &lab.spec()).await.unwrap();
         lab
+    }
+
+    /// What is planned from now on is another restart of the same proxy, onto a build of [`NEW`] with these faults.
+    pub async fn next_restart(&mut self, faults: Faults) {
+        let _exclusive = EXECUTABLES.lock().await;
+        self.restart_id.push_str("-next");
+        self.build(&self.slot(), NEW, faults);
     }
 
     fn build(&self, to: &Path, version: &str, faults: Faults) {
@@ -109,7 +118,7 @@ impl Lab {
 
     /// The directory of the restart.
     pub fn dir(&self) -> PathBuf {
-        self.root.path().join("restarts").join("r-1")
+        self.root.path().join("restarts").join(&self.restart_id)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -119,7 +128,7 @@ impl Lab {
     /// A plan to go to the new build.
     pub fn plan(&self, method: RestartMethod, drain: DrainPolicy) -> Plan {
         Plan {
-            restart_id: "r-1".to_owned(),
+            restart_id: self.restart_id.clone(),
             proxy_id: 7,
             home: self.home(),
             address: self.address(),
