@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::moment::Moment;
 
 /// Where the hot restart stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +80,9 @@ pub enum TickStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
     /// When it began.
-    pub started_at: Instant,
+    pub started_at: Moment,
     /// When sessions are cut; `None` for never.
-    pub deadline: Option<Instant>,
+    pub deadline: Option<Moment>,
 }
 
 /// The state and what it remembers.
@@ -95,7 +95,7 @@ pub struct HotRestart {
     /// What `show proxyinfo upgrade` says of the child.
     pub sub_status: &'static str,
     /// When the child is given up; kept for show after it is over.
-    pub rollback_at: Option<Instant>,
+    pub rollback_at: Option<Moment>,
     /// The drain.
     pub drain: Option<Drain>,
     child_gone: bool,
@@ -121,7 +121,7 @@ impl HotRestart {
     }
 
     /// The periodic task, with the command found in `proxy_local_cmd`.
-    pub fn tick(&mut self, command: LocalCommand, now: Instant) -> TickStep {
+    pub fn tick(&mut self, command: LocalCommand, now: Moment) -> TickStep {
         match (self.state, command) {
             (State::WaitCommand, _) if self.drain.is_some() => TickStep::Wait,
             (State::WaitCommand, LocalCommand::Restart) => TickStep::Restart,
@@ -155,7 +155,7 @@ impl HotRestart {
     }
 
     /// The child was forked; `None` for a file that could not be executed, which counts as a child that ended at once.
-    pub fn forked(&mut self, pid: Option<i32>, now: Instant, rollback_timeout: Duration) {
+    pub fn forked(&mut self, pid: Option<i32>, now: Moment, rollback_timeout: Duration) {
         *self = Self {
             state: State::WaitChild,
             sub_pid: pid,
@@ -173,7 +173,7 @@ impl HotRestart {
     }
 
     /// SIGUSR1: the child serves, or somebody wants this process drained. A second one changes nothing.
-    pub fn drain_requested(&mut self, now: Instant, exit_timeout: Option<Duration>) {
+    pub fn drain_requested(&mut self, now: Moment, exit_timeout: Option<Duration>) {
         if self.drain.is_none() {
             let deadline = exit_timeout.and_then(|timeout| now.checked_add(timeout));
             self.drain = Some(Drain {
@@ -189,7 +189,7 @@ impl HotRestart {
     }
 
     /// Whether the drain is over.
-    pub fn drained(&self, client_connections: usize, now: Instant) -> bool {
+    pub fn drained(&self, client_connections: usize, now: Moment) -> bool {
         self.drain
             .is_some_and(|drain| client_connections == 0 || drain.deadline.is_some_and(|deadline| deadline <= now))
     }
@@ -201,7 +201,15 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn forked(now: Instant) -> HotRestart {
+    impl std::ops::Add<Duration> for Moment {
+        type Output = Self;
+
+        fn add(self, duration: Duration) -> Self {
+            self.checked_add(duration).unwrap()
+        }
+    }
+
+    fn forked(now: Moment) -> HotRestart {
         let mut restart = HotRestart::default();
         assert_eq!(restart.tick(LocalCommand::Restart, now), TickStep::Restart);
         restart.forked(Some(7), now, MINUTE);
@@ -211,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_good_child_lets_the_parent_drain_until_the_deadline_or_the_last_session() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = forked(now);
         restart.drain_requested(now, Some(MINUTE));
         restart.drain_requested(now + MINUTE, Some(MINUTE));
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_drain_without_deadline_waits_for_the_last_session() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = HotRestart::default();
         restart.drain_requested(now, None);
         assert!(!restart.accepts());
@@ -233,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_is_undone_before_and_during_the_drain() {
-        let now = Instant::now();
+        let now = Moment::now();
         for draining in [false, true] {
             let mut restart = forked(now);
             if draining {
@@ -254,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_executed_is_a_child_that_died() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = HotRestart::default();
         restart.forked(None, now, MINUTE);
         assert_eq!(restart.tick(LocalCommand::None, now), TickStep::Resume);
@@ -262,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_silent_child_is_killed_after_the_timeout() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = forked(now);
         assert_eq!(
             restart.tick(LocalCommand::None, now + MINUTE / 2),
@@ -284,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_goodbye_during_the_drain_leaves_nobody_to_accept() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = forked(now);
         restart.drain_requested(now, Some(MINUTE));
         restart.child_says_goodbye();
@@ -295,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_goodbye_before_the_child_is_ready_ends_in_killing_everything() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut restart = forked(now);
         restart.child_says_goodbye();
         assert_eq!(restart.tick(LocalCommand::None, now + MINUTE), TickStep::KillEverything);
@@ -303,7 +311,7 @@ mod tests {
 
     #[test]
     fn exit_is_taken_only_when_nothing_is_under_way() {
-        let now = Instant::now();
+        let now = Moment::now();
         assert_eq!(HotRestart::default().tick(LocalCommand::Exit, now), TickStep::Exit);
         assert_eq!(forked(now).tick(LocalCommand::Exit, now), TickStep::IgnoreCommand);
     }

@@ -20,6 +20,7 @@ mod lifecycle;
 mod listen;
 mod log;
 mod metrics;
+mod moment;
 mod options;
 pub mod ports;
 mod proxy;

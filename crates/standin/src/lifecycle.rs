@@ -18,6 +18,7 @@ use crate::inherited::{RPC_FD, RPC_IPV6_FD, SQL_FD, SQL_IPV6_FD, fd_text, set_in
 use crate::listen::{Gate, Listeners};
 use crate::log::Level;
 use crate::metrics::Exporter;
+use crate::moment::Moment;
 use crate::proxy::Proxy;
 use crate::store::Store;
 
@@ -175,7 +176,7 @@ impl Lifecycle {
             LocalCommand::Online => self.proxy.set_offline(false),
             _ => {}
         }
-        let step = self.proxy.restart().machine.tick(command, Instant::now());
+        let step = self.proxy.restart().machine.tick(command, Moment::now());
         match step {
             TickStep::Wait => {}
             TickStep::IgnoreCommand => self
@@ -243,7 +244,7 @@ impl Lifecycle {
             format_args!("start local restart(sub_pid={})", pid.unwrap_or(-1)),
         );
         self.child = spawned.ok();
-        self.proxy.restart().machine.forked(pid, Instant::now(), timeout);
+        self.proxy.restart().machine.forked(pid, Moment::now(), timeout);
     }
 
     /// Executes the file this process was started from, as its name was typed then, with the sockets and nothing else.
@@ -335,7 +336,7 @@ impl Lifecycle {
         {
             let mut view = self.proxy.restart();
             view.received_sig = Signal::SIGUSR1 as i32;
-            view.machine.drain_requested(Instant::now(), timeout);
+            view.machine.drain_requested(Moment::now(), timeout);
         }
         self.proxy.gate.send_replace(Gate::Paused);
         self.close_store().await;
@@ -358,7 +359,7 @@ impl Lifecycle {
             .proxy
             .restart()
             .machine
-            .drained(self.proxy.sessions.count(), Instant::now());
+            .drained(self.proxy.sessions.count(), Moment::now());
         drained && !faults.drain_never_ends
     }
 

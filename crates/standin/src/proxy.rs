@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -168,21 +168,6 @@ impl Proxy {
             .ok()
             .map(Duration::from_micros)
     }
-}
-
-/// `at` in nanoseconds since the epoch, as the proxy shows times; 0 for none.
-pub fn epoch_nanos(at: Option<Instant>) -> u128 {
-    let Some(at) = at else { return 0 };
-    let (now, wall) = (
-        Instant::now(),
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-    );
-    let wall = if at >= now {
-        wall.saturating_add(at - now)
-    } else {
-        wall.saturating_sub(now - at)
-    };
-    wall.as_nanos()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -143,6 +143,12 @@ async fn a_child_that_exits_is_undone_and_the_file_stays() {
     assert_eq!(home.pids(), [old]);
     assert!(fs::read(home.join("bin/obproxy")).unwrap() == bad);
     assert_eq!(upgrade_field(&mut keeper, "sub_pid").await, "-1");
+    let rollback_at = upgrade_field(&mut keeper, "timeout_rollback_timeout_at").await;
+    assert_ne!(rollback_at, "0");
+    for _ in 0..20 {
+        let again = upgrade_field(&mut keeper, "timeout_rollback_timeout_at").await;
+        assert_eq!(again, rollback_at, "the time of a fork stays to the nanosecond");
+    }
 
     // A good one afterwards works.
     home.install(NEW, Faults::default());

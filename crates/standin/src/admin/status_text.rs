@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Answer;
-use crate::proxy::{Proxy, epoch_nanos};
+use crate::{moment::Moment, proxy::Proxy};
 
 pub(super) fn answer(proxy: &Proxy) -> Answer {
     Answer::table(["name", "info"], [["hot upgrade info".to_owned(), text(proxy)]])
@@ -30,13 +30,13 @@ fn text(proxy: &Proxy) -> String {
         endpoints.rpc_fd,
         endpoints.rpc_ipv6_fd,
         port = endpoints.sql_port,
-        rollback_at = epoch_nanos(machine.rollback_at),
+        rollback_at = shown(machine.rollback_at),
         is_inherited = proxy.is_inherited,
         accepts = machine.accepts(),
         received_sig = view.received_sig,
         sub_pid = machine.sub_pid.unwrap_or(-1),
-        exit_end = epoch_nanos(drain_end),
-        exit_start = epoch_nanos(drain_start),
+        exit_end = shown(drain_end),
+        exit_start = shown(drain_start),
         vc_count = if machine.rollback_at.is_some() { 0 } else { -1 },
         state = machine.state.name(),
         sub_status = machine.sub_status,
@@ -49,6 +49,11 @@ fn text(proxy: &Proxy) -> String {
     let program = proxy.argv.first().map_or("", String::as_str);
     let _ = write!(text, ", inherited_argv[0]=\"{program}\"}}}}");
     text
+}
+
+/// A time as the proxy shows it; 0 for none.
+fn shown(at: Option<Moment>) -> u128 {
+    at.map_or(0, Moment::epoch_nanos)
 }
 
 /// A word of the command line with passwords hidden.
