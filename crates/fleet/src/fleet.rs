@@ -430,7 +430,7 @@ impl Fleet {
             sha256: info.sha256,
             created: Timestamp::now(),
         };
-        let kept = self.crew.packages.join(package.name.file_name());
+        let kept = self.crew.packages.join(package.stored_name());
         let fleet = self.snapshot().await?;
         if fleet.packages.values().any(|other| other.name == package.name) {
             return Err(Refusal::new(Code::Pkg10012, [package.name.file_name()])
@@ -467,7 +467,7 @@ impl Fleet {
             return Err(refusal.field("id").into());
         }
         if self.crew.inventory.delete_package(id).await? {
-            let path = self.crew.packages.join(file_name);
+            let path = self.crew.packages.join(package.stored_name());
             let removed = tokio::fs::remove_file(&path).await;
             removed.map_err(|source| Error::Storage { path, source })?;
         }
@@ -477,12 +477,9 @@ impl Fleet {
     /// Where the file of a package lies.
     pub async fn package_file(&self, file_name: &str) -> Result<PathBuf, Error> {
         let packages = self.crew.inventory.packages().await?;
-        let known = packages.iter().any(|package| package.name.file_name() == file_name);
-        if known {
-            Ok(self.crew.packages.join(file_name))
-        } else {
-            Err(Refusal::new(Code::Pkg10014, [file_name]).field("fileName").into())
-        }
+        let package = packages.iter().find(|package| package.name.file_name() == file_name);
+        let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [file_name]).field("fileName"))?;
+        Ok(self.crew.packages.join(package.stored_name()))
     }
 
     /// The proxies whose metrics are offered to Prometheus.

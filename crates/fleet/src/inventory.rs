@@ -154,6 +154,13 @@ pub struct Package {
     pub created: Timestamp,
 }
 
+impl Package {
+    /// Name of its file in the package store: by content, so that no upload can replace another's file.
+    pub fn stored_name(&self) -> String {
+        format!("{}.rpm", self.sha256)
+    }
+}
+
 /// A one-time enrolment token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolToken {

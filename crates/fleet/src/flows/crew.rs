@@ -18,7 +18,7 @@ pub struct Crew {
     pub inventory: Arc<dyn Inventory>,
     /// The agents.
     pub agents: Arc<dyn HostAgent>,
-    /// Where package files lie, by file name.
+    /// Where package files lie, by [`Package::stored_name`].
     pub packages: PathBuf,
     /// Opens the clusters' secrets.
     pub sealer: Sealer,
@@ -148,7 +148,7 @@ impl Crew {
             "host {}: {file_name}, {} bytes, sha256 {}",
             host.facts.name, package.size, package.sha256
         ));
-        let file = self.packages.join(&file_name);
+        let file = self.packages.join(package.stored_name());
         tokio::select! {
             result = self.agents.put_package(&host, &package.sha256, &file) => Ok(result?),
             () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
