@@ -1,0 +1,131 @@
+//! Installs what tests need beside Rust: programs of Debian's packages, and the OceanBase kernel from PyPI.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::succeed;
+
+/// Programs tests start, and the Debian package each is in.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("mariadbd", "mariadb-server"),
+    ("rpm", "rpm"),
+    ("rpmbuild", "rpm"),
+    ("pip3", "python3-pip"),
+];
+
+/// The OceanBase kernel: package and version on PyPI.
+const SEEKDB: (&str, &str) = ("pylibseekdb", "1.4.0");
+
+/// What was installed where it cannot be found by name.
+pub struct Tools {
+    /// The `seekdb` executable.
+    pub seekdb: PathBuf,
+}
+
+/// Installs what is missing. `target` is the build directory.
+pub fn test_tools(target: &Path) -> Result<Tools> {
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !is_installed(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    Ok(Tools {
+        seekdb: seekdb(&target.join("tools"))?,
+    })
+}
+
+/// Looked for in the search path, and where Debian keeps servers.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .any(|dir| dir.join(program).is_file())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    println!("installing Debian packages: {}", packages.join(" "));
+    let apt = |arguments: &[&str]| {
+        let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+        let mut command = if is_root {
+            Command::new("apt-get")
+        } else {
+            Command::new("sudo")
+        };
+        if !is_root {
+            command.arg("apt-get");
+        }
+        succeed(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt(&arguments).with_context(|| format!("install {} by hand, then run this again", packages.join(" ")))
+}
+
+/// The kernel, unpacked from its wheel below the build directory.
+fn seekdb(tools: &Path) -> Result<PathBuf> {
+    let (package, version) = SEEKDB;
+    let home = tools.join(format!("{package}-{version}"));
+    if let Some(found) = find(&home, "seekdb") {
+        return Ok(found);
+    }
+    println!("fetching {package} {version} from PyPI");
+    let wheels = tools.join("wheels");
+    let requirement = format!("{package}=={version}");
+    let mut pip = Command::new("pip3");
+    succeed(
+        pip.args(["download", "--quiet", "--no-deps", "--dest"])
+            .arg(&wheels)
+            .arg(requirement),
+    )?;
+    let prefix = format!("{package}-{version}");
+    let wheel = fs::read_dir(&wheels)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
+        .with_context(|| format!("pip left no wheel of {package} in {}", wheels.display()))?;
+    // Unpacked beside and moved, so that a broken-off run leaves no half of it behind.
+    let unpacked = tools.join("unpacking");
+    let _ = fs::remove_dir_all(&unpacked);
+    succeed(
+        Command::new("python3")
+            .args(["-m", "zipfile", "-e"])
+            .arg(&wheel)
+            .arg(&unpacked),
+    )?;
+    fs::rename(&unpacked, &home)?;
+    let executable = find(&home, "seekdb").with_context(|| format!("{} holds no seekdb", wheel.display()))?;
+    fs::set_permissions(&executable, fs::Permissions::from_mode(0o755))?;
+    Ok(executable)
+}
+
+/// The file with this name anywhere below a directory.
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    let entries: Vec<_> = fs::read_dir(dir)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect();
+    let here = entries
+        .iter()
+        .find(|path| path.is_file() && path.file_name().is_some_and(|file| file == name))
+        .cloned();
+    here.or_else(|| {
+        entries
+            .iter()
+            .filter(|path| path.is_dir())
+            .find_map(|dir| find(dir, name))
+    })
+}
