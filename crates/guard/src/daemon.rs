@@ -2,7 +2,8 @@
 
 use std::{
     fs::{OpenOptions, TryLockError},
-    io,
+    io::{self, Write as _},
+    os::fd::AsFd as _,
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, ExitCode, Stdio},
@@ -25,7 +26,7 @@ const DETACHED: &str = "OBFLEET_GUARD_DETACHED";
 const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What `obfleet guard <dir>` runs: comes back at once in the process that was started, which leaves the guard behind
-/// as a process of its own.
+/// as a process of its own. Its pid is all that may be written to standard output: the starter reads it there.
 pub fn main(dir: &Path) -> ExitCode {
     main_observed(dir, |_| {})
 }
@@ -48,19 +49,21 @@ pub fn main_observed(dir: &Path, observer: impl FnMut(&Phase) + 'static) -> Exit
 }
 
 /// Starts this very command again, not to be waited for: its parent ends, so it is nobody's child and leaves no zombie.
+/// Its own standard output is the log too, so that who reads the pid is not kept reading.
 fn detach() -> io::Result<()> {
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
-    command
+    let guard = command
         .args(arguments)
         .env(DETACHED, "1")
         .current_dir("/")
         .stdin(Stdio::null())
-        .spawn()
-        .map(drop)
+        .stdout(io::stderr().as_fd().try_clone_to_owned()?)
+        .spawn()?;
+    writeln!(io::stdout(), "{}", guard.id())
 }
 
 fn guard(dir: &Path, observer: Observer) -> io::Result<()> {

@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use obfleet_obproxy::process::{Process, ProcessId};
 use obfleet_wire::agent::DrainPolicy;
 
 use crate::{control, log, plan::Plan, state::State};
 
-/// A guard listens some milliseconds after its start.
+/// A guard that lives listens some milliseconds after its start.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Between two looks at a state file.
@@ -66,6 +67,7 @@ pub fn owns(restarts: &Path, proxy_id: i64) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// Returns as soon as the guard answers or has died.
 fn launch(exe: &Path, dir: &Path) -> io::Result<()> {
     let output = OpenOptions::new()
         .append(true)
@@ -74,24 +76,43 @@ fn launch(exe: &Path, dir: &Path) -> io::Result<()> {
         .open(dir.join("guard.log"))?;
     let mut command = Command::new(exe);
     command.arg("guard").arg(dir).current_dir("/").stdin(Stdio::null());
-    command.stdout(output.try_clone()?).stderr(output);
-    let status = command.status()?;
-    if !status.success() {
+    let detached = command.stderr(output).output()?;
+    if !detached.status.success() {
         return Err(io::Error::other(format!(
-            "'{} guard' ended with {status}",
-            exe.display()
+            "'{} guard' ended with {}",
+            exe.display(),
+            detached.status
         )));
     }
+    // One that cannot be read is gone already.
+    let guard = Process::read(pid_told(&detached.stdout)?)
+        .ok()
+        .map(|process| process.id);
     let end = Instant::now() + START_DEADLINE;
     while Instant::now() < end {
+        // Asked first: what a guard did before its end is seen below.
+        let alive = guard.is_some_and(ProcessId::is_alive);
         // A restart can be over before anybody could say hello.
         if control::is_listening(dir) || State::load(dir)?.phase.is_final() {
             return Ok(());
+        }
+        if !alive {
+            let reason = format!("the guard in {} died at its start; see guard.log there", dir.display());
+            return Err(io::Error::other(reason));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     let reason = format!("the guard in {} does not answer; see guard.log there", dir.display());
     Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+}
+
+/// The guard's pid, as the process that detached it tells.
+fn pid_told(output: &[u8]) -> io::Result<i32> {
+    let text = String::from_utf8_lossy(output);
+    text.trim().parse().map_err(|_| {
+        let reason = format!("a guard was started, and instead of its pid came '{}'", text.trim());
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
 }
 
 /// Why a wait ended without what was waited for.

@@ -1,6 +1,6 @@
 //! A guard that is killed, in each phase, and another that goes on.
 
-use std::sync::Arc;
+use std::{fs, io::ErrorKind, sync::Arc};
 
 use obfleet_guard::{Handle, Phase, WaitError};
 use obfleet_standin::Faults;
@@ -14,7 +14,7 @@ async fn killed_at(phase: &str, method: RestartMethod, faults: Faults) -> (Arc<L
     let mut inside = lab.client().await;
     inside.query("begin").await.unwrap();
     lab.die_at(phase);
-    // Killed before it said hello, it lets the start wait in vain: that is no matter here.
+    // Killed before it said hello, it lets the start fail: that is no matter here.
     drop(lab.try_start(&lab.plan(method, DRAIN)).await);
     let handle = Handle::attach(&lab.dir());
     let died = handle.wait_end(PATIENCE).await;
@@ -123,6 +123,30 @@ async fn cold_while_draining() {
 #[tokio::test]
 async fn cold_before_the_new_one_is_started() {
     assert_back("triggered", RestartMethod::Cold, Faults::default()).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_dies_before_it_listens_is_told_as_dead_and_can_be_replaced() {
+    let lab = Lab::new(Faults::default()).await;
+    // A directory cannot be locked like a file.
+    let obstacle = lab.dir().join("lock");
+    fs::create_dir_all(&obstacle).unwrap();
+    let failed = lab.try_start(&lab.plan(RestartMethod::Hot, DRAIN)).await.unwrap_err();
+    assert!(
+        failed.kind() != ErrorKind::TimedOut && failed.to_string().contains("died at its start"),
+        "{failed:?}"
+    );
+    let said = fs::read_to_string(lab.dir().join("guard.log")).unwrap();
+    assert!(said.contains("directory"), "{said}");
+    fs::remove_dir(&obstacle).unwrap();
+    lab.recover().await;
+    let state = end(&lab, &Handle::attach(&lab.dir())).await;
+    assert!(
+        matches!(state.phase, Phase::Finished { .. }),
+        "{state:?}: {}",
+        lab.log()
+    );
+    lab.assert_serves(NEW).await;
 }
 
 #[tokio::test]
