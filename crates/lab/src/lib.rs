@@ -1,1 +1,22 @@
+//! A whole fleet on loopback: real server, agent and guard processes, stand-in proxies, a database and its clients.
+//!
+//! ```text
+//! demo ── fleet ── process      the server and three agents, as processes of the executable
+//!   │       └───── api          how they are asked
+//!   ├── packages                two versions of the stand-in as RPMs
+//!   ├── backend                 what the proxies serve
+//!   ├── traffic ── clients      live clients; traffic counts what they see
+//!   ├── reply_time              how fast upgrades are accepted, on a copy of the state
+//!   └── report                  what it all came to
+//! ```
 
+pub mod api;
+pub mod backend;
+mod clients;
+pub mod demo;
+pub mod fleet;
+pub mod packages;
+pub mod process;
+mod reply_time;
+pub mod report;
+pub mod traffic;

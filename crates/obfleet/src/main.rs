@@ -1,1 +1,118 @@
-fn main() {}
+//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs. A copy with a trailer is
+//! a stand-in proxy. Arguments and wiring only; the work is in the other crates.
+
+mod cli;
+
+use std::{fmt, net::SocketAddr, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use obfleet_lab::demo;
+use obfleet_server::Server;
+use obfleet_wire::agent::DrainPolicy;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{AgentArgs, Cli, Command, DemoArgs, ServerArgs};
+
+fn main() -> ExitCode {
+    // Before any thread and any runtime: a stand-in turns itself into a daemon.
+    match obfleet_standin::is_standin(Path::new("/proc/self/exe")) {
+        Ok(Some(trailer)) => obfleet_standin::main(trailer),
+        Ok(None) => {}
+        Err(error) => return failed(format_args!("cannot read this executable: {error}")),
+    }
+    let command = Cli::parse().command;
+    if let Command::Guard { dir } = &command {
+        return obfleet_guard::main(dir);
+    }
+    tell_on_stderr(matches!(command, Command::Demo(_)));
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => failed(format_args!("{error:#}")),
+    }
+}
+
+fn failed(reason: fmt::Arguments<'_>) -> ExitCode {
+    eprintln!("obfleet: {reason}");
+    ExitCode::FAILURE
+}
+
+fn tell_on_stderr(quiet: bool) {
+    let usual = if quiet { "warn" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("OBFLEET_LOG").unwrap_or_else(|_| usual.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    match command {
+        Command::Server(args) => runtime.block_on(server(args)).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => runtime.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => runtime.block_on(demonstrate(args)),
+        // Has been run without a runtime.
+        Command::Guard { dir } => Ok(obfleet_guard::main(&dir)),
+    }
+}
+
+async fn server(args: ServerArgs) -> anyhow::Result<()> {
+    let mut options = obfleet_server::Options::new(args.listen, args.state_dir);
+    options.admin_password_file = args.admin_password_file;
+    options.public_url = args.public_url;
+    options.drain = DrainPolicy {
+        window_ms: args.drain_window * 1000,
+        ..options.drain
+    };
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let running = Server::start(options).await?;
+    if let Some(password) = &running.admin_password {
+        println!("user admin, password {password} (shown this once)");
+    }
+    println!("ready on {}", running.url);
+    let told_to_end = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    Ok(running.run_until(told_to_end).await?)
+}
+
+async fn agent(args: AgentArgs) -> anyhow::Result<()> {
+    let options = obfleet_agent::Options {
+        server_url: args.server,
+        token: args.token.map(|token| token.parse()).transpose()?,
+        state_dir: args.state_dir,
+        root: args.root,
+        address: args.address.to_string(),
+        listen: args.listen.unwrap_or(SocketAddr::new(args.address, AGENT_PORT)),
+        bind: args.bind.unwrap_or(args.address),
+        exe: std::env::current_exe().context("this executable cannot be found")?,
+    };
+    Ok(obfleet_agent::run(options).await?)
+}
+
+/// Where agents listen unless told otherwise.
+const AGENT_PORT: u16 = 2889;
+
+async fn demonstrate(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let options = demo::Options {
+        exe: std::env::current_exe().context("this executable cannot be found")?,
+        json: args.json,
+        fault: args.fault,
+        keep: args.keep,
+        upgrade: !args.no_upgrade,
+        backend: args.backend,
+    };
+    let good = tokio::select! {
+        good = demo::run(options) => good?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted");
+        }
+    };
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

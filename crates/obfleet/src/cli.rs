@@ -1,0 +1,96 @@
+//! The command line.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+use obfleet_lab::{backend::BackendChoice, packages::Fault};
+
+/// Manages fleets of OBProxy, with OCP's REST API.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve the REST API and run tasks
+    Server(ServerArgs),
+    /// Own the proxies of this host
+    Agent(AgentArgs),
+    /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw
+    Demo(DemoArgs),
+    /// Run one restart to its end; started by the agent
+    #[command(hide = true)]
+    Guard {
+        /// The restart's directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub struct ServerArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Keeps the database, keys and packages
+    #[arg(long, default_value = "obfleet-server")]
+    pub state_dir: PathBuf,
+    /// Holds the administrator's password; without it the first start makes one and prints it
+    #[arg(long)]
+    pub admin_password_file: Option<PathBuf>,
+    /// Where clients and agents reach this server, http://host:port
+    #[arg(long)]
+    pub public_url: Option<String>,
+    /// Seconds that transactions on a proxy process to be replaced may take to end
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub drain_window: u64,
+}
+
+#[derive(Args)]
+pub struct AgentArgs {
+    /// The server, http://host:port
+    #[arg(long)]
+    pub server: String,
+    /// Enrolment token, needed at the first start; better given in the environment, where others cannot see it
+    #[arg(long, env = "OBFLEET_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Keeps identity, journal and registry
+    #[arg(long, default_value = "obfleet-agent")]
+    pub state_dir: PathBuf,
+    /// Where packages and proxies live
+    #[arg(long, default_value = "/opt/obfleet")]
+    pub root: PathBuf,
+    /// This host's address as the server sees it
+    #[arg(long)]
+    pub address: IpAddr,
+    /// Where to listen for the server; the address and port 2889 by default
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// The address proxies listen on; `--address` by default
+    #[arg(long)]
+    pub bind: Option<IpAddr>,
+}
+
+#[derive(Args)]
+pub struct DemoArgs {
+    /// One JSON line at the beginning and one at the end
+    #[arg(long)]
+    pub json: bool,
+    /// Make the new package bad, and watch the way back
+    #[arg(long, value_parser = Fault::parse, value_name = "exit|hang|wrong-version|no-login", conflicts_with = "no_upgrade")]
+    pub fault: Option<Fault>,
+    /// Leave the fleet running at the end, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+    /// Set everything up, but leave the upgrade to you
+    #[arg(long)]
+    pub no_upgrade: bool,
+    /// What the proxies serve: a built-in server, or any server of the MySQL protocol where root has an empty password
+    #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse, value_name = "builtin|IP:PORT")]
+    pub backend: BackendChoice,
+}
