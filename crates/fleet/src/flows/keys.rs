@@ -10,6 +10,8 @@ pub const PACKAGE_IDS: &str = "package_ids";
 pub const FROM_VERSIONS: &str = "from_versions";
 /// List: `hot` or `cold` for each proxy.
 pub const RESTART_METHODS: &str = "restart_methods";
+/// List: what the plan says to know beforehand; absent when there is nothing.
+pub const WARNINGS: &str = "warnings";
 /// List: agent operations the task needs.
 pub const COMMANDS_TO_CHECK: &str = "commands_to_check";
 /// The proxy of a task that works on one.

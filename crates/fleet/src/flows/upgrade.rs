@@ -100,7 +100,11 @@ pub fn context(cluster: &Cluster, plan: &UpgradePlan) -> Context {
         .short_rpm_name
         .strip_suffix(&format!("-{}", plan.to))
         .unwrap_or(&plan.short_rpm_name);
-    Context::new()
+    let context = match plan.warnings.as_slice() {
+        [] => Context::new(),
+        warnings => Context::new().with_list(keys::WARNINGS, warnings.iter().cloned()),
+    };
+    context
         .with_list(keys::PROXY_IDS, list(|target| target.proxy_id.to_string()))
         .with_list(keys::HOST_IDS, list(|target| target.host_id.to_string()))
         .with_list(keys::PACKAGE_IDS, list(|target| target.package_id.to_string()))
@@ -157,6 +161,9 @@ fn unexpected(outcome: &Outcome) -> ActionError {
 async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
     let planned = version(attempt.item(keys::FROM_VERSIONS)?)?;
+    for warning in attempt.list(keys::WARNINGS).unwrap_or_default() {
+        attempt.log(format!("warning: {warning}"));
+    }
     match crew.perform(attempt, Operation::Inspect { proxy_id }).await? {
         Outcome::Proxy(facts) if facts.version == planned => {
             attempt.log(format!("obproxy {proxy_id} runs {}, pid {}", facts.version, facts.pid));
@@ -391,4 +398,54 @@ async fn reset_cluster_version(_: &Crew, attempt: &Attempt) -> StepResult {
         cluster_id: cluster_id(attempt)?,
         version,
     }]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::upgrade::plan_upgrade,
+        testing::{self, SnapshotExt as _},
+    };
+
+    #[test]
+    fn the_plans_warnings_stand_in_the_reply() {
+        let fleet = testing::fleet_of(1, "3.2.0-1").with_package(7, "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
+        let plan = plan_upgrade(&fleet, 1, &[10], None).unwrap();
+        let warned = context(&fleet.clusters[&1], &plan);
+        assert_eq!(warned.list_map[keys::WARNINGS], plan.warnings);
+        assert_eq!(warned.string_map[keys::PACKAGE_NAME], "obproxy-ce");
+
+        let fleet = testing::fleet_of(1, "4.2.1.0-11").with_package(7, "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
+        let plan = plan_upgrade(&fleet, 1, &[10], None).unwrap();
+        assert!(
+            !context(&fleet.clusters[&1], &plan)
+                .list_map
+                .contains_key(keys::WARNINGS)
+        );
+    }
+
+    #[test]
+    fn proxies_are_restarted_one_after_another() {
+        let template = template(2).unwrap();
+        let nodes = template.nodes();
+        let at = |class: &str, index| {
+            nodes
+                .iter()
+                .position(|node| node.class_name == class && node.parallel_idx == Some(index))
+                .unwrap()
+        };
+        let edge = |from, to| template.edges().contains(&(from, to));
+        assert!(edge(at(HOT_RESTART, 0), at(WAIT_RESTART, 0)));
+        assert!(edge(at(WAIT_RESTART, 0), at(CHECK_VERSION, 0)));
+        assert!(edge(at(CHECK_VERSION, 0), at(HOT_RESTART, 1)));
+        assert_eq!(
+            template
+                .edges()
+                .iter()
+                .filter(|(_, to)| *to == at(HOT_RESTART, 1))
+                .count(),
+            1
+        );
+    }
 }
