@@ -193,7 +193,7 @@ async fn forget(crew: &Crew, attempt: &Attempt) -> StepResult {
         .find_string(keys::NEED_DELETE_CLUSTER)
         .is_none_or(|value| value == "true");
     let cluster = crew.cluster(attempt).await?;
-    let changes = made_here.then(|| InventoryChange::SetClusterDeleted {
+    let changes = made_here.then_some(InventoryChange::SetClusterDeleted {
         cluster_id: cluster.id,
         deleted: true,
     });

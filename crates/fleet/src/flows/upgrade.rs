@@ -435,17 +435,9 @@ mod tests {
                 .position(|node| node.class_name == class && node.parallel_idx == Some(index))
                 .unwrap()
         };
-        let edge = |from, to| template.edges().contains(&(from, to));
+        let edge = |from, to| template.graph().upstreams(to) == [from];
         assert!(edge(at(HOT_RESTART, 0), at(WAIT_RESTART, 0)));
         assert!(edge(at(WAIT_RESTART, 0), at(CHECK_VERSION, 0)));
         assert!(edge(at(CHECK_VERSION, 0), at(HOT_RESTART, 1)));
-        assert_eq!(
-            template
-                .edges()
-                .iter()
-                .filter(|(_, to)| *to == at(HOT_RESTART, 1))
-                .count(),
-            1
-        );
     }
 }
