@@ -13,6 +13,7 @@
 pub mod api;
 pub mod backend;
 mod clients;
+pub mod databases;
 pub mod demo;
 pub mod fleet;
 pub mod packages;
