@@ -12,12 +12,13 @@ use crate::traffic::{Connection, Target};
 const SHORT_CLIENTS: usize = 2;
 const SHORT_PAUSE: Duration = Duration::from_millis(80);
 const POOLED: usize = 4;
-const POOL_PAUSE: Duration = Duration::from_millis(150);
+const POOL_PAUSE: Duration = Duration::from_millis(800);
 const IDLE: usize = 3;
 const IDLE_PAUSE: Duration = Duration::from_secs(4);
 /// Lengths of the transactions, in milliseconds: one client each.
 const TRANSACTIONS: [u64; 7] = [100, 300, 1_000, 3_000, 6_000, 12_000, 20_000];
-const TRANSACTION_PAUSE: Duration = Duration::from_millis(200);
+/// Long enough to be seen between transactions: who never rests is cut at the end of the drain window.
+const TRANSACTION_PAUSE: Duration = Duration::from_millis(1_000);
 const STATEMENT_PAUSE: Duration = Duration::from_millis(500);
 /// Before connecting again where it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);

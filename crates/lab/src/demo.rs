@@ -71,17 +71,14 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     if options.json {
         println!("{}", stage.opening(&options)?);
     }
-    let scratch = stage.fleet.root().join("scratch");
-    if options.upgrade {
-        stage.fleet.copy_state(&scratch).await?;
-    }
+    let reply_ms_p99 = if options.upgrade { stage.time_replies(&options.exe).await? } else { 0 };
     let addresses: Vec<_> = stage.proxies.iter().map(|proxy| proxy.address).collect();
     let traffic = Traffic::start(&addresses, CLIENT).await?;
     say("clients are at work");
 
     let mut good = true;
     if options.upgrade {
-        good = stage.upgrade(&options, &traffic, &scratch).await?;
+        good = stage.upgrade(options.fault, options.json, &traffic, reply_ms_p99).await?;
     }
     if options.keep {
         let api = stage.fleet.api()?;
@@ -128,9 +125,7 @@ impl Stage {
         for task in installing {
             fleet.api()?.success(task, INSTALL_PATIENCE).await?;
         }
-        let path = format!("/api/v2/obproxy/clusters/{cluster}");
-        let running = |detail: &Value| obproxies(detail).iter().all(|proxy| proxy["status"] == "RUNNING");
-        let detail = fleet.api()?.until(&path, INSTALL_PATIENCE, running).await?;
+        let detail = all_running(fleet.api()?, cluster).await?;
         let proxies = obproxies(&detail)
             .iter()
             .map(Proxy::read)
@@ -165,30 +160,43 @@ impl Stage {
         Ok(serde_json::to_string(&line)?)
     }
 
-    async fn upgrade(&self, options: &Options, traffic: &Traffic, scratch: &Path) -> anyhow::Result<bool> {
+    fn upgrade_path(&self) -> String {
         let ids: Vec<_> = self.proxies.iter().map(|proxy| proxy.id.to_string()).collect();
-        let path = format!(
-            "/api/v2/obproxy/clusters/{}/obproxies/{}/upgrade",
-            self.cluster,
-            ids.join(",")
-        );
+        format!("/api/v2/obproxy/clusters/{}/obproxies/{}/upgrade", self.cluster, ids.join(","))
+    }
+
+    /// How fast upgrade submissions are accepted, on a copy of the state and before there is any traffic.
+    async fn time_replies(&mut self, exe: &Path) -> anyhow::Result<u64> {
+        say("timing upgrade submissions on a copy of the state");
+        let scratch = self.fleet.root().join("scratch");
+        all_running(self.fleet.api()?, self.cluster).await?;
+        self.fleet.copy_state(&scratch).await?;
+        let password = &self.fleet.api()?.password;
+        reply_time::p99_ms(exe, &scratch, password, &self.upgrade_path(), &NEW.short_rpm_name()).await
+    }
+
+    async fn upgrade(
+        &self,
+        fault: Option<Fault>,
+        json: bool,
+        traffic: &Traffic,
+        reply_ms_p99: u64,
+    ) -> anyhow::Result<bool> {
         let api = self.fleet.api()?;
+        all_running(api, self.cluster).await?;
         traffic.restart_begins();
         let started = Instant::now();
-        let task = api.post(&path, &json!({"shortRpmName": NEW.short_rpm_name()})).await?;
+        let task = api.post(&self.upgrade_path(), &json!({"shortRpmName": NEW.short_rpm_name()})).await?;
         let task = self.watch(api::id(&task)?, traffic).await?;
         let seconds = started.elapsed().as_secs_f64();
-        let rolled_back = self.free(&task, options.fault).await?;
+        let rolled_back = self.free(&task, fault).await?;
         traffic.restart_is_over();
         let server_rss_mb = self.fleet.server()?.process.resident_mb()?;
         let versions = self.versions().await;
         let counts = traffic.per_proxy();
 
-        say("timing upgrade submissions on a copy of the state");
-        let reply_ms_p99 =
-            reply_time::p99_ms(&options.exe, scratch, &api.password, &path, &NEW.short_rpm_name()).await?;
         let findings = Findings {
-            fault: options.fault,
+            fault,
             from: &OLD.text(),
             to: &NEW.text(),
             versions: &versions,
@@ -200,7 +208,7 @@ impl Stage {
             rolled_back,
         };
         let report = findings.report();
-        if options.json {
+        if json {
             say(&findings.table());
             println!("{}", serde_json::to_string(&report)?);
         } else {
@@ -339,6 +347,13 @@ async fn create_cluster(api: &Api, backend: SocketAddr) -> anyhow::Result<i64> {
     let task = api.post("/api/v2/obproxy/clusters", &body).await?;
     api.success(api::id(&task)?, INSTALL_PATIENCE).await?;
     task["obproxyClusterId"].as_i64().context("no cluster id in the answer")
+}
+
+/// The cluster, once the server has seen all its proxies serve.
+async fn all_running(api: &Api, cluster: i64) -> anyhow::Result<Value> {
+    let running = |detail: &Value| obproxies(detail).iter().all(|proxy| proxy["status"] == "RUNNING");
+    let path = format!("/api/v2/obproxy/clusters/{cluster}");
+    api.until(&path, INSTALL_PATIENCE, running).await
 }
 
 fn obproxies(detail: &Value) -> &[Value] {
