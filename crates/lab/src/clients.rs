@@ -64,11 +64,12 @@ async fn pooled(target: Arc<Target>, length: Duration, pause: Duration) {
     let mut place = None;
     loop {
         let mut connection = borrow(&target, &mut place).await;
+        let begun = Instant::now();
         if transaction(&mut connection, length).await {
             target.committed();
             place = Some(connection);
         } else {
-            target.broken(&connection);
+            target.broken(&connection, begun.elapsed());
         }
         sleep(pause).await;
     }

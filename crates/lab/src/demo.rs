@@ -71,14 +71,20 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     if options.json {
         println!("{}", stage.opening(&options)?);
     }
-    let reply_ms_p99 = if options.upgrade { stage.time_replies(&options.exe).await? } else { 0 };
+    let reply_ms_p99 = if options.upgrade {
+        stage.time_replies(&options.exe).await?
+    } else {
+        0
+    };
     let addresses: Vec<_> = stage.proxies.iter().map(|proxy| proxy.address).collect();
     let traffic = Traffic::start(&addresses, CLIENT).await?;
     say("clients are at work");
 
     let mut good = true;
     if options.upgrade {
-        good = stage.upgrade(options.fault, options.json, &traffic, reply_ms_p99).await?;
+        good = stage
+            .upgrade(options.fault, options.json, &traffic, reply_ms_p99)
+            .await?;
     }
     if options.keep {
         let api = stage.fleet.api()?;
@@ -162,7 +168,11 @@ impl Stage {
 
     fn upgrade_path(&self) -> String {
         let ids: Vec<_> = self.proxies.iter().map(|proxy| proxy.id.to_string()).collect();
-        format!("/api/v2/obproxy/clusters/{}/obproxies/{}/upgrade", self.cluster, ids.join(","))
+        format!(
+            "/api/v2/obproxy/clusters/{}/obproxies/{}/upgrade",
+            self.cluster,
+            ids.join(",")
+        )
     }
 
     /// How fast upgrade submissions are accepted, on a copy of the state and before there is any traffic.
@@ -186,7 +196,9 @@ impl Stage {
         all_running(api, self.cluster).await?;
         traffic.restart_begins();
         let started = Instant::now();
-        let task = api.post(&self.upgrade_path(), &json!({"shortRpmName": NEW.short_rpm_name()})).await?;
+        let task = api
+            .post(&self.upgrade_path(), &json!({"shortRpmName": NEW.short_rpm_name()}))
+            .await?;
         let task = self.watch(api::id(&task)?, traffic).await?;
         let seconds = started.elapsed().as_secs_f64();
         let rolled_back = self.free(&task, fault).await?;

@@ -172,8 +172,19 @@ impl Target {
         add(&self.committed);
     }
 
-    /// The connection went within a transaction.
-    pub(crate) fn broken(&self, connection: &Connection) {
+    /// The connection went within a transaction, so long after its BEGIN was sent.
+    pub(crate) fn broken(&self, connection: &Connection, age: Duration) {
+        eprintln!(
+            "broken: a transaction on {} ({}), connection {}, {} ms after BEGIN",
+            self.address,
+            if connection.on_new {
+                "a new process"
+            } else {
+                "the process before, or no restart"
+            },
+            connection.client.greeting().connection_id,
+            age.as_millis()
+        );
         add(if connection.on_new {
             &self.broken_on_new
         } else {
@@ -289,10 +300,10 @@ mod tests {
         let backend = Backend::start(BackendChoice::Builtin).await.unwrap();
         let target = Target::new(backend.address, "root");
         let old = target.connect().await.unwrap();
-        target.broken(&old);
+        target.broken(&old, Duration::ZERO);
         target.before_restart.store(u32::MAX, Ordering::SeqCst);
         let new = target.connect().await.unwrap();
-        target.broken(&new);
+        target.broken(&new, Duration::ZERO);
         let counts = target.counts();
         assert_eq!((counts.broken_transactions, counts.broken_on_new), (1, 1));
     }

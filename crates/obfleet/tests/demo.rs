@@ -1,5 +1,7 @@
 //! The whole thing, as a user sees it: `obfleet demo` with real processes, its exit status and its last line.
 
+#![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
