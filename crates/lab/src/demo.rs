@@ -43,7 +43,7 @@ pub struct Options {
     pub json: bool,
     /// What is wrong with the new package.
     pub fault: Option<Fault>,
-    /// Leave everything running at the end.
+    /// Tell how to use the fleet at the end; it runs for as long as [`Shown`] is kept.
     pub keep: bool,
     /// Whether to upgrade, or only to set everything up.
     pub upgrade: bool,
@@ -65,8 +65,17 @@ struct Proxy {
     address: SocketAddr,
 }
 
-/// Shows it. Progress goes to standard error. → whether all went well
-pub async fn run(options: Options) -> anyhow::Result<bool> {
+/// What was shown. The fleet and its clients are there as long as this is.
+pub struct Shown {
+    /// Whether all went well.
+    pub good: bool,
+    // The clients end before what they ask.
+    _traffic: Traffic,
+    _stage: Stage,
+}
+
+/// Shows it. Progress goes to standard error.
+pub async fn run(options: Options) -> anyhow::Result<Shown> {
     let mut stage = Stage::set(&options).await?;
     if options.json {
         println!("{}", stage.opening(&options)?);
@@ -99,9 +108,12 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             api::USER,
             api.password
         );
-        tokio::signal::ctrl_c().await?;
     }
-    Ok(good)
+    Ok(Shown {
+        good,
+        _traffic: traffic,
+        _stage: stage,
+    })
 }
 
 fn say(text: &str) {

@@ -107,12 +107,23 @@ async fn demonstrate(args: DemoArgs) -> anyhow::Result<ExitCode> {
         upgrade: !args.no_upgrade,
         backend: args.backend,
     };
-    let good = tokio::select! {
-        good = demo::run(options) => good?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            anyhow::bail!("interrupted");
-        }
+    // Both end the demo, not only this process: what it started goes with its values.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let shown = tokio::select! {
+        shown = demo::run(options) => shown?,
+        _ = term.recv() => anyhow::bail!("told to end"),
+        _ = int.recv() => anyhow::bail!("interrupted"),
     };
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if args.keep {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    }
+    Ok(if shown.good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
