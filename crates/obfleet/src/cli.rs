@@ -71,9 +71,9 @@ pub struct AgentArgs {
     /// Where to listen for the server; the address and port 2889 by default
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// The address proxies listen on; `--address` by default
-    #[arg(long)]
-    pub bind: Option<IpAddr>,
+    /// The address proxies listen on; a single one may keep root@proxysys, who must come from this host, out
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind: IpAddr,
 }
 
 #[derive(Args)]

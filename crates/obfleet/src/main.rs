@@ -89,7 +89,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         root: args.root,
         address: args.address.to_string(),
         listen: args.listen.unwrap_or(SocketAddr::new(args.address, AGENT_PORT)),
-        bind: args.bind.unwrap_or(args.address),
+        bind: args.bind,
         exe: std::env::current_exe().context("this executable cannot be found")?,
     };
     Ok(obfleet_agent::run(options).await?)
