@@ -147,7 +147,7 @@ impl Fleet {
         let mut command = Command::new(&self.exe);
         command
             .args(["agent", "--server", &api.url, "--address", &address.to_string()])
-            .args(["--listen", &format!("{address}:0")])
+            .args(["--listen", &format!("{address}:0"), "--bind", &address.to_string()])
             .arg("--state-dir")
             .arg(dir.join("state"))
             .arg("--root")
