@@ -1,11 +1,13 @@
-//! What the proxies serve: a small MySQL-protocol server that knows transactions and keeps no data, or somebody's own.
+//! What the proxies serve: a small MySQL-protocol server that knows transactions and keeps no data, a real database, or somebody's own.
 
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use crate::databases::{MariaDb, SeekDb};
 use obfleet_mysqlwire::{
     Column, Greeting, ServerConnection,
     protocol::{CHARSET_UTF8MB4_BIN, NATIVE_PASSWORD, capability, command, status},
@@ -20,22 +22,24 @@ use tokio::{
 pub enum BackendChoice {
     /// The small one here.
     Builtin,
+    /// Debian's MariaDB, started for the occasion.
+    MariaDb,
+    /// The OceanBase kernel, started for the occasion.
+    SeekDb,
     /// One that runs already; its root has an empty password.
     At(SocketAddr),
 }
 
 impl BackendChoice {
-    /// Reads `builtin` or `ip:port`.
+    /// Reads `builtin`, `mariadb`, `seekdb` or `ip:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "builtin" => Ok(Self::Builtin),
-            "seekdb" | "mariadb" => Err(format!(
-                "start {text} yourself, with an empty password for root, and give its ip:port here"
-            )),
-            _ => text
-                .parse()
-                .map(Self::At)
-                .map_err(|_| "'builtin' or ip:port of a server where root has an empty password".to_owned()),
+            "mariadb" => Ok(Self::MariaDb),
+            "seekdb" => Ok(Self::SeekDb),
+            _ => text.parse().map(Self::At).map_err(|_| {
+                "'builtin', 'mariadb', 'seekdb', or ip:port of a server where root has an empty password".to_owned()
+            }),
         }
     }
 }
@@ -45,28 +49,56 @@ impl BackendChoice {
 pub struct Backend {
     /// Where it is.
     pub address: SocketAddr,
-    serving: Option<JoinHandle<()>>,
+    _server: Server,
+}
+
+/// What ends with the backend.
+#[derive(Debug)]
+enum Server {
+    Builtin(JoinHandle<()>),
+    MariaDb(#[expect(dead_code, reason = "held for its end")] MariaDb),
+    SeekDb(#[expect(dead_code, reason = "held for its end")] SeekDb),
+    /// Somebody else's.
+    Foreign,
 }
 
 impl Backend {
-    /// Starts the built-in server, or takes the one that is there.
-    pub async fn start(choice: BackendChoice) -> io::Result<Self> {
+    /// Starts the server in the empty folder `dir`, or takes the one that is there.
+    pub async fn start(choice: BackendChoice, dir: &Path) -> anyhow::Result<Self> {
         match choice {
-            BackendChoice::At(address) => Ok(Self { address, serving: None }),
+            BackendChoice::At(address) => Ok(Self {
+                address,
+                _server: Server::Foreign,
+            }),
             BackendChoice::Builtin => {
                 let listener = TcpListener::bind("127.0.0.1:0").await?;
+                let address = listener.local_addr()?;
                 Ok(Self {
-                    address: listener.local_addr()?,
-                    serving: Some(tokio::spawn(accept(listener))),
+                    address,
+                    _server: Server::Builtin(tokio::spawn(accept(listener))),
+                })
+            }
+            BackendChoice::MariaDb => {
+                let server = MariaDb::start(dir).await?;
+                Ok(Self {
+                    address: server.address(),
+                    _server: Server::MariaDb(server),
+                })
+            }
+            BackendChoice::SeekDb => {
+                let server = SeekDb::start(dir).await?;
+                Ok(Self {
+                    address: server.address(),
+                    _server: Server::SeekDb(server),
                 })
             }
         }
     }
 }
 
-impl Drop for Backend {
+impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(serving) = &self.serving {
+        if let Self::Builtin(serving) = self {
             serving.abort();
         }
     }
@@ -145,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn tells_who_is_in_a_transaction() {
-        let backend = Backend::start(BackendChoice::Builtin).await.unwrap();
+        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut client = Client::connect(backend.address, "root", "", deadline).await.unwrap();
         for (sql, inside) in [
@@ -162,12 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_named_by_its_address() {
+    fn a_database_is_named_by_its_kind_or_its_address() {
         assert_eq!(BackendChoice::parse("builtin"), Ok(BackendChoice::Builtin));
         assert!(matches!(
             BackendChoice::parse("127.0.0.1:3306"),
             Ok(BackendChoice::At(_))
         ));
-        assert!(BackendChoice::parse("mariadb").unwrap_err().contains("ip:port"));
+        assert_eq!(BackendChoice::parse("mariadb"), Ok(BackendChoice::MariaDb));
+        assert_eq!(BackendChoice::parse("seekdb"), Ok(BackendChoice::SeekDb));
+        assert!(BackendChoice::parse("postgres").unwrap_err().contains("ip:port"));
     }
 }

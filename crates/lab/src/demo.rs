@@ -57,6 +57,7 @@ struct Stage {
     cluster: i64,
     proxies: Vec<Proxy>,
     _backend: Backend,
+    _databases: tempfile::TempDir,
     _ports: Vec<PortLease>,
 }
 
@@ -122,7 +123,8 @@ fn say(text: &str) {
 
 impl Stage {
     async fn set(options: &Options) -> anyhow::Result<Self> {
-        let backend = Backend::start(options.backend).await?;
+        let databases = tempfile::tempdir()?;
+        let backend = Backend::start(options.backend, databases.path()).await?;
         let fleet = Fleet::start(&options.exe, HOSTS).await?;
         say(&format!("server and {HOSTS} agents are ready at {}", fleet.api()?.url));
         upload(&fleet, &options.exe, OLD, None).await?;
@@ -154,6 +156,7 @@ impl Stage {
             cluster,
             proxies,
             _backend: backend,
+            _databases: databases,
             _ports: ports,
         })
     }
@@ -164,6 +167,8 @@ impl Stage {
         let ids: Vec<i64> = self.proxies.iter().map(|proxy| proxy.id).collect();
         let backend = match options.backend {
             BackendChoice::Builtin => "builtin".to_owned(),
+            BackendChoice::MariaDb => "mariadb".to_owned(),
+            BackendChoice::SeekDb => "seekdb".to_owned(),
             BackendChoice::At(address) => address.to_string(),
         };
         let line = Opening {

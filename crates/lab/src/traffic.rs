@@ -272,12 +272,14 @@ impl Traffic {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::backend::{Backend, BackendChoice};
 
     #[tokio::test]
     async fn a_healthy_server_is_seen_as_one() {
-        let backend = Backend::start(BackendChoice::Builtin).await.unwrap();
+        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
         let traffic = Traffic::start(&[backend.address], "root").await.unwrap();
         let total = traffic.total();
         assert!(total.connects >= 1, "{total:?}");
@@ -297,7 +299,7 @@ mod tests {
         assert!(target.connect().await.is_none());
         assert_eq!(target.counts().refused, 1);
 
-        let backend = Backend::start(BackendChoice::Builtin).await.unwrap();
+        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
         let target = Target::new(backend.address, "root");
         let old = target.connect().await.unwrap();
         target.broken(&old, Duration::ZERO);

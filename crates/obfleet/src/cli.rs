@@ -91,6 +91,6 @@ pub struct DemoArgs {
     #[arg(long)]
     pub no_upgrade: bool,
     /// What the proxies serve: a built-in server, or any server of the MySQL protocol where root has an empty password
-    #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse, value_name = "builtin|IP:PORT")]
+    #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse, value_name = "builtin|mariadb|seekdb|IP:PORT")]
     pub backend: BackendChoice,
 }
