@@ -27,11 +27,7 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Install what the tests need and run them all
-    Test {
-        /// Run the full product of kill points and faults too
-        #[arg(long)]
-        long: bool,
-    },
+    Test,
 }
 
 fn main() -> ExitCode {
@@ -55,15 +51,12 @@ fn run(task: Task) -> Result<()> {
                     .args(arguments),
             )
         }
-        Task::Test { long } => {
+        Task::Test => {
             let tools = setup::test_tools(&target(&root))?;
             let mut tests = cargo(&root);
             tests.args(["test", "--workspace", "--no-fail-fast"]);
             // With this set a test whose tool is missing fails instead of skipping itself.
             tests.env("OBFLEET_TEST_TOOLS", "1").env("OBFLEET_SEEKDB", tools.seekdb);
-            if long {
-                tests.env("OBFLEET_TEST_LONG", "1");
-            }
             succeed(&mut tests)
         }
     }
