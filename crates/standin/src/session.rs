@@ -4,11 +4,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use obfleet_mysqlwire::auth::{SCRAMBLE_LEN, verify_native};
 use obfleet_mysqlwire::protocol::{CHARSET_UTF8MB4_BIN, NATIVE_PASSWORD, capability};
 use obfleet_mysqlwire::{ErrPacket, Greeting, Login, ServerConnection};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::proxy::Proxy;
 use crate::sessions::{Identity, Session};
@@ -33,15 +35,20 @@ const CAPABILITIES: u32 = capability::LONG_PASSWORD
     | capability::CONNECT_ATTRS
     | capability::PLUGIN_AUTH_LENENC;
 
+/// A killed session is closed within this time, and listed until then.
+const CLOSED_WITHIN: Duration = Duration::from_millis(300);
+
 /// Serves one client until it leaves or is closed.
 pub async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr) {
     let guard = proxy.sessions.open(peer);
     let session = guard.session();
+    let mut talk = std::pin::pin!(talk(&proxy, session, stream));
     tokio::select! {
         biased;
-        () = session.closing.cancelled() => {}
+        // Nothing that comes meanwhile is heard or answered.
+        () = session.closing.cancelled() => sleep(CLOSED_WITHIN.mul_f64(rand::random())).await,
         // How a client left is of no interest.
-        _ = talk(&proxy, session, stream) => {}
+        _ = &mut talk => {}
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Session {
     pub id: u32,
     /// The client's address.
     pub peer: SocketAddr,
-    /// Ends the session when cancelled.
+    /// Cancelled, it ends the session, though not at once.
     pub closing: CancellationToken,
     identity: OnceLock<Identity>,
     activity: Mutex<Activity>,
@@ -129,7 +129,7 @@ impl Sessions {
             .collect()
     }
 
-    /// Closes the session with this id; false if there is none.
+    /// Tells the session with this id to close; false if there is none.
     pub fn kill(&self, id: u32) -> bool {
         lock(&self.open)
             .get(&id)

@@ -145,11 +145,28 @@ async fn a_killed_session_is_closed() {
     let (mut admin, mut victim) = (home.admin().await, home.admin().await);
     let id = victim.greeting().connection_id;
     admin.query(&format!("kill proxysession {id}")).await.unwrap();
+    admin.query(&format!("kill proxysession {id}")).await.unwrap();
     assert!(matches!(victim.ping().await, Err(ClientError::Lost(_))));
     proxy::until("it is gone from the list", async || {
         admin.query("show processlist").await.unwrap().rows.len() == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_killed_session_is_listed_until_it_is_closed() {
+    let home = ProxyHome::new();
+    home.start("").await;
+    let mut admin = home.admin().await;
+    let mut listed_after = 0;
+    for _ in 0..20 {
+        let victim = home.admin().await;
+        let id = victim.greeting().connection_id;
+        admin.query(&format!("kill {id}")).await.unwrap();
+        let list = admin.query("show processlist").await.unwrap();
+        listed_after += usize::from((0..list.rows.len()).any(|row| list.text(row, "Id") == Some(id.to_string())));
+    }
+    assert!(listed_after > 0, "each was gone at once");
 }
 
 #[tokio::test]
