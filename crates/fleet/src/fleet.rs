@@ -120,33 +120,7 @@ impl Fleet {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let inventory = &self.crew.inventory;
-        Ok(Snapshot {
-            hosts: inventory
-                .hosts()
-                .await?
-                .into_iter()
-                .map(|host| (host.id, host))
-                .collect(),
-            clusters: inventory
-                .clusters()
-                .await?
-                .into_iter()
-                .map(|cluster| (cluster.id, cluster))
-                .collect(),
-            proxies: inventory
-                .proxies()
-                .await?
-                .into_iter()
-                .map(|proxy| (proxy.id, proxy))
-                .collect(),
-            packages: inventory
-                .packages()
-                .await?
-                .into_iter()
-                .map(|package| (package.id, package))
-                .collect(),
-        })
+        Ok(self.crew.inventory.snapshot().await?)
     }
 
     /// All clusters, by id.

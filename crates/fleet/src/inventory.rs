@@ -16,7 +16,7 @@ use obfleet_wire::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::secrets::Sealed;
+use crate::{plan::Snapshot, secrets::Sealed};
 
 /// A host and its agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -276,10 +276,10 @@ pub trait Inventory: Send + Sync {
     /// The next free id for a cluster, proxy or package; ids given out are never given again.
     async fn next_id(&self) -> Result<i64, InventoryError>;
 
+    /// Everything there is, as of one moment.
+    async fn snapshot(&self) -> Result<Snapshot, InventoryError>;
     /// All hosts, by id.
     async fn hosts(&self) -> Result<Vec<Host>, InventoryError>;
-    /// All clusters, by id.
-    async fn clusters(&self) -> Result<Vec<Cluster>, InventoryError>;
     /// All proxies, by id.
     async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError>;
     /// All packages, by id.

@@ -141,6 +141,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 async fn connect(path: &Path, options: SqliteConnectOptions, most: u32) -> Result<SqlitePool, DatabaseError> {
     let pool = SqlitePoolOptions::new().max_connections(most).min_connections(1);
+    // A connection to a file does not break while nobody uses it, and a test costs as much as a query.
+    let pool = pool.test_before_acquire(false);
     // An idle connection keeps its prepared statements; SQLite's do not go stale.
     let pool = pool.idle_timeout(None).max_lifetime(None).connect_with(options).await;
     pool.map_err(|source| DatabaseError::Open {

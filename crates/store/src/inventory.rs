@@ -1,12 +1,14 @@
 //! The fleet's inventory in SQL: what it reads ([`SqlInventory`]), and the changes tasks make to it
 //! ([`InventoryApplier`]).
 
+mod all;
 mod applier;
 mod rows;
 
 use async_trait::async_trait;
-use obfleet_fleet::inventory::{
-    Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy,
+use obfleet_fleet::{
+    inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
+    plan::Snapshot,
 };
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
@@ -89,30 +91,31 @@ impl Inventory for SqlInventory {
         Ok(id)
     }
 
-    async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
-        let rows = sqlx::query("SELECT * FROM host ORDER BY id")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?;
-        rows.iter().map(rows::host).collect::<Result<_, _>>().map_err(failed)
+    async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
+        // One transaction is one state of the database: nothing can be half-way between two of the reads.
+        let mut tx = self.readers.begin().await.map_err(failed)?;
+        let hosts = all::hosts(&mut *tx).await.map_err(failed)?;
+        let clusters = all::clusters(&mut *tx).await.map_err(failed)?;
+        let proxies = all::proxies(&mut *tx).await.map_err(failed)?;
+        let packages = all::packages(&mut *tx).await.map_err(failed)?;
+        Ok(Snapshot {
+            hosts: hosts.into_iter().map(|host| (host.id, host)).collect(),
+            clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
+            proxies: proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect(),
+            packages: packages.into_iter().map(|package| (package.id, package)).collect(),
+        })
     }
 
-    async fn clusters(&self) -> Result<Vec<Cluster>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM obproxy_cluster WHERE deleted = FALSE ORDER BY id");
-        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(rows::cluster).collect::<Result<_, _>>().map_err(failed)
+    async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
+        all::hosts(&self.readers).await.map_err(failed)
     }
 
     async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM obproxy_server WHERE deleted = FALSE ORDER BY id");
-        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(rows::proxy).collect::<Result<_, _>>().map_err(failed)
+        all::proxies(&self.readers).await.map_err(failed)
     }
 
     async fn packages(&self) -> Result<Vec<Package>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM software_package ORDER BY id");
-        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(rows::package).collect::<Result<_, _>>().map_err(failed)
+        all::packages(&self.readers).await.map_err(failed)
     }
 
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError> {

@@ -10,6 +10,7 @@ mod create;
 mod list;
 mod load;
 mod logs;
+mod rows;
 
 use std::sync::Arc;
 

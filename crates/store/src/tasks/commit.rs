@@ -7,6 +7,7 @@ use obfleet_engine::{Owner, StoreError, TaskId};
 use sqlx::SqliteConnection;
 
 use super::codec::{json, unavailable};
+use super::rows::insert_rows;
 
 /// Writes everything but the domain's changes.
 pub(super) async fn write<C>(tx: &mut SqliteConnection, commit: &Commit<'_, C>) -> Result<(), StoreError> {
@@ -74,24 +75,20 @@ async fn update_subtask(tx: &mut SqliteConnection, row: &Subtask) -> Result<(), 
 }
 
 pub(super) async fn insert_events(tx: &mut SqliteConnection, task: TaskId, events: &[Event]) -> Result<(), StoreError> {
-    for event in events {
-        let query = sqlx::query(
-            "INSERT INTO task_event (task_id, seq, at, kind, subtask_id, server, incarnation, payload) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        );
-        let query = query
-            .bind(task.0)
-            .bind(event.seq)
-            .bind(event.at)
-            .bind(event.change.kind());
-        let query = query.bind(event.change.subtask().map(|subtask| subtask.0));
-        let query = query
-            .bind(&event.by.server)
-            .bind(&event.by.incarnation)
-            .bind(json(&event.change)?);
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
+    const INTO: &str = "INSERT INTO task_event (task_id, seq, at, kind, subtask_id, server, incarnation, payload) ";
+    insert_rows(tx, INTO, events, |values, event| {
+        values
+            .push_bind(task.0)
+            .push_bind(event.seq)
+            .push_bind(event.at)
+            .push_bind(event.change.kind())
+            .push_bind(event.change.subtask().map(|subtask| subtask.0))
+            .push_bind(event.by.server.clone())
+            .push_bind(event.by.incarnation.clone())
+            .push_bind(json(&event.change)?);
+        Ok(())
+    })
+    .await
 }
 
 /// One row per server: the process that runs under its name now.

@@ -1,13 +1,19 @@
 //! The creating transaction: ids, locks, first rows and events.
 
+use std::sync::Arc;
+
 use obfleet_engine::core::{Draft, Env};
 use obfleet_engine::state::{Subtask, Task};
 use obfleet_engine::store::Created;
 use obfleet_engine::{Lock, StoreError, SubtaskId, TaskId, TaskState};
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::codec::{get, json, unavailable};
 use super::commit::insert_events;
+use super::rows::insert_rows;
+
+/// Locks looked for in one statement: well below any limit on bound values and on the depth of an expression.
+const LOCKS_PER_STATEMENT: usize = 100;
 
 pub(super) async fn create(tx: &mut SqliteConnection, draft: Draft, env: &Env) -> Result<Created, StoreError> {
     if let Some(token) = &draft.client_token
@@ -15,18 +21,14 @@ pub(super) async fn create(tx: &mut SqliteConnection, draft: Draft, env: &Env) -
     {
         return Ok(Created::Existing(existing));
     }
-    for lock in &draft.locks {
-        refuse_if_held(tx, lock).await?;
-    }
+    refuse_if_held(tx, &draft.locks).await?;
     let task = TaskId(allocate(tx, "task", 1).await?);
     let first = SubtaskId(allocate(tx, "subtask", draft.nodes.len()).await?);
     let (state, events) = draft
         .into_state(task, first, env)
         .map_err(|broken| StoreError::Corrupt(broken.to_string()))?;
     insert_task(tx, &state.task).await?;
-    for subtask in &state.subtasks {
-        insert_subtask(tx, task, subtask).await?;
-    }
+    insert_subtasks(tx, task, &state.subtasks).await?;
     insert_edges(tx, &state).await?;
     insert_locks(tx, &state.task).await?;
     insert_events(tx, task, &events).await?;
@@ -39,24 +41,37 @@ async fn find_by_token(tx: &mut SqliteConnection, token: &str) -> Result<Option<
     row.map(|row| Ok(TaskId(get(&row, "id")?))).transpose()
 }
 
-/// Exclusive locks clash with every other, shared ones with exclusive ones.
-async fn refuse_if_held(tx: &mut SqliteConnection, lock: &Lock) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "SELECT t.id, t.name FROM resource_lock l JOIN task_instance t ON t.id = l.task_id \
-         WHERE l.kind = ? AND l.name = ? AND (l.exclusive = 1 OR ? = 1) ORDER BY t.id LIMIT 1",
-    );
-    let query = query.bind(&lock.kind).bind(&lock.name).bind(i64::from(lock.exclusive));
-    match query.fetch_optional(tx).await.map_err(unavailable)? {
-        None => Ok(()),
-        Some(row) => {
-            let (task, task_name) = (TaskId(get(&row, "id")?), get(&row, "name")?);
-            Err(StoreError::Locked {
-                lock: lock.clone(),
-                task,
-                task_name,
-            })
+/// Exclusive locks clash with every other, shared ones with exclusive ones. Of several clashes the oldest task's is told.
+async fn refuse_if_held(tx: &mut SqliteConnection, locks: &[Lock]) -> Result<(), StoreError> {
+    for locks in locks.chunks(LOCKS_PER_STATEMENT) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT l.kind AS lock_kind, l.name AS lock_name, t.id, t.name FROM resource_lock l \
+             JOIN task_instance t ON t.id = l.task_id WHERE ",
+        );
+        let mut clashes = query.separated(" OR ");
+        for lock in locks {
+            clashes.push("(l.kind = ").push_bind_unseparated(&*lock.kind);
+            clashes
+                .push_unseparated(" AND l.name = ")
+                .push_bind_unseparated(&*lock.name);
+            // Taken exclusively, any other lock is in the way.
+            clashes.push_unseparated(if lock.exclusive { ")" } else { " AND l.exclusive = 1)" });
         }
+        query.push(" ORDER BY t.id, l.kind, l.name LIMIT 1");
+        let Some(row) = query.build().fetch_optional(&mut *tx).await.map_err(unavailable)? else {
+            continue;
+        };
+        let (kind, name): (&str, &str) = (get(&row, "lock_kind")?, get(&row, "lock_name")?);
+        let lock = locks.iter().find(|lock| lock.kind == kind && lock.name == name);
+        return Err(StoreError::Locked {
+            lock: lock
+                .cloned()
+                .ok_or_else(|| StoreError::Corrupt(format!("nobody asked for lock {kind} {name}")))?,
+            task: TaskId(get(&row, "id")?),
+            task_name: get(&row, "name")?,
+        });
     }
+    Ok(())
 }
 
 /// The first of `count` new ids. The row's lock makes others wait for this transaction, so ids ascend in commit order.
@@ -100,50 +115,50 @@ async fn insert_task(tx: &mut SqliteConnection, task: &Task) -> Result<(), Store
     Ok(())
 }
 
-/// What a subtask has when it is new; the rest is empty.
-async fn insert_subtask(tx: &mut SqliteConnection, task: TaskId, row: &Subtask) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "INSERT INTO subtask_instance (id, task_id, series_id, spec, state, operation, run_time, epoch, crash_count, \
-         undo_tries, ready_from, ctx_delta, checkpoint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    );
-    let query = query
-        .bind(row.id.0)
-        .bind(task.0)
-        .bind(i64::from(row.series_id))
-        .bind(json(&row.spec)?);
-    let query = query
-        .bind(row.status.as_str())
-        .bind(row.operation.as_str())
-        .bind(i64::from(row.run_time));
-    let query = query
-        .bind(row.epoch)
-        .bind(i64::from(row.crash_count))
-        .bind(i64::from(row.undo_tries));
-    let query = query.bind(row.ready_from.map(|status| status.as_str()));
-    let query = query.bind(json(&row.delta)?).bind(json(&row.checkpoint)?);
-    query.execute(tx).await.map_err(unavailable)?;
-    Ok(())
+/// What subtasks have when they are new; the rest is empty.
+async fn insert_subtasks(tx: &mut SqliteConnection, task: TaskId, rows: &[Arc<Subtask>]) -> Result<(), StoreError> {
+    const INTO: &str = "INSERT INTO subtask_instance (id, task_id, series_id, spec, state, operation, run_time, epoch, \
+                        crash_count, undo_tries, ready_from, ctx_delta, checkpoint) ";
+    insert_rows(tx, INTO, rows, |values, row| {
+        values
+            .push_bind(row.id.0)
+            .push_bind(task.0)
+            .push_bind(i64::from(row.series_id))
+            .push_bind(json(&row.spec)?)
+            .push_bind(row.status.as_str())
+            .push_bind(row.operation.as_str())
+            .push_bind(i64::from(row.run_time))
+            .push_bind(row.epoch)
+            .push_bind(i64::from(row.crash_count))
+            .push_bind(i64::from(row.undo_tries))
+            .push_bind(row.ready_from.map(|status| status.as_str()))
+            .push_bind(json(&row.delta)?)
+            .push_bind(json(&row.checkpoint)?);
+        Ok(())
+    })
+    .await
 }
 
 async fn insert_edges(tx: &mut SqliteConnection, state: &TaskState) -> Result<(), StoreError> {
-    for (from, to) in state.graph.edges() {
+    const INTO: &str = "INSERT INTO subtask_dependencies (task_id, parent_id, child_id) ";
+    let edges: Vec<_> = state.graph.edges().collect();
+    insert_rows(tx, INTO, &edges, |values, &(from, to)| {
         let (parent, child) = (state.subtasks[from].id, state.subtasks[to].id);
-        let query = sqlx::query("INSERT INTO subtask_dependencies (task_id, parent_id, child_id) VALUES (?, ?, ?)");
-        let query = query.bind(state.task.id.0).bind(parent.0).bind(child.0);
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
+        values.push_bind(state.task.id.0).push_bind(parent.0).push_bind(child.0);
+        Ok(())
+    })
+    .await
 }
 
 async fn insert_locks(tx: &mut SqliteConnection, task: &Task) -> Result<(), StoreError> {
-    for lock in &task.locks {
-        let query = sqlx::query("INSERT INTO resource_lock (kind, name, task_id, exclusive) VALUES (?, ?, ?, ?)");
-        let query = query
-            .bind(&lock.kind)
-            .bind(&lock.name)
-            .bind(task.id.0)
-            .bind(i64::from(lock.exclusive));
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
+    const INTO: &str = "INSERT INTO resource_lock (kind, name, task_id, exclusive) ";
+    insert_rows(tx, INTO, &task.locks, |values, lock| {
+        values
+            .push_bind(lock.kind.clone())
+            .push_bind(lock.name.clone())
+            .push_bind(task.id.0)
+            .push_bind(i64::from(lock.exclusive));
+        Ok(())
+    })
+    .await
 }
