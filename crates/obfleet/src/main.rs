@@ -2,6 +2,8 @@
 //! a stand-in proxy. Arguments and wiring only; the work is in the other crates.
 
 mod cli;
+mod memory;
+mod runtime;
 
 use std::{fmt, net::SocketAddr, path::Path, process::ExitCode};
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     if let Command::Guard { dir } = &command {
         return obfleet_guard::main(dir);
     }
+    memory::give_back();
     tell_on_stderr(matches!(command, Command::Demo(_)));
     match run(command) {
         Ok(code) => code,
@@ -47,11 +50,10 @@ fn tell_on_stderr(quiet: bool) {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     match command {
-        Command::Server(args) => runtime.block_on(server(args)).map(|()| ExitCode::SUCCESS),
-        Command::Agent(args) => runtime.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
-        Command::Demo(args) => runtime.block_on(demonstrate(args)),
+        Command::Server(args) => runtime::of_server()?.block_on(server(args)).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.
         Command::Guard { dir } => Ok(obfleet_guard::main(&dir)),
     }

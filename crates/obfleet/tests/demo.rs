@@ -30,6 +30,8 @@ fn assert_ok((output, report): &(Output, Value)) {
     assert_eq!(report["refused"], 0);
     assert_eq!(report["broken_transactions"], 0);
     assert!(report["connects"].as_u64().unwrap() > 1000, "{report}");
+    // The server stays small, however often it has checked a password.
+    assert!(report["server_rss_mb"].as_u64().unwrap() <= 64, "{report}");
 }
 
 #[test]

@@ -30,7 +30,6 @@ use crate::{
     auth::{
         Authenticator,
         first_user::{self, FirstUserError},
-        password::HashError,
     },
     pki::{Authority, PkiError},
     router::router,
@@ -104,9 +103,6 @@ pub enum ServerError {
     /// The administrator.
     #[error(transparent)]
     FirstUser(#[from] FirstUserError),
-    /// Passwords.
-    #[error(transparent)]
-    Hash(#[from] HashError),
     /// The enrolment authority.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -168,7 +164,7 @@ impl Server {
         let fleet = fleet(&crew, &database, &url).await?;
         let app = Arc::new(App {
             fleet,
-            authenticator: Authenticator::new(users.clone())?,
+            authenticator: Authenticator::new(users.clone()),
             users,
             authority,
             installation: crew.installation.id.clone(),
