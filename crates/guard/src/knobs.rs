@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use obfleet_obproxy::admin::{AdminConn, AdminError};
+use obfleet_obproxy::{
+    admin::{AdminConn, AdminError},
+    drain,
+};
 use obfleet_wire::agent::DrainPolicy;
 
 use crate::{judge, restart::Restart};
@@ -14,7 +17,7 @@ const ROLLBACK_TIMEOUT: (&str, &str) = ("hot_upgrade_rollback_timeout", "60s");
 /// When the old process cuts what is left by itself, in microseconds from the moment the child is ready.
 const EXIT_TIMEOUT: &str = "hot_upgrade_exit_timeout";
 
-/// On top of the drain's window, so that our deadline comes first: the judgement runs on the same clock.
+/// On top of the longest drain, so that our deadline comes first: the judgement runs on the same clock.
 const EXIT_MARGIN: Duration = Duration::from_secs(60);
 
 /// The most the item takes: one day.
@@ -24,10 +27,8 @@ const EXIT_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 const RESTORE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long an old process may live after its child is ready.
-pub(crate) fn exit_timeout(drain: DrainPolicy) -> Duration {
-    Duration::from_millis(drain.window_ms)
-        .saturating_add(EXIT_MARGIN)
-        .min(EXIT_TIMEOUT_MAX)
+pub(crate) fn exit_timeout(policy: DrainPolicy) -> Duration {
+    drain::longest(policy).saturating_add(EXIT_MARGIN).min(EXIT_TIMEOUT_MAX)
 }
 
 /// The values now of what [`set`] changes.
@@ -94,7 +95,7 @@ mod tests {
                 closes_per_second: 1,
             })
         };
-        assert_eq!(window(30_000), Duration::from_secs(90));
+        assert_eq!(window(30_000), Duration::from_secs(30 + 5 + 30 + 2 + 60));
         assert_eq!(window(u64::MAX).as_micros(), 86_400_000_000);
     }
 }

@@ -8,6 +8,9 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use obfleet_lab::{backend::BackendChoice, packages::Fault};
 
+/// A drain may take twice its window, and has to end within the 1800 s that OCP gives to each step of an upgrade.
+const LONGEST_WINDOW_S: u64 = 780;
+
 /// Manages fleets of OBProxy, with OCP's REST API.
 #[derive(Parser)]
 #[command(version)]
@@ -46,8 +49,8 @@ pub struct ServerArgs {
     /// Where clients and agents reach this server, http://host:port
     #[arg(long)]
     pub public_url: Option<String>,
-    /// Seconds that transactions on a proxy process to be replaced may take to end
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,
 }
 
@@ -93,4 +96,25 @@ pub struct DemoArgs {
     /// What the proxies serve: a built-in server, or any server of the MySQL protocol where root has an empty password
     #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse, value_name = "builtin|mariadb|seekdb|IP:PORT")]
     pub backend: BackendChoice,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use obfleet_obproxy::drain;
+    use obfleet_wire::agent::DrainPolicy;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_drain_fits_into_a_step() {
+        const STEP: Duration = Duration::from_secs(1800);
+        const VERDICT: Duration = Duration::from_secs(180);
+        let policy = DrainPolicy {
+            window_ms: LONGEST_WINDOW_S * 1000,
+            closes_per_second: 1,
+        };
+        assert!(drain::longest(policy) + VERDICT < STEP);
+    }
 }

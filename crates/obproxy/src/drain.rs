@@ -14,13 +14,11 @@ use crate::admin::{AdminConn, AdminError, Session};
 
 mod planner;
 
-pub use planner::{DrainPlanner, Step};
+pub use planner::{DrainPlanner, Step, longest};
 
-/// Time between two looks: short against a window of seconds, long against the cost of listing thousands of sessions.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long sessions that were cut may take to disappear: the proxy needs up to 0.3 s for an idle one.
-const CUT_GRACE: Duration = Duration::from_secs(2);
+/// What a look has shown is acted on within this time, then it is looked again. The time between a look and a kill is
+/// when a client may begin a transaction that the kill breaks.
+const FRESH: Duration = Duration::from_millis(5);
 
 /// `kill proxysession` of a session that ended meanwhile.
 const UNKNOWN_SESSION: u16 = 1094;
@@ -43,12 +41,11 @@ impl Drained {
     }
 }
 
-/// Closes the client sessions of the process behind `keeper`.
-///
-/// Sessions between transactions are closed at the policy's pace, those inside one are left to end; what is still
-/// inside at the end of the window is told in the report and cut. Admin sessions are left alone: they hold no
-/// transaction, and the keeper is one of them. With `only`, other sessions do not count: for a process that still
-/// accepts new ones.
+/// Closes the client sessions of the process behind `keeper`, as [`DrainPlanner`] decides: in the window those that
+/// rest between transactions, at the policy's pace; after it, for at most [`longest`], everybody at the next rest.
+/// Transactions are cut only when they have lasted as long as the window, and are told in the report. Admin sessions are
+/// left alone: they hold no transaction, and the keeper is one of them. With `only`, other sessions do not count: for a
+/// process that still accepts new ones.
 ///
 /// `interrupted` is asked between two looks; the keeper stays usable.
 pub async fn drain(
@@ -63,36 +60,38 @@ pub async fn drain(
         took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..planner.report()
     };
-    let mut cut_at = None;
     loop {
+        let asked = Instant::now();
         let mut sessions = client_sessions(keeper).await?;
+        let looked = Instant::now();
         if let Some(only) = &only {
             sessions.retain(|session| only.contains(&session.id));
         }
+        let mut stale = false;
         match planner.look(started.elapsed(), &sessions) {
-            Step::Empty => return Ok(Drained::Empty(report(&planner))),
+            // Whoever ends the process ends the sessions that do not go.
+            Step::Empty | Step::GiveUp => return Ok(Drained::Empty(report(&planner))),
             Step::Close(ids) => {
-                for id in ids {
-                    if close_session(keeper, id).await? {
-                        planner.closed();
+                for (number, id) in ids.into_iter().enumerate() {
+                    stale = number > 0 && looked.elapsed() > FRESH;
+                    if stale {
+                        break;
                     }
-                }
-            }
-            Step::Cut(ids) => {
-                for id in ids {
-                    close_session(keeper, id).await?;
-                }
-                let cut_at = *cut_at.get_or_insert_with(Instant::now);
-                if cut_at.elapsed() > CUT_GRACE {
-                    // Whoever ends the process cuts them now.
-                    return Ok(Drained::Empty(report(&planner)));
+                    planner.closing(id, started.elapsed());
+                    if !close_session(keeper, id).await? {
+                        planner.had_left(id);
+                    }
                 }
             }
         }
         if interrupted() {
             return Ok(Drained::Interrupted(report(&planner)));
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        if !stale {
+            // A look costs the proxy something: not more than half of the time.
+            let pause = planner.look_interval(started.elapsed()).max(looked - asked);
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 

@@ -335,9 +335,9 @@ pub enum RestartMethod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainPolicy {
-    /// Sessions still inside a transaction after this many milliseconds are listed and cut.
+    /// Milliseconds a transaction may take: one that has lasted longer when this time is over is listed and cut.
     pub window_ms: u64,
-    /// Sessions between transactions that are closed per second, at most.
+    /// Sessions between transactions that are closed per second, at most, until the window is over.
     pub closes_per_second: u32,
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use obfleet_guard::{Handle, Phase as GuardPhase, RevertError, State, Verdict};
 use obfleet_obproxy::{
-    config_store, launch,
+    config_store, drain, launch,
     preflight::{self, Request},
 };
 use obfleet_wire::{
@@ -25,7 +25,7 @@ use crate::{
     slots,
 };
 
-/// A guard decides within seconds, after a drain where the restart is cold.
+/// A guard decides within seconds, after a drain where the restart is cold or led back.
 const VERDICT: Duration = Duration::from_secs(180);
 /// No drain takes longer; the guard cuts what is left at its own deadline long before.
 const END: Duration = Duration::from_secs(24 * 3600);
@@ -102,7 +102,7 @@ impl Node {
                 Handle::attach(&self.layout.restart(&restart_id))
             }
         };
-        let limit = Duration::from_millis(target.drain.window_ms) + VERDICT;
+        let limit = drain::longest(target.drain) + VERDICT;
         let mut follow = Follow::new(self, proxy_id, &guard, job, 0);
         let state = follow.until(limit, |state| state.verdict().is_some()).await?;
         let told = follow.told();

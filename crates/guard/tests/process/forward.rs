@@ -1,6 +1,6 @@
 //! The way there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,6 +9,7 @@ use nix::{
 use obfleet_guard::Phase;
 use obfleet_standin::Faults;
 use obfleet_wire::agent::RestartMethod;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::lab::{DRAIN, Lab, NEW, OLD, PATIENCE, end};
 
@@ -63,6 +64,39 @@ async fn a_hot_restart_refuses_nobody_and_lets_transactions_end() {
         "{lines:?}"
     );
     assert_eq!(handle.log_from(next).unwrap().0, [""; 0]);
+}
+
+/// Clients that never rest for as long as two looks of the window take.
+#[tokio::test]
+async fn busy_clients_are_closed_at_one_of_their_short_rests() {
+    const CLIENTS: u64 = 6;
+    const INSIDE: Duration = Duration::from_millis(300);
+    const REST: Duration = Duration::from_millis(150);
+    let lab = Lab::new(Faults::default()).await;
+    let mut busy = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let mut client = lab.client().await;
+        busy.spawn(async move {
+            while client.query("begin").await.is_ok() {
+                sleep(INSIDE).await;
+                if client.query("commit").await.is_err() {
+                    break;
+                }
+                sleep(REST).await;
+            }
+        });
+    }
+    let handle = lab.start(&lab.plan(RestartMethod::Hot, DRAIN)).await;
+    let state = end(&lab, &handle).await;
+    let Phase::Finished { drain } = &state.phase else {
+        panic!("{state:?}: {}", lab.log())
+    };
+    assert_eq!(
+        (drain.closed_at_boundary, drain.cut.as_slice()),
+        (CLIENTS, [].as_slice())
+    );
+    busy.join_all().await;
+    lab.assert_serves(NEW).await;
 }
 
 #[tokio::test]
