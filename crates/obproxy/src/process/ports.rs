@@ -1,6 +1,11 @@
 //! Who listens on a port: the inodes of the listening sockets, looked up among the processes' descriptors.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
 
 use super::{all_pids, proc_dir};
 
@@ -51,8 +56,8 @@ fn socket_inode(target: &Path) -> Option<u64> {
 fn listening_sockets(tables: &[&str], port: u16) -> io::Result<HashSet<u64>> {
     let mut sockets = HashSet::new();
     for table in tables {
-        match fs::read_to_string(table) {
-            Ok(text) => sockets.extend(text.lines().filter_map(|line| listening_inode(line, port))),
+        match fs::File::open(table) {
+            Ok(file) => sockets.extend(listening_inodes(BufReader::new(file), port)?),
             // A kernel without IPv6 has no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -61,16 +66,43 @@ fn listening_sockets(tables: &[&str], port: u16) -> io::Result<HashSet<u64>> {
     Ok(sockets)
 }
 
-/// The inode in a line of `/proc/net/tcp` if it is a socket listening on the port.
-fn listening_inode(line: &str, port: u16) -> Option<u64> {
-    const LOCAL: usize = 1;
-    const STATE: usize = 3;
-    const INODE: usize = 9;
-    const LISTEN: &str = "0A";
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (_, hex) = fields.get(LOCAL)?.rsplit_once(':')?;
-    let matches = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(STATE)? == LISTEN;
-    matches.then(|| fields.get(INODE)?.parse().ok()).flatten()
+/// The kernel lists listening sockets before all others: the rest, which may be a hundred thousand connections, is
+/// neither made nor read.
+fn listening_inodes(table: impl BufRead, port: u16) -> io::Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    for line in table.lines().skip(1) {
+        let line = line?;
+        let Some(socket) = Socket::parse(&line).filter(|socket| socket.listens) else {
+            break;
+        };
+        if socket.port == port {
+            inodes.push(socket.inode);
+        }
+    }
+    Ok(inodes)
+}
+
+/// A line of `/proc/net/tcp`.
+struct Socket {
+    port: u16,
+    listens: bool,
+    inode: u64,
+}
+
+impl Socket {
+    fn parse(line: &str) -> Option<Self> {
+        const LISTEN: &str = "0A";
+        let mut fields = line.split_ascii_whitespace();
+        let local = fields.nth(1)?;
+        let state = fields.nth(1)?;
+        let inode = fields.nth(5)?;
+        let (_, port) = local.rsplit_once(':')?;
+        Some(Self {
+            port: u16::from_str_radix(port, 16).ok()?,
+            listens: state == LISTEN,
+            inode: inode.parse().ok()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -88,5 +120,20 @@ mod tests {
         assert!(!listens_on(own, client.local_addr().unwrap().port()).unwrap());
         drop(listener);
         assert!(!listens_on(own, port).unwrap());
+    }
+
+    #[test]
+    fn the_kernel_lists_listening_sockets_first() {
+        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _connections: Vec<_> = (0..20)
+            .map(|_| std::net::TcpStream::connect(first.local_addr().unwrap()).unwrap())
+            .collect();
+        let last = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = std::process::id() as i32;
+        assert!(listens_on_ipv4(own, last.local_addr().unwrap().port()).unwrap());
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let sockets: Vec<Socket> = table.lines().skip(1).filter_map(Socket::parse).collect();
+        assert_eq!(sockets.len(), table.lines().count() - 1);
+        assert!(sockets.is_sorted_by_key(|socket| !socket.listens));
     }
 }
