@@ -10,6 +10,7 @@
 mod api;
 pub mod client;
 mod durable;
+mod each_proxy;
 mod enrol;
 mod host;
 mod identity;

@@ -120,16 +120,15 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     };
     let tls = tls::server_config(&enrolled.ca_pem, &enrolled.certificate_pem, &identity.key_pem)?;
 
-    let registry = Arc::new(Registry::open(layout.registry())?);
     let node = Arc::new(Node {
         packages: Packages::open(layout.packages())?,
-        registry: Arc::clone(&registry),
+        registry: Arc::new(Registry::open(layout.registry())?),
         bind: options.bind,
         things: Locks::default(),
         exe: options.exe,
         layout: layout.clone(),
     });
-    let status = Arc::new(StatusBoard::new(host::facts(&identity.host_uid), registry));
+    let status = Arc::new(StatusBoard::new(host::facts(&identity.host_uid), Arc::clone(&node)));
     let journal = Journal::open(&layout.journal(), Timestamp::now())?;
     let api = Api {
         packages: node.packages.clone(),

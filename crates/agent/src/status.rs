@@ -1,4 +1,8 @@
 //! What the agent runs, kept up to date in the background so that asking costs nothing.
+//!
+//! A proxy at rest is left alone: a pidfd tells of its end, the registry of whatever is ordered, and now and then it is
+//! asked for a greeting. It is not held by an admin session: that would be a client to a process that drains, and keep
+//! it from leaving.
 
 use std::{
     collections::HashMap,
@@ -10,7 +14,7 @@ use std::{
 use obfleet_obproxy::{
     admin::AdminConn,
     launch::sql_address,
-    process::{self, ProcessId},
+    process::{self, ProcessHandle, ProcessId},
 };
 use obfleet_wire::{
     agent::{AgentStatus, HostFacts, Operation, ProxyReport},
@@ -20,23 +24,28 @@ use obfleet_wire::{
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use crate::proxies::{Owned, Phase, Registry};
+use crate::{
+    each_proxy::each_proxy,
+    operations::Node,
+    proxies::{Owned, Phase},
+};
 
-/// Between two looks at the processes.
-const REFRESH: Duration = Duration::from_secs(1);
+/// Between two looks at a proxy that is on its way somewhere: down, or in a restart.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at a proxy that serves, and between two greetings: it logs each visitor that leaves without a
+/// login.
+const AT_REST: Duration = Duration::from_secs(10);
 /// A port on this host that takes longer to greet is not serving.
-const GREETING: Duration = Duration::from_millis(500);
-/// A process that greeted is not asked again before: it logs each visitor that leaves without a login.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+const GREETING: Duration = Duration::from_secs(2);
 const LOGIN: Duration = Duration::from_secs(2);
 
-/// The last look.
+/// The last look at each proxy.
 pub(crate) struct StatusBoard {
     host: HostFacts,
-    registry: Arc<Registry>,
+    node: Arc<Node>,
     seen: Mutex<HashMap<i64, Seen>>,
 }
 
@@ -50,10 +59,10 @@ struct Seen {
 }
 
 impl StatusBoard {
-    pub(crate) fn new(host: HostFacts, registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(host: HostFacts, node: Arc<Node>) -> Self {
         Self {
             host,
-            registry,
+            node,
             seen: Mutex::default(),
         }
     }
@@ -65,40 +74,53 @@ impl StatusBoard {
     /// Host, operations, and each owned proxy as last seen.
     pub(crate) fn read(&self) -> AgentStatus {
         let seen = self.seen();
-        let report = |owned: Owned| {
-            let last = seen.get(&owned.spec.proxy_id);
-            ProxyReport {
-                proxy_id: owned.spec.proxy_id,
-                serving: last.is_some_and(|s| s.serving),
-                pid: last.and_then(|s| s.process).map(|p| p.pid),
-                version: last.and_then(|s| s.version.clone()),
-                restarts: owned.restarts,
-            }
-        };
+        let installed = self.node.registry.all().into_iter().filter(is_installed);
         AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.host.clone(),
             operations: Operation::NAMES.map(str::to_owned).to_vec(),
-            proxies: installed(&self.registry).map(report).collect(),
+            proxies: installed
+                .map(|owned| report(&owned, seen.get(&owned.spec.proxy_id)))
+                .collect(),
             time: Timestamp::now(),
         }
     }
 
     /// Looks again and again, until dropped.
     pub(crate) async fn keep_fresh(self: Arc<Self>) {
-        let mut ticks = interval(REFRESH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let board = &self;
-            let looks =
-                installed(&self.registry).map(|owned| async move { (owned.spec.proxy_id, board.look(&owned).await) });
-            let seen = futures::future::join_all(looks).await.into_iter().collect();
-            *self.seen() = seen;
-        }
+        each_proxy(&self.node.registry, |proxy_id| Arc::clone(&self).watch(proxy_id)).await;
     }
 
-    async fn look(&self, owned: &Owned) -> Seen {
+    /// Ends when the proxy is no longer owned.
+    async fn watch(self: Arc<Self>, proxy_id: i64) {
+        let mut changes = self.node.registry.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(owned) = self.node.registry.find(proxy_id) else {
+                break;
+            };
+            let pause = if is_installed(&owned) {
+                let before = self.seen().get(&proxy_id).cloned();
+                let seen = self.look(&owned, before).await;
+                let at_rest = seen.serving && self.node.guarded(&owned).is_none();
+                let end = end_of(seen.process, if at_rest { AT_REST } else { LOOK_AGAIN });
+                self.seen().insert(proxy_id, seen);
+                end
+            } else {
+                // What comes back to this home is looked at anew.
+                self.seen().remove(&proxy_id);
+                end_of(None, AT_REST)
+            };
+            tokio::select! {
+                () = pause => {}
+                // The registry outlives its watches.
+                _ = changes.changed() => {}
+            }
+        }
+        self.seen().remove(&proxy_id);
+    }
+
+    async fn look(&self, owned: &Owned, before: Option<Seen>) -> Seen {
         let address = sql_address(&owned.spec);
         // While a proxy drains after a hot restart there are two: the younger one serves.
         let process = process::of_home(&owned.home)
@@ -106,9 +128,8 @@ impl StatusBoard {
             .and_then(|mut found| found.pop())
             .map(|p| p.id);
         let listens = process.is_some_and(|p| process::listens_on(p.pid, address.port()).unwrap_or_default());
-        let before = self.seen().get(&owned.spec.proxy_id).cloned();
         let before = before.filter(|before| before.process == process);
-        let recent = before.as_ref().filter(|b| b.serving && b.asked.elapsed() < ASK_AGAIN);
+        let recent = before.as_ref().filter(|b| b.serving && b.asked.elapsed() < AT_REST);
         let (asked, serving) = match recent {
             Some(recent) => (recent.asked, listens),
             None => (Instant::now(), listens && greets(address).await),
@@ -126,7 +147,7 @@ impl StatusBoard {
     }
 
     async fn ask_version(&self, owned: &Owned, address: SocketAddr) -> Option<ProxyVersion> {
-        let password = self.registry.password(owned.spec.proxy_id).ok()?;
+        let password = self.node.registry.password(owned.spec.proxy_id).ok()?;
         let mut admin = AdminConn::connect(address, &password, LOGIN).await.ok()?;
         let version = admin.binary_info().await.ok();
         admin.close().await;
@@ -134,11 +155,29 @@ impl StatusBoard {
     }
 }
 
-fn installed(registry: &Registry) -> impl Iterator<Item = Owned> + use<> {
-    registry
-        .all()
-        .into_iter()
-        .filter(|owned| owned.phase == Phase::Installed)
+fn is_installed(owned: &Owned) -> bool {
+    owned.phase == Phase::Installed
+}
+
+fn report(owned: &Owned, seen: Option<&Seen>) -> ProxyReport {
+    ProxyReport {
+        proxy_id: owned.spec.proxy_id,
+        serving: seen.map(|s| s.serving),
+        pid: seen.and_then(|s| s.process).map(|p| p.pid),
+        version: seen.and_then(|s| s.version.clone()),
+        restarts: owned.restarts,
+    }
+}
+
+/// Completes when the process ends, at the latest after `limit`.
+async fn end_of(process: Option<ProcessId>, limit: Duration) {
+    match process.and_then(|id| ProcessHandle::open(id).ok().flatten()) {
+        Some(handle) => {
+            handle.wait(limit).await;
+        }
+        // It has ended already, or nothing tells of its end.
+        None => sleep(limit.min(LOOK_AGAIN)).await,
+    }
 }
 
 /// Whether the port is not only open: while a hot restart hangs, connections wait and nobody greets them.
@@ -148,4 +187,23 @@ async fn greets(address: SocketAddr) -> bool {
         stream.read_u8().await
     };
     timeout(GREETING, greeting).await.is_ok_and(|first| first.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxies::sample;
+
+    #[test]
+    fn a_proxy_is_neither_up_nor_down_before_the_first_look() {
+        let owned = sample(7);
+        assert_eq!(report(&owned, None).serving, None);
+        let seen = Seen {
+            serving: false,
+            asked: Instant::now(),
+            process: None,
+            version: None,
+        };
+        assert_eq!(report(&owned, Some(&seen)).serving, Some(false));
+    }
 }

@@ -5,16 +5,16 @@
 //! keeps its hands off.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use obfleet_obproxy::process::{Process, ProcessHandle};
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     describe,
+    each_proxy::each_proxy,
     operations::{Node, OperationError, Thing},
     proxies::{Owned, Phase},
 };
@@ -28,31 +28,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Watches every owned proxy, until dropped.
 pub(crate) async fn supervise(node: Arc<Node>) {
-    let mut changes = node.registry.changes();
-    let mut watched = HashSet::new();
-    let mut watches = JoinSet::new();
-    loop {
-        for owned in node.registry.all() {
-            let proxy_id = owned.spec.proxy_id;
-            if watched.insert(proxy_id) {
-                let node = Arc::clone(&node);
-                watches.spawn(async move {
-                    Watch::new(node, proxy_id).run().await;
-                    proxy_id
-                });
-            }
-        }
-        tokio::select! {
-            Some(Ok(gone)) = watches.join_next() => {
-                watched.remove(&gone);
-            }
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
-    }
+    each_proxy(&node.registry, |proxy_id| Watch::new(Arc::clone(&node), proxy_id).run()).await;
 }
 
 /// The watch over one proxy.

@@ -257,7 +257,7 @@ pub struct HostSighting {
     pub online: bool,
     /// Version of the agent, when it answered.
     pub agent_version: Option<String>,
-    /// Its proxies, and whether each serves.
+    /// Its proxies, and whether each serves; without those the agent has not looked at yet.
     pub serving: BTreeMap<i64, bool>,
     /// When.
     pub at: Timestamp,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use obfleet_wire::time::Timestamp;
+use obfleet_wire::{agent::AgentStatus, time::Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,13 +48,55 @@ fn is_news(last: &HostSighting, now: &HostSighting) -> bool {
 }
 
 async fn look_at(crew: &Crew, host: &Host) -> HostSighting {
-    let status = crew.agents.status(host).await;
+    sighting(host.id, crew.agents.status(host).await.ok(), Timestamp::now())
+}
+
+/// What the answer of a host's agent tells, or its silence. A proxy the agent has not looked at yet is in no state:
+/// an agent that just started must not make its proxies look dead.
+fn sighting(host_id: i64, status: Option<AgentStatus>, at: Timestamp) -> HostSighting {
     let proxies = status.iter().flat_map(|status| &status.proxies);
     HostSighting {
-        host_id: host.id,
-        online: status.is_ok(),
-        serving: proxies.map(|proxy| (proxy.proxy_id, proxy.serving)).collect(),
-        agent_version: status.as_ref().ok().map(|status| status.version.clone()),
-        at: Timestamp::now(),
+        host_id,
+        online: status.is_some(),
+        serving: proxies
+            .filter_map(|proxy| Some((proxy.proxy_id, proxy.serving?)))
+            .collect(),
+        agent_version: status.as_ref().map(|status| status.version.clone()),
+        at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obfleet_wire::agent::{HostFacts, ProxyReport};
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_nobody_has_looked_at_yet_is_not_dead() {
+        let report = |proxy_id, serving| ProxyReport {
+            proxy_id,
+            serving,
+            pid: None,
+            version: None,
+            restarts: 0,
+        };
+        let status = AgentStatus {
+            version: "0.1.0".into(),
+            host: HostFacts {
+                host_uid: "u".into(),
+                name: "n".into(),
+                architecture: "x86_64".into(),
+                kernel: "6.1".into(),
+                release: "el7".into(),
+            },
+            operations: Vec::new(),
+            proxies: vec![report(1, Some(true)), report(2, Some(false)), report(3, None)],
+            time: Timestamp(0),
+        };
+        let seen = sighting(100, Some(status), Timestamp(7));
+        assert_eq!(seen.serving, BTreeMap::from([(1, true), (2, false)]));
+        assert!(seen.online);
+        assert!(!sighting(100, None, Timestamp(8)).online);
     }
 }

@@ -515,8 +515,8 @@ pub struct HostFacts {
 pub struct ProxyReport {
     /// The server's id of it.
     pub proxy_id: i64,
-    /// Whether its SQL port answers.
-    pub serving: bool,
+    /// Whether its SQL port answers; `None` until the agent has looked for the first time.
+    pub serving: Option<bool>,
     /// Its process, if there is one.
     pub pid: Option<i32>,
     /// Version and build of what runs, when it was last asked.

@@ -49,18 +49,20 @@ async fn a_proxy_that_crashes_is_back_and_does_not_notice_the_agent_restart() {
     secrets(fs::read_to_string(host.state().join("proxies/7.json")).unwrap());
     secrets(process::command_line(created.pid).unwrap().join(" "));
 
-    let seen = caller.proxy_status(7, |p| p.serving && p.version.is_some()).await;
+    let seen = caller
+        .proxy_status(7, |p| p.serving == Some(true) && p.version.is_some())
+        .await;
     assert_eq!((seen.pid, seen.restarts), (Some(created.pid), 0));
     kill_process(created.pid);
     let seen = caller
-        .proxy_status(7, |p| p.serving && p.pid != Some(created.pid))
+        .proxy_status(7, |p| p.serving == Some(true) && p.pid != Some(created.pid))
         .await;
     assert_eq!(seen.restarts, 1);
 
     host.kill_agent();
     host.start().unwrap();
     let mut caller = Caller::new(host.endpoint(&client), 2);
-    let untouched = caller.proxy_status(7, |p| p.serving).await;
+    let untouched = caller.proxy_status(7, |p| p.serving == Some(true)).await;
     assert_eq!((untouched.pid, untouched.restarts), (seen.pid, 1));
     assert_eq!(
         caller.perform(&creation).await.unwrap(),
@@ -70,7 +72,9 @@ async fn a_proxy_that_crashes_is_back_and_does_not_notice_the_agent_restart() {
 
     // The new agent supervises it all the same.
     kill_process(seen.pid.unwrap());
-    caller.proxy_status(7, |p| p.serving && p.restarts == 2).await;
+    caller
+        .proxy_status(7, |p| p.serving == Some(true) && p.restarts == 2)
+        .await;
     // Its slot cannot be taken from under it.
     let slot = Operation::RemoveSlot {
         version: OLD.parse().unwrap(),
@@ -157,13 +161,17 @@ async fn an_unsupervised_proxy_stays_down_until_supervision_is_back() {
         .await
         .unwrap();
     kill_process(created.pid);
-    let down = caller.proxy_status(7, |p| !p.serving && p.pid.is_none()).await;
+    let down = caller
+        .proxy_status(7, |p| p.serving == Some(false) && p.pid.is_none())
+        .await;
     assert_eq!(down.restarts, 0);
     caller
         .call(Operation::Supervise { proxy_id: 7, on: true })
         .await
         .unwrap();
-    caller.proxy_status(7, |p| p.serving && p.restarts == 1).await;
+    caller
+        .proxy_status(7, |p| p.serving == Some(true) && p.restarts == 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

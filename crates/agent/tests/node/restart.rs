@@ -110,7 +110,9 @@ async fn a_proxy_goes_up_and_back_again() {
         "nobody uses it any more"
     );
     kill_process(back.pid);
-    let risen = caller.proxy_status(7, |p| p.serving && p.pid != Some(back.pid)).await;
+    let risen = caller
+        .proxy_status(7, |p| p.serving == Some(true) && p.pid != Some(back.pid))
+        .await;
     assert_eq!(risen.version.unwrap().to_string(), OLD);
 }
 

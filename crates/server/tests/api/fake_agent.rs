@@ -142,7 +142,7 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
     let proxies = hands.proxies.lock().unwrap();
     let report = |(id, version): (&i64, &ProxyVersion)| ProxyReport {
         proxy_id: *id,
-        serving: true,
+        serving: Some(true),
         pid: Some(1),
         version: Some(version.clone()),
         restarts: 0,
