@@ -2,6 +2,7 @@
 //! task; none waits for a task.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -57,7 +58,7 @@ pub struct ExporterTarget {
     /// `address:port`, one of them.
     pub targets: Vec<String>,
     /// What the series are labelled with.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why a request was not done.
@@ -137,6 +138,11 @@ impl Fleet {
     pub async fn cluster(&self, id: i64) -> Result<ObproxyCluster, Error> {
         let fleet = self.snapshot().await?;
         Ok(view::cluster(&fleet, fleet.cluster(id)?, &self.base_url))
+    }
+
+    /// Names of these clusters, by id, deleted or not.
+    pub async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, Error> {
+        Ok(self.crew.inventory.cluster_names(ids).await?)
     }
 
     /// Makes a cluster, and its first proxies if hosts are given.

@@ -5,7 +5,7 @@
 //! transaction with the step's end. The direct writes of [`Inventory`] are for what no task owns: enrolment, uploads and
 //! what the observer sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use obfleet_wire::{
@@ -273,6 +273,10 @@ pub struct InventoryError(pub String);
 pub trait Inventory: Send + Sync {
     /// Id and era of the database.
     async fn installation(&self) -> Result<Installation, InventoryError>;
+    /// Fingerprint of the key that seals the database's secrets; `None` until one was kept.
+    async fn key_fingerprint(&self) -> Result<Option<String>, InventoryError>;
+    /// Keeps the fingerprint of the key that will seal the secrets of a database that has none.
+    async fn keep_key_fingerprint(&self, fingerprint: &str) -> Result<(), InventoryError>;
     /// The next free id for a cluster, proxy or package; ids given out are never given again.
     async fn next_id(&self) -> Result<i64, InventoryError>;
 
@@ -288,6 +292,8 @@ pub trait Inventory: Send + Sync {
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError>;
     /// One cluster, deleted or not.
     async fn cluster(&self, id: i64) -> Result<Option<Cluster>, InventoryError>;
+    /// Names of these clusters, by id, deleted or not.
+    async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, InventoryError>;
     /// One proxy, deleted or not.
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError>;
 
@@ -302,6 +308,6 @@ pub trait Inventory: Send + Sync {
     /// Uses up the token and adds the host, or brings the host with the same uid up to date, in one transaction; `None`
     /// when the token has been used meanwhile. → the host's id
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError>;
-    /// Writes down what the observer saw; proxies held by a task keep their status.
-    async fn record_sighting(&self, sighting: &HostSighting) -> Result<(), InventoryError>;
+    /// Writes down what the observer saw, in one transaction; proxies held by a task keep their status.
+    async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError>;
 }

@@ -14,6 +14,10 @@ use crate::{
 /// Time between two looks. Short enough that a person who watches sees a dead proxy soon.
 const PERIOD: Duration = Duration::from_secs(2);
 
+/// Hosts written down in one transaction: few enough that no submission waits long behind it for the database's one
+/// writer, many enough that a large fleet does not cost a commit for each host.
+const BATCH: usize = 32;
+
 /// A sighting without news is still written this often, in looks, so that `lastActiveTime` goes on.
 const REFRESH: u64 = 15;
 
@@ -24,14 +28,15 @@ pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
         match crew.inventory.hosts().await {
             Ok(hosts) => {
                 let sightings = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
-                for sighting in sightings {
-                    let news = known.get(&sighting.host_id).is_none_or(|last| is_news(last, &sighting));
-                    if (news || look % REFRESH == 0)
-                        && let Err(error) = crew.inventory.record_sighting(&sighting).await
-                    {
-                        tracing::warn!(host = sighting.host_id, %error, "the sighting of a host was not written down");
+                let mut news = sightings;
+                let is_due = |seen: &HostSighting| known.get(&seen.host_id).is_none_or(|last| is_news(last, seen));
+                news.retain(|seen| look % REFRESH == 0 || is_due(seen));
+                for batch in news.chunks(BATCH) {
+                    match crew.inventory.record_sightings(batch).await {
+                        Ok(()) => known.extend(batch.iter().map(|seen| (seen.host_id, seen.clone()))),
+                        // Still unknown, so still news at the next look.
+                        Err(error) => tracing::warn!(%error, "what was seen of some hosts is not written down yet"),
                     }
-                    known.insert(sighting.host_id, sighting);
                 }
             }
             Err(error) => tracing::warn!(%error, "the hosts could not be read; looking again soon"),

@@ -17,7 +17,7 @@ use obfleet_fleet::{
     flows::{self, crew::Crew},
     inventory::{Inventory as _, InventoryChange, InventoryError},
     observer,
-    secrets::{SealError, Sealer},
+    secrets::{SealError, Sealer, fingerprint},
 };
 use obfleet_store::{Database, DatabaseError};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
@@ -213,11 +213,16 @@ async fn crew(
     );
     let inventory = database.inventory();
     let installation = inventory.installation().await?;
+    let known = inventory.key_fingerprint().await?;
+    let key = state_dir.sealing_key(known.as_deref())?;
+    if known.is_none() {
+        inventory.keep_key_fingerprint(&fingerprint(&key)).await?;
+    }
     Ok(Arc::new(Crew {
         inventory: Arc::new(inventory),
         agents: Arc::new(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?)),
         packages: state_dir.packages(),
-        sealer: Sealer::new(&state_dir.sealing_key()?)?,
+        sealer: Sealer::new(&key)?,
         installation,
         drain: options.drain,
     }))

@@ -16,6 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use obfleet_fleet::secrets::fingerprint;
+
+const KEY: &str = "key";
+
 /// The state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
@@ -32,6 +36,30 @@ pub enum StateDirError {
     InUse {
         /// The directory.
         path: PathBuf,
+    },
+    /// The key is gone, but not what it sealed.
+    #[error(
+        "{path} is missing, and without it the secrets in the database cannot be opened: put back the file with key \
+         {fingerprint}"
+    )]
+    KeyMissing {
+        /// The key file.
+        path: PathBuf,
+        /// Fingerprint of the key that is missed.
+        fingerprint: String,
+    },
+    /// The key is not the one that sealed the database's secrets.
+    #[error(
+        "{path} holds key {found}, but the secrets in the database are sealed with key {fingerprint}: put back the file \
+         that belongs to the database, or the database that belongs to the file"
+    )]
+    WrongKey {
+        /// The key file.
+        path: PathBuf,
+        /// Fingerprint of the key in it.
+        found: String,
+        /// Fingerprint of the key that is missed.
+        fingerprint: String,
     },
     /// A file holds something else than it should.
     #[error("{path} is damaged: restore it from a backup")]
@@ -119,14 +147,28 @@ impl StateDir {
         if good { Ok(id) } else { Err(self.damaged("server-id")) }
     }
 
-    /// The key that seals secrets.
-    pub fn sealing_key(&self) -> Result<[u8; 32], StateDirError> {
-        let text = self.kept("key", || {
-            Ok::<_, StateDirError>(hex::encode(rand::random::<[u8; 32]>()))
+    /// The key that seals secrets. `known` is the fingerprint of the key that sealed those in the database; a key is made
+    /// only when there is none.
+    pub fn sealing_key(&self, known: Option<&str>) -> Result<[u8; 32], StateDirError> {
+        let path = || self.path.join(KEY);
+        let text = self.kept(KEY, || match known {
+            None => Ok(hex::encode(rand::random::<[u8; 32]>())),
+            Some(known) => Err(StateDirError::KeyMissing {
+                path: path(),
+                fingerprint: known.to_owned(),
+            }),
         })?;
         let mut key = [0; 32];
-        hex::decode_to_slice(&text, &mut key).map_err(|_| self.damaged("key"))?;
-        Ok(key)
+        hex::decode_to_slice(&text, &mut key).map_err(|_| self.damaged(KEY))?;
+        let found = fingerprint(&key);
+        match known {
+            Some(known) if known != found => Err(StateDirError::WrongKey {
+                path: path(),
+                found,
+                fingerprint: known.to_owned(),
+            }),
+            _ => Ok(key),
+        }
     }
 
     /// The text of a file, made the first time; readable by its owner only.
@@ -183,10 +225,14 @@ mod tests {
         let (id, key) = {
             let dir = StateDir::open(&path).unwrap();
             fs::write(dir.uploads().join("left-behind"), "x").unwrap();
-            (dir.server_id().unwrap(), dir.sealing_key().unwrap())
+            (dir.server_id().unwrap(), dir.sealing_key(None).unwrap())
         };
         let dir = StateDir::open(&path).unwrap();
-        assert_eq!((dir.server_id().unwrap(), dir.sealing_key().unwrap()), (id, key));
+        let known = fingerprint(&key);
+        assert_eq!(
+            (dir.server_id().unwrap(), dir.sealing_key(Some(&known)).unwrap()),
+            (id, key)
+        );
         assert_eq!(fs::read_dir(dir.uploads()).unwrap().count(), 0);
         for (name, mode) in [("", 0o700), ("key", 0o600), ("server-id", 0o600)] {
             assert_eq!(
@@ -196,7 +242,10 @@ mod tests {
             );
         }
         fs::write(path.join("key"), "short").unwrap();
-        assert!(matches!(dir.sealing_key(), Err(StateDirError::Damaged { .. })));
+        assert!(matches!(
+            dir.sealing_key(Some(&known)),
+            Err(StateDirError::Damaged { .. })
+        ));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 CREATE TABLE installation (
     id VARCHAR(32) NOT NULL PRIMARY KEY,
     era BIGINT NOT NULL,
-    next_id BIGINT NOT NULL
+    next_id BIGINT NOT NULL,
+    key_fingerprint VARCHAR(64)
 );
 
 CREATE TABLE host (

@@ -4,14 +4,18 @@
 mod all;
 mod applier;
 mod rows;
+mod sighting;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
     plan::Snapshot,
 };
-use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
-use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, Transaction};
 
 pub use applier::InventoryApplier;
 
@@ -84,6 +88,18 @@ impl Inventory for SqlInventory {
         })
     }
 
+    async fn key_fingerprint(&self) -> Result<Option<String>, InventoryError> {
+        let query = sqlx::query("SELECT key_fingerprint FROM installation");
+        let row = query.fetch_one(&self.readers).await.map_err(failed)?;
+        row.try_get(0).map_err(failed)
+    }
+
+    async fn keep_key_fingerprint(&self, fingerprint: &str) -> Result<(), InventoryError> {
+        let query = sqlx::query("UPDATE installation SET key_fingerprint = ? WHERE key_fingerprint IS NULL");
+        query.bind(fingerprint).execute(&self.writer).await.map_err(failed)?;
+        Ok(())
+    }
+
     async fn next_id(&self) -> Result<i64, InventoryError> {
         let mut tx = self.begin().await?;
         let id = take_id(&mut tx).await?;
@@ -128,6 +144,26 @@ impl Inventory for SqlInventory {
         let query = sqlx::query("SELECT * FROM obproxy_cluster WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::cluster).transpose().map_err(failed)
+    }
+
+    async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, InventoryError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM obproxy_cluster WHERE id IN (");
+        let mut marks = query.separated(", ");
+        for id in ids {
+            marks.push_bind(*id);
+        }
+        query.push(")");
+        let rows = query
+            .build()
+            .persistent(false)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        let named = rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("name")?)));
+        named.collect::<Result<_, sqlx::Error>>().map_err(failed)
     }
 
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError> {
@@ -228,185 +264,11 @@ impl Inventory for SqlInventory {
         Ok(Some(id))
     }
 
-    async fn record_sighting(&self, sighting: &HostSighting) -> Result<(), InventoryError> {
+    async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError> {
         let mut tx = self.begin().await?;
-        let query = sqlx::query(
-            "UPDATE host SET online = ?, agent_version = COALESCE(?, agent_version), updated_at = ? WHERE id = ?",
-        );
-        let query = query
-            .bind(sighting.online)
-            .bind(&sighting.agent_version)
-            .bind(sighting.at.millis());
-        query.bind(sighting.host_id).execute(&mut *tx).await.map_err(failed)?;
-        // Away agents say nothing of their proxies: those keep their status, and their last active time grows old.
-        for (proxy_id, serving) in &sighting.serving {
-            if *serving {
-                let query = sqlx::query("UPDATE obproxy_server SET last_active_at = ? WHERE id = ? AND host_id = ?");
-                let query = query.bind(sighting.at.millis()).bind(proxy_id).bind(sighting.host_id);
-                query.execute(&mut *tx).await.map_err(failed)?;
-            }
-            let status = if *serving {
-                ProxyStatus::Running
-            } else {
-                ProxyStatus::Unavailable
-            };
-            let query =
-                sqlx::query("UPDATE obproxy_server SET status = ? WHERE id = ? AND host_id = ? AND operate_status = ?");
-            let query = query.bind(rows::word(&status)).bind(proxy_id).bind(sighting.host_id);
-            query
-                .bind(rows::word(&OperateStatus::Normal))
-                .execute(&mut *tx)
-                .await
-                .map_err(failed)?;
+        for sighting in sightings {
+            sighting::record(&mut tx, sighting).await.map_err(failed)?;
         }
         tx.commit().await.map_err(failed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use obfleet_wire::{agent::HostFacts, time::Timestamp};
-
-    use super::*;
-    use crate::Database;
-
-    fn host(uid: &str, address: &str) -> Host {
-        Host {
-            id: 0,
-            facts: HostFacts {
-                host_uid: uid.into(),
-                name: uid.into(),
-                architecture: "x86_64".into(),
-                kernel: "6.1".into(),
-                release: "el7".into(),
-            },
-            address: address.into(),
-            agent_port: 62888,
-            agent_version: "0.1.0".into(),
-            online: true,
-            reserved: false,
-            created: Timestamp(1),
-            updated: Timestamp(1),
-        }
-    }
-
-    fn token(id: &str) -> EnrolToken {
-        EnrolToken {
-            id: id.into(),
-            key: vec![1, 2],
-            expires: Timestamp(9),
-        }
-    }
-
-    async fn open() -> (tempfile::TempDir, SqlInventory) {
-        let dir = tempfile::tempdir().unwrap();
-        let database = Database::open(&dir.path().join("state.db")).await.unwrap();
-        (dir, database.inventory())
-    }
-
-    #[tokio::test]
-    async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id() {
-        let (_dir, inventory) = open().await;
-        inventory.insert_token(&token("t1")).await.unwrap();
-        inventory.insert_token(&token("t2")).await.unwrap();
-        assert_eq!(inventory.token("t1").await.unwrap(), Some(token("t1")));
-
-        let id = inventory.enrol("t1", &host("a", "10.0.0.1")).await.unwrap().unwrap();
-        assert_eq!(inventory.enrol("t1", &host("b", "10.0.0.2")).await.unwrap(), None);
-        assert_eq!(inventory.token("t1").await.unwrap(), None);
-        assert_eq!(inventory.enrol("t2", &host("a", "10.0.0.9")).await.unwrap(), Some(id));
-        let hosts = inventory.hosts().await.unwrap();
-        assert_eq!((hosts.len(), hosts[0].address.as_str()), (1, "10.0.0.9"));
-    }
-
-    #[tokio::test]
-    async fn an_installation_keeps_its_id_and_gives_no_id_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let first = Database::open(&path).await.unwrap();
-        let installation = first.inventory().installation().await.unwrap();
-        let id = first.inventory().next_id().await.unwrap();
-        first.close().await;
-        let second = Database::open(&path).await.unwrap().inventory();
-        assert_eq!(second.installation().await.unwrap(), installation);
-        assert!(second.next_id().await.unwrap() > id);
-    }
-
-    #[tokio::test]
-    async fn a_package_name_is_taken_once() {
-        let (_dir, inventory) = open().await;
-        let package = Package {
-            id: 1,
-            name: "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm".parse().unwrap(),
-            is_proxy: true,
-            size: 5,
-            sha1: "a".into(),
-            sha256: "b".into(),
-            created: Timestamp(3),
-        };
-        assert!(inventory.insert_package(&package).await.unwrap());
-        assert!(
-            !inventory
-                .insert_package(&Package {
-                    id: 2,
-                    ..package.clone()
-                })
-                .await
-                .unwrap()
-        );
-        assert_eq!(inventory.packages().await.unwrap(), [package]);
-        assert!(inventory.delete_package(1).await.unwrap());
-        assert!(!inventory.delete_package(1).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_sighting_leaves_proxies_that_a_task_holds_alone() {
-        let (_dir, inventory) = open().await;
-        inventory.insert_token(&token("t")).await.unwrap();
-        let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
-        for (id, operate_status) in [(10, OperateStatus::Normal), (11, OperateStatus::Operating)] {
-            let mut tx = inventory.begin().await.unwrap();
-            applier::insert_proxy(
-                &mut tx,
-                &Proxy {
-                    id,
-                    cluster_id: 1,
-                    host_id,
-                    version: "4.2.1.0-11".parse().unwrap(),
-                    sql_port: 2883,
-                    exporter_port: 2884,
-                    rpc_port: None,
-                    status: ProxyStatus::Running,
-                    operate_status,
-                    parameter_version: 1,
-                    exporter_registered: true,
-                    last_active: None,
-                    deleted: false,
-                },
-            )
-            .await
-            .unwrap();
-            tx.commit().await.unwrap();
-        }
-        let sighting = |serving, at| HostSighting {
-            host_id,
-            online: true,
-            agent_version: None,
-            serving: BTreeMap::from([(10, serving), (11, serving)]),
-            at: Timestamp(at),
-        };
-        inventory.record_sighting(&sighting(false, 5)).await.unwrap();
-        let status = |proxies: Vec<Proxy>| proxies.iter().map(|proxy| proxy.status).collect::<Vec<_>>();
-        assert_eq!(
-            status(inventory.proxies().await.unwrap()),
-            [ProxyStatus::Unavailable, ProxyStatus::Running]
-        );
-        inventory.record_sighting(&sighting(true, 6)).await.unwrap();
-        assert_eq!(
-            inventory.proxy(10).await.unwrap().unwrap().last_active,
-            Some(Timestamp(6))
-        );
     }
 }

@@ -1,7 +1,9 @@
 //! Users: who may log in, with which password hash and roles.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use obfleet_wire::time::Timestamp;
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, sqlite::SqliteRow};
 
 /// Somebody who may log in.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,6 +50,22 @@ impl Users {
         let query = sqlx::query("SELECT id, name, password_hash, roles FROM users WHERE name = ?").bind(name);
         let row = query.fetch_optional(&self.readers).await?;
         Ok(row.as_ref().map(read).transpose()?)
+    }
+
+    /// Ids of the users with these login names.
+    pub async fn ids(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, i64>, UsersError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM users WHERE name IN (");
+        let mut marks = query.separated(", ");
+        for name in names {
+            marks.push_bind(*name);
+        }
+        query.push(")");
+        let rows = query.build().persistent(false).fetch_all(&self.readers).await?;
+        let found = rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("id")?)));
+        Ok(found.collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Adds a user; false when the id or the name is taken.
@@ -125,6 +143,9 @@ mod tests {
         );
         assert_eq!(users.find("admin").await.unwrap(), Some(admin.clone()));
         assert_eq!(users.find("Admin").await.unwrap(), None);
+        let ids = users.ids(&BTreeSet::from(["admin", "Admin", "x"])).await.unwrap();
+        assert_eq!(ids, BTreeMap::from([("admin".to_owned(), 100)]));
+        assert_eq!(users.ids(&BTreeSet::new()).await.unwrap(), BTreeMap::new());
 
         assert!(users.set_password_hash(100, "h2", Timestamp(3)).await.unwrap());
         assert!(!users.set_password_hash(7, "h2", Timestamp(3)).await.unwrap());

@@ -1,5 +1,7 @@
 //! Tasks: `/api/v2/tasks/instances…`.
 
+use std::{collections::BTreeMap, slice};
+
 use axum::extract::State;
 use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
 use obfleet_wire::{
@@ -20,12 +22,9 @@ const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {
     let filter = filter(&query)?;
     let page = app.fleet.engine().list(&filter).await?;
-    let mut contents = Vec::with_capacity(page.items.len());
-    for task in &page.items {
-        contents.push(show(&app, task).await?);
-    }
+    let names = Names::of(&app, &page.items).await?;
     Ok(Data(Paged {
-        contents,
+        contents: page.items.iter().map(|task| names.wrap(task)).collect(),
         page: Page::of(filter.page.into(), filter.size.into(), page.total),
     }))
 }
@@ -73,28 +72,40 @@ fn order(text: &str) -> ApiResult<(SortKey, bool)> {
         .ok_or_else(|| ApiError::value("sort", text, Wanted::Sort))
 }
 
-/// The task with the names of its creator and cluster; a cluster that is gone is still named.
+/// Who and what tasks name by login name and id. A cluster that is gone is still named.
+struct Names {
+    creators: BTreeMap<String, i64>,
+    clusters: BTreeMap<i64, String>,
+}
+
+impl Names {
+    /// Two reads, however many tasks.
+    async fn of(app: &App, tasks: &[TaskView]) -> ApiResult<Self> {
+        let creators = tasks.iter().map(|task| task.creator.as_str()).collect();
+        let clusters = tasks.iter().filter_map(|task| task.cluster_id).collect();
+        Ok(Self {
+            creators: app.users.ids(&creators).await.map_err(ApiError::internal)?,
+            clusters: app.fleet.cluster_names(&clusters).await?,
+        })
+    }
+
+    fn wrap(&self, task: &TaskView) -> WrappedTaskInstance {
+        let creator = Creator {
+            id: self.creators.get(&task.creator).copied().unwrap_or_default(),
+            name: task.creator.clone(),
+        };
+        let cluster = task.cluster_id.and_then(|id| {
+            let name = self.clusters.get(&id)?.clone();
+            Some(ClusterRef { id, name })
+        });
+        task_view::wrapped(task, creator, cluster)
+    }
+}
+
+/// The task with the names of its creator and cluster.
 async fn show(app: &App, task: &TaskView) -> ApiResult<WrappedTaskInstance> {
-    let creator = app.users.find(&task.creator).await.map_err(ApiError::internal)?;
-    let creator = Creator {
-        id: creator.map_or(0, |user| user.id),
-        name: task.creator.clone(),
-    };
-    let cluster = match task.cluster_id {
-        Some(id) => app
-            .fleet
-            .crew()
-            .inventory
-            .cluster(id)
-            .await
-            .map_err(ApiError::internal)?,
-        None => None,
-    };
-    let cluster = cluster.map(|cluster| ClusterRef {
-        id: cluster.id,
-        name: cluster.name,
-    });
-    Ok(task_view::wrapped(task, creator, cluster))
+    let names = Names::of(app, slice::from_ref(task)).await?;
+    Ok(names.wrap(task))
 }
 
 fn task_id(path: &PathIds) -> ApiResult<TaskId> {

@@ -1,6 +1,8 @@
 //! What a server still knows after it was stopped.
 
-use obfleet_server::{Options, Server};
+use std::fs;
+
+use obfleet_server::{Options, Server, ServerError, state_dir::StateDirError};
 use serde_json::json;
 
 use crate::{
@@ -33,4 +35,40 @@ async fn fleet_users_and_authority_outlive_the_process() {
     assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
     let detail = api.get(&path).await.data();
     assert_eq!(detail["versions"], json!([{"count": 1, "version": "4.3.1.0-1"}]));
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_the_databases_is_refused() {
+    let api = Api::start().await;
+    api.cluster("test").await;
+    let Api { running, dir, .. } = api;
+    running.stop().await.unwrap();
+    let state = dir.path().join("state");
+    let start = || Server::start(Options::new("127.0.0.1:0".parse().unwrap(), &state));
+    let key = fs::read_to_string(state.join("key")).unwrap();
+
+    fs::write(state.join("key"), "07".repeat(32)).unwrap();
+    let Err(refused) = start().await else {
+        panic!("started with another key")
+    };
+    assert!(
+        matches!(&refused, ServerError::StateDir(StateDirError::WrongKey { .. })),
+        "{refused:?}"
+    );
+    assert!(!refused.to_string().contains("0707"), "{refused}");
+
+    fs::remove_file(state.join("key")).unwrap();
+    for _ in 0..2 {
+        let Err(refused) = start().await else {
+            panic!("started without the key")
+        };
+        assert!(
+            matches!(&refused, ServerError::StateDir(StateDirError::KeyMissing { .. })),
+            "{refused:?}"
+        );
+    }
+    assert!(!state.join("key").exists(), "another key was made");
+
+    fs::write(state.join("key"), key).unwrap();
+    start().await.unwrap().stop().await.unwrap();
 }

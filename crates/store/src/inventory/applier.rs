@@ -14,15 +14,13 @@ pub struct InventoryApplier;
 
 #[async_trait]
 impl ChangeApplier<InventoryChange> for InventoryApplier {
-    async fn apply(
-        &self,
-        tx: &mut SqliteConnection,
-        _task: TaskId,
-        change: &InventoryChange,
-    ) -> Result<(), ApplyError> {
+    async fn apply(&self, tx: &mut SqliteConnection, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
         let query = match change {
             InventoryChange::InsertCluster(cluster) => return insert_cluster(tx, cluster).await,
-            InventoryChange::InsertProxy(proxy) => return insert_proxy(tx, proxy).await,
+            InventoryChange::InsertProxy(proxy) => {
+                insert_proxy(&mut *tx, proxy).await?;
+                return touch_cluster(tx, task, change).await;
+            }
             InventoryChange::SetClusterDeleted { cluster_id, deleted } => {
                 sqlx::query("UPDATE obproxy_cluster SET deleted = ? WHERE id = ?")
                     .bind(deleted)
@@ -66,9 +64,36 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                     .bind(host_id)
             }
         };
-        query.execute(tx).await?;
-        Ok(())
+        query.execute(&mut *tx).await?;
+        touch_cluster(tx, task, change).await
     }
+}
+
+/// Sets the time of a cluster to that of a task's last event.
+const CLUSTER: &str = "UPDATE obproxy_cluster SET updated_at = \
+                       (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) WHERE id = ?";
+/// The same, for the cluster of a proxy.
+const CLUSTER_OF_PROXY: &str = "UPDATE obproxy_cluster SET updated_at = \
+                                (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) \
+                                WHERE id = (SELECT cluster_id FROM obproxy_server WHERE id = ?)";
+
+/// A cluster has changed when one of its proxies has. The time is that of the task's last event: the one this change is
+/// committed with.
+async fn touch_cluster(tx: &mut SqliteConnection, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
+    let (set, id) = match change {
+        // Says when it was made by itself; a host is no part of a cluster.
+        InventoryChange::InsertCluster(_) | InventoryChange::SetHostReserved { .. } => return Ok(()),
+        InventoryChange::InsertProxy(proxy) => (CLUSTER, proxy.cluster_id),
+        InventoryChange::SetClusterDeleted { cluster_id, .. }
+        | InventoryChange::SetClusterVersion { cluster_id, .. } => (CLUSTER, *cluster_id),
+        InventoryChange::SetProxyStatus { proxy_id, .. }
+        | InventoryChange::SetProxyVersion { proxy_id, .. }
+        | InventoryChange::SetProxyParameterVersion { proxy_id, .. }
+        | InventoryChange::SetExporterRegistered { proxy_id, .. }
+        | InventoryChange::SetProxyDeleted { proxy_id, .. } => (CLUSTER_OF_PROXY, *proxy_id),
+    };
+    sqlx::query(set).bind(task.0).bind(id).execute(tx).await?;
+    Ok(())
 }
 
 /// The name was looked up before the transaction; somebody may have taken it since.

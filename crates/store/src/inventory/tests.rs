@@ -1,0 +1,285 @@
+use obfleet_engine::TaskId;
+use obfleet_fleet::inventory::{ClusterSettings, InventoryChange};
+use obfleet_wire::{
+    agent::HostFacts,
+    obproxy::{OperateStatus, ProxyStatus, WorkMode},
+    time::Timestamp,
+};
+
+use super::*;
+use crate::{Database, tasks::ChangeApplier as _};
+
+fn host(uid: &str, address: &str) -> Host {
+    Host {
+        id: 0,
+        facts: HostFacts {
+            host_uid: uid.into(),
+            name: uid.into(),
+            architecture: "x86_64".into(),
+            kernel: "6.1".into(),
+            release: "el7".into(),
+        },
+        address: address.into(),
+        agent_port: 62888,
+        agent_version: "0.1.0".into(),
+        online: true,
+        reserved: false,
+        created: Timestamp(1),
+        updated: Timestamp(1),
+    }
+}
+
+fn token(id: &str) -> EnrolToken {
+    EnrolToken {
+        id: id.into(),
+        key: vec![1, 2],
+        expires: Timestamp(9),
+    }
+}
+
+async fn open() -> (tempfile::TempDir, SqlInventory) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(&dir.path().join("state.db")).await.unwrap();
+    (dir, database.inventory())
+}
+
+#[tokio::test]
+async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id() {
+    let (_dir, inventory) = open().await;
+    inventory.insert_token(&token("t1")).await.unwrap();
+    inventory.insert_token(&token("t2")).await.unwrap();
+    assert_eq!(inventory.token("t1").await.unwrap(), Some(token("t1")));
+
+    let id = inventory.enrol("t1", &host("a", "10.0.0.1")).await.unwrap().unwrap();
+    assert_eq!(inventory.enrol("t1", &host("b", "10.0.0.2")).await.unwrap(), None);
+    assert_eq!(inventory.token("t1").await.unwrap(), None);
+    assert_eq!(inventory.enrol("t2", &host("a", "10.0.0.9")).await.unwrap(), Some(id));
+    let hosts = inventory.hosts().await.unwrap();
+    assert_eq!((hosts.len(), hosts[0].address.as_str()), (1, "10.0.0.9"));
+}
+
+#[tokio::test]
+async fn an_installation_keeps_its_id_and_gives_no_id_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let first = Database::open(&path).await.unwrap();
+    let installation = first.inventory().installation().await.unwrap();
+    let id = first.inventory().next_id().await.unwrap();
+    first.close().await;
+    let second = Database::open(&path).await.unwrap().inventory();
+    assert_eq!(second.installation().await.unwrap(), installation);
+    assert!(second.next_id().await.unwrap() > id);
+}
+
+#[tokio::test]
+async fn a_package_name_is_taken_once() {
+    let (_dir, inventory) = open().await;
+    let package = Package {
+        id: 1,
+        name: "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm".parse().unwrap(),
+        is_proxy: true,
+        size: 5,
+        sha1: "a".into(),
+        sha256: "b".into(),
+        created: Timestamp(3),
+    };
+    assert!(inventory.insert_package(&package).await.unwrap());
+    assert!(
+        !inventory
+            .insert_package(&Package {
+                id: 2,
+                ..package.clone()
+            })
+            .await
+            .unwrap()
+    );
+    assert_eq!(inventory.packages().await.unwrap(), [package]);
+    assert!(inventory.delete_package(1).await.unwrap());
+    assert!(!inventory.delete_package(1).await.unwrap());
+}
+
+fn cluster(id: i64) -> Cluster {
+    Cluster {
+        id,
+        name: format!("c{id}"),
+        address: None,
+        port: None,
+        work_mode: WorkMode::RsList,
+        settings: ClusterSettings::default(),
+        parameter_version: 1,
+        version: None,
+        creator_id: 100,
+        creator_name: "admin".into(),
+        deleted: false,
+        created: Timestamp(1),
+        updated: Timestamp(1),
+    }
+}
+
+fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) -> Proxy {
+    Proxy {
+        id,
+        cluster_id,
+        host_id,
+        version: "4.2.1.0-11".parse().unwrap(),
+        sql_port: 2883,
+        exporter_port: 2884,
+        rpc_port: None,
+        status: ProxyStatus::Running,
+        operate_status,
+        parameter_version: 1,
+        exporter_registered: true,
+        last_active: None,
+        deleted: false,
+    }
+}
+
+/// Applies the changes as a task does that has an event of this time.
+async fn apply(inventory: &SqlInventory, task: i64, at: i64, changes: &[InventoryChange]) {
+    let mut tx = inventory.begin().await.unwrap();
+    let query = sqlx::query(
+        "INSERT INTO task_event (task_id, seq, at, kind, server, incarnation, payload) VALUES (?, ?, ?, '', '', '', '')",
+    );
+    // Times ascend, so they will do as numbers too.
+    query.bind(task).bind(at).bind(at).execute(&mut *tx).await.unwrap();
+    for change in changes {
+        InventoryApplier.apply(&mut tx, TaskId(task), change).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_has_changed_when_one_of_its_proxies_has() {
+    let (_dir, inventory) = open().await;
+    let change = |proxy_id, status| InventoryChange::SetProxyStatus {
+        proxy_id,
+        status,
+        operate_status: OperateStatus::Normal,
+    };
+    let changes = [
+        InventoryChange::InsertCluster(Box::new(cluster(1))),
+        InventoryChange::InsertCluster(Box::new(cluster(2))),
+    ];
+    apply(&inventory, 7, 5, &changes).await;
+    let times = async || {
+        let clusters = inventory.snapshot().await.unwrap().clusters;
+        clusters
+            .values()
+            .map(|cluster| cluster.updated.millis())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times().await, [1, 1], "a new cluster says when it was made");
+    let inserted = InventoryChange::InsertProxy(proxy(10, 1, 3, OperateStatus::Normal));
+    apply(&inventory, 7, 6, &[inserted]).await;
+    assert_eq!(times().await, [6, 1]);
+    apply(&inventory, 8, 7, &[change(10, ProxyStatus::Upgrading)]).await;
+    assert_eq!(times().await, [7, 1]);
+
+    let sighting = |serving, at| HostSighting {
+        host_id: 3,
+        online: true,
+        agent_version: None,
+        serving: BTreeMap::from([(10, serving)]),
+        at: Timestamp(at),
+    };
+    inventory.record_sightings(&[sighting(true, 8)]).await.unwrap();
+    assert_eq!(times().await, [8, 1]);
+    inventory.record_sightings(&[sighting(true, 9)]).await.unwrap();
+    assert_eq!(times().await, [8, 1], "no news");
+    inventory.record_sightings(&[sighting(false, 10)]).await.unwrap();
+    assert_eq!(times().await, [10, 1]);
+
+    let gone = InventoryChange::SetProxyDeleted {
+        proxy_id: 10,
+        deleted: true,
+    };
+    apply(&inventory, 8, 11, &[gone]).await;
+    assert_eq!(times().await, [11, 1]);
+}
+
+#[tokio::test]
+async fn clusters_that_are_gone_still_have_a_name() {
+    let (_dir, inventory) = open().await;
+    let gone = InventoryChange::SetClusterDeleted {
+        cluster_id: 1,
+        deleted: true,
+    };
+    apply(
+        &inventory,
+        7,
+        5,
+        &[InventoryChange::InsertCluster(Box::new(cluster(1))), gone],
+    )
+    .await;
+    let names = async |ids: &[i64]| inventory.cluster_names(&ids.iter().copied().collect()).await.unwrap();
+    assert_eq!(names(&[1, 2]).await, BTreeMap::from([(1, "c1".to_owned())]));
+    assert_eq!(names(&[]).await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn the_first_key_is_the_databases_for_ever() {
+    let (_dir, inventory) = open().await;
+    assert_eq!(inventory.key_fingerprint().await.unwrap(), None);
+    for fingerprint in ["one", "another"] {
+        inventory.keep_key_fingerprint(fingerprint).await.unwrap();
+        assert_eq!(inventory.key_fingerprint().await.unwrap().as_deref(), Some("one"));
+    }
+}
+
+#[tokio::test]
+async fn a_host_has_changed_only_when_there_is_news() {
+    let (_dir, inventory) = open().await;
+    inventory.insert_token(&token("t")).await.unwrap();
+    let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
+    for (online, version, at, changed) in [
+        (true, Some("0.1.0"), 5, 1),
+        (true, None, 6, 1),
+        (false, None, 7, 7),
+        (false, None, 8, 7),
+        (true, Some("0.2.0"), 9, 9),
+        (true, Some("0.3.0"), 10, 10),
+    ] {
+        let sighting = HostSighting {
+            host_id,
+            online,
+            agent_version: version.map(str::to_owned),
+            serving: BTreeMap::new(),
+            at: Timestamp(at),
+        };
+        inventory.record_sightings(&[sighting]).await.unwrap();
+        let host = inventory.host(host_id).await.unwrap().unwrap();
+        assert_eq!((host.online, host.updated), (online, Timestamp(changed)), "at {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_sighting_leaves_proxies_that_a_task_holds_alone() {
+    let (_dir, inventory) = open().await;
+    inventory.insert_token(&token("t")).await.unwrap();
+    let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
+    for (id, operate_status) in [(10, OperateStatus::Normal), (11, OperateStatus::Operating)] {
+        let mut tx = inventory.begin().await.unwrap();
+        applier::insert_proxy(&mut tx, &proxy(id, 1, host_id, operate_status))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    }
+    let sighting = |serving, at| HostSighting {
+        host_id,
+        online: true,
+        agent_version: None,
+        serving: BTreeMap::from([(10, serving), (11, serving)]),
+        at: Timestamp(at),
+    };
+    inventory.record_sightings(&[sighting(false, 5)]).await.unwrap();
+    let status = |proxies: Vec<Proxy>| proxies.iter().map(|proxy| proxy.status).collect::<Vec<_>>();
+    assert_eq!(
+        status(inventory.proxies().await.unwrap()),
+        [ProxyStatus::Unavailable, ProxyStatus::Running]
+    );
+    inventory.record_sightings(&[sighting(true, 6)]).await.unwrap();
+    assert_eq!(
+        inventory.proxy(10).await.unwrap().unwrap().last_active,
+        Some(Timestamp(6))
+    );
+}
