@@ -58,6 +58,17 @@ impl Api {
         data(self.request(Method::POST, path), path).await
     }
 
+    /// `data` of the answer to a DELETE.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        data(self.request(Method::DELETE, path), path).await
+    }
+
+    /// Status and whole envelope of the answer to a POST, whatever they are.
+    pub async fn try_post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        let answer = self.request(Method::POST, path).json(body).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
     /// Uploads a package.
     pub async fn upload(&self, file_name: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
         let part = multipart::Part::bytes(bytes).file_name(file_name.to_owned());

@@ -40,7 +40,13 @@ pub struct ServerProcess {
 
 impl ServerProcess {
     /// Starts a server on `state_dir` and waits until it answers.
-    pub async fn start(exe: &Path, state_dir: &Path, password: &str, port: PortLease) -> anyhow::Result<Self> {
+    pub async fn start(
+        exe: &Path,
+        state_dir: &Path,
+        password: &str,
+        port: PortLease,
+        drain_window_s: u64,
+    ) -> anyhow::Result<Self> {
         let password_file = state_dir.with_extension("password");
         fs::write(&password_file, password)?;
         let address = format!("127.0.0.1:{}", port.port());
@@ -53,7 +59,7 @@ impl ServerProcess {
                 "--listen",
                 &address,
                 "--drain-window",
-                &DRAIN_WINDOW_S.to_string(),
+                &drain_window_s.to_string(),
             ])
             .arg("--state-dir")
             .arg(state_dir)
@@ -80,6 +86,12 @@ impl ServerProcess {
         self.process.stop();
         self.port
     }
+
+    /// Kills it as `kill -9` does. → its port, for the next start
+    fn kill(self) -> PortLease {
+        drop(self.process);
+        self.port
+    }
 }
 
 /// A host: an agent's process.
@@ -89,7 +101,20 @@ pub struct Host {
     pub id: i64,
     /// Its address.
     pub address: IpAddr,
-    _agent: Process,
+    dir: PathBuf,
+    agent: Process,
+}
+
+impl Host {
+    /// Where the agent keeps packages, proxies and restarts.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// The end of what the agent said.
+    pub fn last_words(&self) -> String {
+        self.agent.last_words()
+    }
 }
 
 /// A server and its hosts below one temporary directory. All of it ends with this.
@@ -100,19 +125,27 @@ pub struct Fleet {
     /// The hosts.
     pub hosts: Vec<Host>,
     exe: PathBuf,
+    drain_window_s: u64,
     root: TempDir,
 }
 
 impl Fleet {
     /// Starts a server and `hosts` agents of the executable, and enrols them.
     pub async fn start(exe: &Path, hosts: u8) -> anyhow::Result<Self> {
+        Self::start_with(exe, hosts, DRAIN_WINDOW_S).await
+    }
+
+    /// The same with another drain window than the demo's.
+    pub async fn start_with(exe: &Path, hosts: u8, drain_window_s: u64) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("obfleet-").tempdir()?;
         let password = format!("Demo-{:016x}", rand::random::<u64>());
-        let server = ServerProcess::start(exe, &root.path().join("server"), &password, PortLease::take()?).await?;
+        let state_dir = root.path().join("server");
+        let server = ServerProcess::start(exe, &state_dir, &password, PortLease::take()?, drain_window_s).await?;
         let mut fleet = Self {
             server: Some(server),
             hosts: Vec::new(),
             exe: exe.to_owned(),
+            drain_window_s,
             root,
         };
         for number in 1..=hosts {
@@ -144,16 +177,7 @@ impl Fleet {
         let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, number + 1));
         let dir = self.root().join(format!("host-{number}"));
         fs::create_dir(&dir)?;
-        let mut command = Command::new(&self.exe);
-        command
-            .args(["agent", "--server", &api.url, "--address", &address.to_string()])
-            .args(["--listen", &format!("{address}:0"), "--bind", &address.to_string()])
-            .arg("--state-dir")
-            .arg(dir.join("state"))
-            .arg("--root")
-            .arg(dir.join("root"))
-            .env("OBFLEET_TOKEN", token);
-        let mut agent = Process::start(&mut command, dir.join("agent.log"))?;
+        let mut agent = self.start_agent_in(&dir, address, Some(token))?;
         let deadline = Instant::now() + ENROL_PATIENCE;
         loop {
             let hosts = api.get("/api/v2/compute/hosts").await?;
@@ -162,7 +186,8 @@ impl Fleet {
                 return Ok(Host {
                     id: api::id(host)?,
                     address,
-                    _agent: agent,
+                    dir,
+                    agent,
                 });
             }
             if agent.ended().is_some() || Instant::now() > deadline {
@@ -172,6 +197,48 @@ impl Fleet {
         }
     }
 
+    fn start_agent_in(&self, dir: &Path, address: IpAddr, token: Option<&str>) -> anyhow::Result<Process> {
+        let mut command = Command::new(&self.exe);
+        command
+            .args(["agent", "--server", &self.api()?.url, "--address", &address.to_string()])
+            .args(["--listen", &format!("{address}:0"), "--bind", &address.to_string()])
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .arg("--root")
+            .arg(dir.join("root"));
+        if let Some(token) = token {
+            command.env("OBFLEET_TOKEN", token);
+        }
+        Process::start(&mut command, dir.join("agent.log"))
+    }
+
+    /// Kills the server as `kill -9` does, and starts it again as a service manager would.
+    pub async fn crash_server(&mut self) -> anyhow::Result<()> {
+        let server = self.server.take().context("the server was stopped")?;
+        let password = server.api.password.clone();
+        let port = server.kill();
+        self.start_server(&password, port).await
+    }
+
+    /// Kills the agent of a host, counted from 0, as `kill -9` does, and starts it again as a service manager would.
+    pub fn crash_agent(&mut self, host: usize) -> anyhow::Result<()> {
+        let Host {
+            dir, address, agent, ..
+        } = self.hosts.get_mut(host).context("no such host")?;
+        agent.kill();
+        let (dir, address) = (dir.clone(), *address);
+        // It is enrolled already.
+        self.hosts[host].agent = self.start_agent_in(&dir, address, None)?;
+        Ok(())
+    }
+
+    async fn start_server(&mut self, password: &str, port: PortLease) -> anyhow::Result<()> {
+        let state_dir = self.root().join("server");
+        let started = ServerProcess::start(&self.exe, &state_dir, password, port, self.drain_window_s).await?;
+        self.server = Some(started);
+        Ok(())
+    }
+
     /// Copies the server's state to `to` while the server is stopped for a moment; agents and proxies do not notice.
     pub async fn copy_state(&mut self, to: &Path) -> anyhow::Result<()> {
         let server = self.server.take().context("the server was stopped")?;
@@ -179,8 +246,7 @@ impl Fleet {
         let port = server.stop();
         let state_dir = self.root().join("server");
         copy_dir(&state_dir, to).context("cannot copy the server's state")?;
-        self.server = Some(ServerProcess::start(&self.exe, &state_dir, &password, port).await?);
-        Ok(())
+        self.start_server(&password, port).await
     }
 }
 

@@ -8,10 +8,14 @@
 //!   ├── traffic ── clients      live clients; traffic counts what they see
 //!   ├── reply_time              how fast upgrades are accepted, on a copy of the state
 //!   └── report                  what it all came to
+//!
+//! testbed                       the same kind of fleet, for tests
+//! chaos                         upgrades of it during which somebody is killed
 //! ```
 
 pub mod api;
 pub mod backend;
+pub mod chaos;
 mod clients;
 pub mod databases;
 pub mod demo;
@@ -20,4 +24,5 @@ pub mod packages;
 pub mod process;
 mod reply_time;
 pub mod report;
+pub mod testbed;
 pub mod traffic;

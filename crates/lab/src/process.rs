@@ -77,15 +77,20 @@ impl Process {
             }
         }
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
+    /// Ends it by SIGKILL.
+    pub fn kill(&mut self) {
         if self.ended().is_none() {
             // It may end by itself in this moment.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -105,28 +110,46 @@ pub fn end_all_under(root: &Path) {
 }
 
 fn at_work_under(root: &Path) -> Vec<u32> {
+    all(|pid| lives_under(pid, root) || guards_under(pid, root))
+}
+
+/// The processes whose working directory is below `dir`: a proxy's, if it is the proxy's home.
+pub fn of_home(dir: &Path) -> Vec<u32> {
+    all(|pid| lives_under(pid, dir))
+}
+
+/// The guards at work on restarts below `root`.
+pub fn guards(root: &Path) -> Vec<u32> {
+    all(|pid| guards_under(pid, root))
+}
+
+/// This process is none of them.
+fn all(which: impl Fn(u32) -> bool) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != std::process::id() && works_under(*pid, root))
+        .filter(|pid| *pid != std::process::id() && which(*pid))
         .collect()
 }
 
-fn works_under(pid: u32, root: &Path) -> bool {
-    // A zombie has neither directory nor command line.
-    if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(root)) {
-        return true;
-    }
+// A zombie has neither directory nor command line.
+
+fn lives_under(pid: u32, root: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(root))
+}
+
+fn guards_under(pid: u32, root: &Path) -> bool {
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut arguments = arguments.split(|byte| *byte == 0).skip(1).map(String::from_utf8_lossy);
     arguments.next().as_deref() == Some("guard")
         && arguments.next().is_some_and(|dir| Path::new(&*dir).starts_with(root))
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal.
+pub fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
         // Whoever is gone needs no signal.
         let _ = kill(Pid::from_raw(pid), signal);

@@ -10,7 +10,10 @@ use obfleet_standin::ports::PortLease;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{api, fleet::ServerProcess};
+use crate::{
+    api,
+    fleet::{DRAIN_WINDOW_S, ServerProcess},
+};
 
 /// Accepted submissions that are timed.
 const SUBMISSIONS: usize = 200;
@@ -19,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The 99th percentile in milliseconds, rounded up, of [`SUBMISSIONS`] upgrades posted to `path`.
 pub(crate) async fn p99_ms(exe: &Path, state: &Path, password: &str, path: &str, package: &str) -> anyhow::Result<u64> {
     without_authority(state)?;
-    let server = ServerProcess::start(exe, state, password, PortLease::take()?).await?;
+    let server = ServerProcess::start(exe, state, password, PortLease::take()?, DRAIN_WINDOW_S).await?;
     let mut times = Vec::with_capacity(SUBMISSIONS);
     for _ in 0..SUBMISSIONS {
         let started = Instant::now();
