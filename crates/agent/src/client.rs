@@ -80,6 +80,17 @@ pub enum CallError {
     Package(#[source] io::Error),
 }
 
+impl CallError {
+    /// Whether the same call may find an answer later.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { error, .. } => matches!(error, AgentError::Internal { .. }),
+            Self::Fenced { .. } | Self::Failed { .. } | Self::Package(_) => false,
+        }
+    }
+}
+
 /// Calls agents, as the holder of the server's client certificate.
 pub struct AgentClient {
     http: Client,
@@ -192,14 +203,24 @@ impl Endpoint {
         self.json(self.http.get(url).timeout(wait + CALL_TIMEOUT)).await
     }
 
-    /// Refuses every lower epoch of the subtask from now on, and waits until nothing below is at work.
+    /// Refuses every lower epoch of the subtask from now on, and waits until nothing of earlier attempts is at work.
+    ///
+    /// An agent that does not answer, or still waits, is asked again for as long as `patience`.
     ///
     /// # Errors
-    /// As [`Self::start`]; [`AgentError::Internal`] when something below does not come to an end.
-    pub async fn fence(&self, fence: &Fence) -> Result<(), CallError> {
-        let call = self.http.post(format!("{}/fence", self.base)).json(fence);
-        self.send(call.timeout(FENCE_TIMEOUT)).await?;
-        Ok(())
+    /// As [`Self::start`].
+    pub async fn fence(&self, fence: &Fence, patience: Duration) -> Result<(), CallError> {
+        let give_up = Instant::now() + patience;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let call = self.http.post(format!("{}/fence", self.base)).json(fence);
+            match self.send(call.timeout(FENCE_TIMEOUT)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if !error.is_passing() || Instant::now() + pause > give_up => return Err(error),
+                Err(_) => sleep(pause).await,
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
     }
 
     /// Performs an operation to its end and hands on what it says, each line once.
@@ -240,17 +261,10 @@ impl Endpoint {
                 }
                 Err(error) => error,
             };
-            let passing = match &error {
-                CallError::Unreachable { .. } => true,
-                CallError::Refused { error, .. } => match error {
-                    // The agent was restarted: starting again attaches or does the rest.
-                    AgentError::Unknown { .. } => started,
-                    AgentError::Internal { .. } => true,
-                    _ => false,
-                },
-                _ => false,
-            };
-            if !passing || answered.elapsed() + pause > patience {
+            // An agent that was restarted: starting again attaches or does the rest.
+            let forgot = started
+                && matches!(&error, CallError::Refused { error, .. } if matches!(error, AgentError::Unknown { .. }));
+            if !(forgot || error.is_passing()) || answered.elapsed() + pause > patience {
                 return Err(error);
             }
             started = false;

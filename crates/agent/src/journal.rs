@@ -95,8 +95,13 @@ enum Record {
         key: AttemptKey,
         operation: String,
     },
-    /// It ended.
-    End { at: i64, key: AttemptKey, end: Ended },
+    /// It ended, asked for by this epoch at the highest.
+    End {
+        at: i64,
+        key: AttemptKey,
+        epoch: i64,
+        end: Ended,
+    },
 }
 
 impl Record {
@@ -130,6 +135,12 @@ pub enum Stale {
     },
 }
 
+/// An end, and the highest epoch that had asked for it.
+struct Known {
+    epoch: i64,
+    end: Ended,
+}
+
 /// The journal of one agent. Not shared: its owner serialises the calls.
 pub struct Journal {
     dir: PathBuf,
@@ -137,7 +148,7 @@ pub struct Journal {
     eras: HashMap<String, u64>,
     fences: HashMap<Subtask, i64>,
     /// Known operations; `None` is one that was begun and has not ended.
-    attempts: HashMap<AttemptKey, Option<Ended>>,
+    attempts: HashMap<AttemptKey, Option<Known>>,
 }
 
 impl Journal {
@@ -188,8 +199,8 @@ impl Journal {
             Record::Begin { key, .. } => {
                 self.attempts.entry(key).or_insert(None);
             }
-            Record::End { key, end, .. } => {
-                self.attempts.insert(key, Some(end));
+            Record::End { key, epoch, end, .. } => {
+                self.attempts.insert(key, Some(Known { epoch, end }));
             }
         }
     }
@@ -263,20 +274,33 @@ impl Journal {
         })
     }
 
-    /// Notes how the operation ended.
+    /// Notes how the operation ended that `epoch` had asked for.
     ///
     /// # Errors
     /// When it cannot be made durable; the end must not be told then.
-    pub fn end(&mut self, key: &AttemptKey, end: Ended, now: Timestamp) -> Result<(), FileError> {
+    pub fn end(&mut self, key: &AttemptKey, epoch: i64, end: Ended, now: Timestamp) -> Result<(), FileError> {
         self.append(Record::End {
             at: now.millis(),
             key: key.clone(),
+            epoch,
             end,
         })
     }
 
     /// How the operation ended, if it has.
     pub fn ended(&self, key: &AttemptKey) -> Option<&Ended> {
+        Some(&self.known(key)?.end)
+    }
+
+    /// What is left to say to `epoch` when it asks for the operation. A failure is for those who had asked by then:
+    /// who comes later wants it tried again.
+    pub fn answer_to(&self, key: &AttemptKey, epoch: i64) -> Option<&Ended> {
+        let known = self.known(key)?;
+        let is_answer = matches!(known.end, Ended::Done { .. }) || epoch <= known.epoch;
+        is_answer.then_some(&known.end)
+    }
+
+    fn known(&self, key: &AttemptKey) -> Option<&Known> {
         self.attempts.get(key)?.as_ref()
     }
 
@@ -362,7 +386,7 @@ mod tests {
         journal.begin(&key(7, 1), "inspect", NOW).unwrap();
         journal.begin(&key(7, 2), "inspect", NOW).unwrap();
         let done = Ended::Done { outcome: Outcome::Done };
-        journal.end(&key(7, 1), done.clone(), NOW).unwrap();
+        journal.end(&key(7, 1), 1, done.clone(), NOW).unwrap();
         drop(journal);
 
         let journal = open(dir.path());
@@ -372,6 +396,21 @@ mod tests {
         assert_eq!(journal.ended(&key(7, 2)), None, "begun only");
         let other = Subtask::from(&key(8, 1));
         assert_eq!(journal.admit(&other, 0), Ok(()), "a fence is for one subtask");
+    }
+
+    #[test]
+    fn a_failure_is_no_answer_to_a_later_epoch() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path());
+        let failed = Ended::Failed { message: "m".into() };
+        let done = Ended::Done { outcome: Outcome::Done };
+        journal.end(&key(7, 1), 2, failed.clone(), NOW).unwrap();
+        journal.end(&key(7, 2), 2, done.clone(), NOW).unwrap();
+        drop(journal);
+        let journal = open(dir.path());
+        assert_eq!(journal.answer_to(&key(7, 1), 2), Some(&failed));
+        assert_eq!(journal.answer_to(&key(7, 1), 3), None);
+        assert_eq!(journal.answer_to(&key(7, 2), 3), Some(&done));
     }
 
     #[test]
@@ -398,7 +437,7 @@ mod tests {
             let mut journal = open(dir.path());
             assert!(journal.attempts.contains_key(&key(7, 1)));
             let failed = Ended::Failed { message: "m".into() };
-            journal.end(&key(7, 1), failed.clone(), NOW).unwrap();
+            journal.end(&key(7, 1), 1, failed.clone(), NOW).unwrap();
             drop(journal);
             assert_eq!(open(dir.path()).ended(&key(7, 1)), Some(&failed));
         }
@@ -413,7 +452,7 @@ mod tests {
         let old = Timestamp(1);
         journal.begin(&key(7, 1), "inspect", old).unwrap();
         let end = Ended::Done { outcome: Outcome::Done };
-        journal.end(&key(7, 1), end.clone(), old).unwrap();
+        journal.end(&key(7, 1), 1, end.clone(), old).unwrap();
         journal.begin(&key(7, 2), "inspect", Timestamp(99)).unwrap();
         fs::write(journal.lines_file(&key(7, 1)), "said\n").unwrap();
         drop(journal);
@@ -421,7 +460,7 @@ mod tests {
         let mut journal = Journal::open(dir.path(), Timestamp(RETENTION_MS + 50)).unwrap();
         assert!(!journal.attempts.contains_key(&key(7, 1)));
         assert!(!journal.lines_file(&key(7, 1)).exists());
-        journal.end(&key(7, 2), end.clone(), Timestamp(100)).unwrap();
+        journal.end(&key(7, 2), 1, end.clone(), Timestamp(100)).unwrap();
         drop(journal);
         assert_eq!(open(dir.path()).ended(&key(7, 2)), Some(&end));
     }

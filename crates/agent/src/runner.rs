@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    durable::FileError,
+    durable::{self, FileError},
     journal::{Ended, Journal, Stale, Subtask},
     locks::Locks,
 };
@@ -92,6 +92,11 @@ impl Job {
     /// Whether a higher epoch took over.
     pub fn is_superseded(&self) -> bool {
         self.superseded.is_cancelled()
+    }
+
+    /// The same attempt asks under a new epoch: its server was replaced, the work goes on.
+    fn goes_on_under(&self, epoch: i64) {
+        self.progress.send_modify(|p| p.epoch = p.epoch.max(epoch));
     }
 
     fn report(&self, from: u64) -> Result<OperationReport, AgentError> {
@@ -176,19 +181,21 @@ impl Runner {
         let OperationRequest { key, epoch, operation } = request;
         let mut board = self.board();
         if let Some(job) = board.running.get(&key) {
-            // The same attempt under a new epoch: its server was replaced, the work goes on.
-            let job = Arc::clone(job);
-            let highest = job.progress.borrow().epoch;
-            job.progress.send_modify(|p| p.epoch = epoch.max(highest));
+            job.goes_on_under(epoch);
         }
         board.admit(&Subtask::from(&key), epoch)?;
         if let Some(job) = board.running.get(&key) {
             return job.report(0);
         }
         let lines_file = board.journal.lines_file(&key);
-        let lines = read_lines(&lines_file);
-        if let Some(ended) = board.journal.ended(&key) {
+        let mut lines = read_lines(&lines_file);
+        if let Some(ended) = board.journal.answer_to(&key, epoch) {
             return Ok(cut(&lines, 0, ended.clone().into()));
+        }
+        if board.journal.ended(&key).is_some() {
+            // It failed and is tried again: what was said then is not said of now.
+            durable::remove(&lines_file).map_err(internal)?;
+            lines.clear();
         }
         board
             .journal
@@ -239,7 +246,8 @@ impl Runner {
 
     fn finish(&self, job: &Job, ended: Ended) {
         let mut board = self.board();
-        let state = match board.journal.end(&job.key, ended.clone(), Timestamp::now()) {
+        let epoch = job.progress.borrow().epoch;
+        let state = match board.journal.end(&job.key, epoch, ended.clone(), Timestamp::now()) {
             Ok(()) => State::Ended(ended),
             Err(e) => State::Lost(crate::describe(&e)),
         };
@@ -273,7 +281,7 @@ impl Runner {
         }
     }
 
-    /// Raises the fence and waits until nothing below it is at work.
+    /// Raises the fence, and waits until nothing below it is at work that is not the attempt's own.
     ///
     /// # Errors
     /// When the fence is higher already, or something below it does not come to an end.
@@ -281,6 +289,9 @@ impl Runner {
         let subtask = Subtask::from(fence);
         let below: Vec<Arc<Job>> = {
             let mut board = self.board();
+            for job in board.running.values().filter(|job| fence.is_own(&job.key)) {
+                job.goes_on_under(fence.epoch);
+            }
             board.admit(&subtask, fence.epoch)?;
             let of_subtask = board.running.values().filter(|job| Subtask::from(&job.key) == subtask);
             of_subtask

@@ -60,6 +60,7 @@ pub trait HostAgent: Send + Sync {
         log: LogLine<'_>,
     ) -> Result<Outcome, HostAgentError>;
 
-    /// Keeps earlier attempts of a subtask from touching the host again.
+    /// Keeps earlier attempts of a subtask from touching the host again, and returns when what they began there has
+    /// ended. An agent that is away is waited for, as in [`Self::perform`].
     async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError>;
 }

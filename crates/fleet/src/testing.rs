@@ -1,5 +1,6 @@
-//! Fleets for the planner's tests.
+//! Fleets for tests of planner and steps.
 
+use async_trait::async_trait;
 use obfleet_wire::{
     agent::HostFacts,
     obproxy::{OperateStatus, ProxyStatus, WorkMode},
@@ -7,7 +8,7 @@ use obfleet_wire::{
 };
 
 use crate::{
-    inventory::{Cluster, Host, Package, Proxy},
+    inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
     plan::Snapshot,
 };
 
@@ -96,4 +97,62 @@ impl SnapshotExt for Snapshot {
         self.packages.insert(id, package);
         self
     }
+}
+
+/// An inventory that does not change.
+#[async_trait]
+impl Inventory for Snapshot {
+    async fn installation(&self) -> Result<Installation, InventoryError> {
+        Ok(Installation {
+            id: "inst".into(),
+            era: 1,
+        })
+    }
+    async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
+        Ok(self.clone())
+    }
+    async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
+        Ok(self.hosts.values().cloned().collect())
+    }
+    async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError> {
+        Ok(self.proxies.values().cloned().collect())
+    }
+    async fn packages(&self) -> Result<Vec<Package>, InventoryError> {
+        Ok(self.packages.values().cloned().collect())
+    }
+    async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError> {
+        Ok(self.hosts.get(&id).cloned())
+    }
+    async fn cluster(&self, id: i64) -> Result<Option<Cluster>, InventoryError> {
+        Ok(self.clusters.get(&id).cloned())
+    }
+    async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError> {
+        Ok(self.proxies.get(&id).cloned())
+    }
+
+    async fn next_id(&self) -> Result<i64, InventoryError> {
+        Err(unchanging())
+    }
+    async fn insert_package(&self, _: &Package) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn delete_package(&self, _: i64) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn insert_token(&self, _: &EnrolToken) -> Result<(), InventoryError> {
+        Err(unchanging())
+    }
+    async fn token(&self, _: &str) -> Result<Option<EnrolToken>, InventoryError> {
+        Err(unchanging())
+    }
+    async fn enrol(&self, _: &str, _: &Host) -> Result<Option<i64>, InventoryError> {
+        Err(unchanging())
+    }
+    async fn record_sighting(&self, _: &HostSighting) -> Result<(), InventoryError> {
+        Err(unchanging())
+    }
+}
+
+fn unchanging() -> InventoryError {
+    InventoryError("this inventory does not change".into())
 }

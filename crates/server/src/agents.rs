@@ -103,6 +103,10 @@ impl HostAgent for Agents {
     }
 
     async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError> {
-        self.endpoint(host).await?.fence(&fence).await.map_err(failed(host))
+        self.endpoint(host)
+            .await?
+            .fence(&fence, PATIENCE)
+            .await
+            .map_err(failed(host))
     }
 }

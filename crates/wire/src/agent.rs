@@ -6,10 +6,11 @@
 //! | `HEAD, PUT /v1/packages/{sha256}` | asks for, or stores, a package file |
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
-//! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on and waits out what runs |
+//! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
 //!
-//! An operation is named by its [`AttemptKey`]: the same key is never performed twice, its stored result is answered
-//! instead. A request with a lower epoch than the subtask's highest is refused with 409 and [`AgentError::Fenced`].
+//! An operation is named by its [`AttemptKey`]: what was done under a key is never done twice, its stored result is
+//! answered instead. Only a failure is no answer to a higher epoch: an undo that is tried again keeps its name. A request
+//! with a lower epoch than the subtask's highest is refused with 409 and [`AgentError::Fenced`].
 //!
 //! The one call the other way is the enrolment, `POST /api/v2/compute/agents/enrol` on the server: [`EnrolRequest`].
 
@@ -110,8 +111,10 @@ pub struct OperationRequest {
     pub operation: Operation,
 }
 
-/// Refuses every epoch of the subtask below `epoch`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A new attempt of a subtask takes over, before it touches anything: epochs below its own are refused, and what earlier
+/// attempts began is broken off or waited out. What the attempt itself began under a lower epoch goes on: its server was
+/// replaced, or it is an undo that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// Installation and era of the caller.
     pub installation: String,
@@ -121,8 +124,22 @@ pub struct Fence {
     pub task: i64,
     /// The subtask.
     pub subtask: i64,
+    /// EXECUTE, RETRY or ROLLBACK: the first word of the [`AttemptKey::operation`] of all that the attempt asks for.
+    pub attempt: String,
+    /// See [`AttemptKey::run`].
+    pub run: i64,
     /// The lowest epoch still let in.
     pub epoch: i64,
+}
+
+impl Fence {
+    /// Whether the operation belongs to the attempt that fences.
+    pub fn is_own(&self, key: &AttemptKey) -> bool {
+        let first_word = key.operation.split('-').next();
+        let same_subtask = (key.installation.as_str(), key.era, key.task, key.subtask)
+            == (self.installation.as_str(), self.era, self.task, self.subtask);
+        same_subtask && first_word == Some(self.attempt.as_str()) && key.run == self.run
+    }
 }
 
 /// What an agent can be asked to do. Every operation may be repeated: it looks first and does what is left to do.

@@ -104,7 +104,11 @@ impl Node {
         };
         let limit = drain::longest(target.drain) + VERDICT;
         let mut follow = Follow::new(self, proxy_id, &guard, job, 0);
-        let state = follow.until(limit, |state| state.verdict().is_some()).await?;
+        let state = tokio::select! {
+            state = follow.until(limit, |state| state.verdict().is_some()) => state?,
+            // The guard goes on by itself; whoever took over follows it, or calls it back.
+            () = job.superseded() => return Err(OperationError::Superseded("waited for the verdict")),
+        };
         let told = follow.told();
         match state.verdict() {
             Some(Verdict::Good(report)) => {

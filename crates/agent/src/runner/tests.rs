@@ -136,22 +136,27 @@ async fn a_lower_epoch_is_refused_and_a_higher_one_supersedes() {
     assert_eq!(stage.begun(), 2);
 }
 
+fn fence(attempt: &str, run: i64, epoch: i64) -> Fence {
+    Fence {
+        installation: "inst".into(),
+        era: 1,
+        task: 5,
+        subtask: 7,
+        attempt: attempt.into(),
+        run,
+        epoch,
+    }
+}
+
 #[tokio::test]
 async fn a_fence_waits_out_what_does_not_heed_it() {
     let stage = Stage::new(false);
     let old = request("EXECUTE", 1, 1);
     stage.runner.start(old.clone()).unwrap();
     stage.runner.report(&old.key, 0, LONG).await.unwrap();
-    let fence = Fence {
-        installation: "inst".into(),
-        era: 1,
-        task: 5,
-        subtask: 7,
-        epoch: 2,
-    };
     let waiting = tokio::spawn({
-        let (runner, fence) = (Arc::clone(&stage.runner), fence.clone());
-        async move { runner.fence(&fence).await }
+        let runner = Arc::clone(&stage.runner);
+        async move { runner.fence(&fence("ROLLBACK", 1, 2)).await }
     });
     let refused = async {
         while stage.runner.start(request("EXECUTE", 1, 1)).is_ok() {
@@ -165,6 +170,60 @@ async fn a_fence_waits_out_what_does_not_heed_it() {
     assert!(is_done(&stage.end(&old.key).await));
     // A replaced server asks for the stored result under its own epoch.
     assert!(is_done(&stage.runner.start(request("EXECUTE", 1, 2)).unwrap().state));
+}
+
+#[tokio::test]
+async fn a_fence_breaks_off_what_heeds_it_and_holds_over_a_restart() {
+    let mut stage = Stage::new(true);
+    let old = request("EXECUTE", 1, 1);
+    stage.runner.start(old.clone()).unwrap();
+    stage.runner.report(&old.key, 0, LONG).await.unwrap();
+    timeout(LONG, stage.runner.fence(&fence("RETRY", 2, 2)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(matches!(stage.end(&old.key).await, OperationState::Failed { .. }));
+    stage.restart();
+    let fenced = AgentError::Fenced { epoch: 1, highest: 2 };
+    assert_eq!(stage.runner.start(old).unwrap_err(), fenced);
+    assert_eq!(stage.runner.fence(&fence("EXECUTE", 1, 1)).await.unwrap_err(), fenced);
+    assert_eq!(stage.begun(), 1);
+}
+
+#[tokio::test]
+async fn a_fence_leaves_the_attempts_own_work_alone() {
+    let stage = Stage::new(true);
+    let own = request("ROLLBACK-inspect", 1, 2);
+    stage.runner.start(own.clone()).unwrap();
+    stage.runner.report(&own.key, 0, LONG).await.unwrap();
+    // The server was replaced, and begins the same attempt from its beginning.
+    timeout(LONG, stage.runner.fence(&fence("ROLLBACK", 1, 3)))
+        .await
+        .unwrap()
+        .unwrap();
+    stage.runner.start(request("ROLLBACK-inspect", 1, 3)).unwrap();
+    stage.work.gate.add_permits(1);
+    assert!(is_done(&stage.end(&own.key).await));
+    assert_eq!(stage.begun(), 1);
+}
+
+#[tokio::test]
+async fn an_undo_that_failed_is_tried_again_under_its_name() {
+    let mut stage = Stage::new(true);
+    let first = request("ROLLBACK-inspect", 1, 2);
+    stage.runner.start(first.clone()).unwrap();
+    stage.runner.report(&first.key, 0, LONG).await.unwrap();
+    // It fails because something else takes over.
+    stage.runner.fence(&fence("ROLLBACK", 9, 3)).await.unwrap();
+    assert!(matches!(stage.end(&first.key).await, OperationState::Failed { .. }));
+    stage.restart();
+    let again = request("ROLLBACK-inspect", 1, 4);
+    stage.runner.start(again.clone()).unwrap();
+    stage.work.gate.add_permits(1);
+    assert!(is_done(&stage.end(&again.key).await));
+    assert_eq!(stage.begun(), 2);
+    let report = stage.runner.start(again).unwrap();
+    assert_eq!(report.lines, ["begun"], "what the first try said is not said again");
 }
 
 #[tokio::test]

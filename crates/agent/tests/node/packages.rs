@@ -6,7 +6,7 @@ use obfleet_wire::agent::{AgentError, Fence, Operation, Outcome};
 
 use crate::{
     authority::Authority,
-    host::{Caller, Host, OLD, rpm},
+    host::{Caller, Host, LONG, OLD, rpm},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,9 +88,11 @@ async fn a_fence_outlives_the_agent() {
         era: late.key.era,
         task: late.key.task,
         subtask: late.key.subtask,
+        attempt: "RETRY".into(),
+        run: 2,
         epoch: 2,
     };
-    caller.endpoint.fence(&fence).await.unwrap();
+    caller.endpoint.fence(&fence, LONG).await.unwrap();
     host.kill_agent();
     host.start().unwrap();
     let mut caller = Caller::new(host.endpoint(&authority.client()), 1);

@@ -3,7 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use obfleet_engine::{ActionError, Attempt};
-use obfleet_wire::agent::{AttemptKey, DrainPolicy, Operation, OperationRequest, Outcome, ProbeQuery, ProxySpec};
+use obfleet_wire::agent::{
+    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxySpec,
+};
 
 use crate::{
     flows::keys,
@@ -136,6 +138,26 @@ impl Crew {
         let log = |line: &str| attempt.log(line);
         tokio::select! {
             result = self.agents.perform(&host, request, &log) => Ok(result?),
+            () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
+        }
+    }
+
+    /// Keeps earlier attempts of the step from touching its host again, and waits until what they began there has ended.
+    pub async fn fence(&self, attempt: &Attempt) -> Result<(), ActionError> {
+        let host = self.host(attempt).await?;
+        let key = attempt.key();
+        let fence = Fence {
+            installation: self.installation.id.clone(),
+            era: self.installation.era,
+            task: key.task.0,
+            subtask: key.subtask.0,
+            attempt: key.operation.to_string(),
+            run: i64::from(key.run_time),
+            epoch: attempt.epoch(),
+        };
+        attempt.log(format!("host {}: earlier attempts are fenced off", host.facts.name));
+        tokio::select! {
+            result = self.agents.fence(&host, fence) => Ok(result?),
             () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
         }
     }

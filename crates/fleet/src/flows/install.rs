@@ -70,18 +70,23 @@ pub fn steps() -> Vec<Step> {
         Step::new(INSTALL_RPM, "Install rpm by package and version", 3600, |c, a| {
             install_slot(c, a).boxed()
         })
+        .on_host()
         .undone_by(|c, a| remove_slot(c, a).boxed()),
         Step::new(START, "Start obproxy process", 600, |c, a| create(c, a).boxed())
+            .on_host()
             .undone_by(|c, a| discard(c, a).boxed()),
         Step::new(SYNC_PARAMETER, "Sync obproxy parameter", 30, |c, a| {
             sync_parameters(c, a).boxed()
-        }),
+        })
+        .on_host(),
         Step::new(SET_PASSWORD, "Set obproxy user and password for connect", 30, |c, a| {
             set_password(c, a).boxed()
-        }),
+        })
+        .on_host(),
         Step::new(REFRESH_AGENT, "Refresh ocp agent config", 3600, |c, a| {
             supervise(c, a, true).boxed()
         })
+        .on_host()
         .undone_by(|c, a| supervise(c, a, false).boxed()),
         Step::new(REGISTER_EXPORTER, "Register obproxy exporter", 30, |c, a| {
             register(c, a, true).boxed()

@@ -28,6 +28,7 @@ pub fn steps() -> Vec<Step> {
         Step::new(UNINSTALL, "Stop and uninstall obproxy", 1800, |c, a| {
             uninstall(c, a).boxed()
         })
+        .on_host()
         .undone_by(|c, a| restore(c, a).boxed()),
         Step::new(DELETE_INFO, "Delete obproxy info", 300, |c, a| {
             set_deleted(c, a, true).boxed()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use obfleet_engine::{Action, ActionError, Attempt, Output, Spec};
+use obfleet_engine::{Action, ActionError, Attempt, Output, Spec, SubtaskOperation};
 
 use crate::{flows::crew::Crew, inventory::InventoryChange};
 
@@ -20,6 +20,7 @@ pub struct Step {
     spec: Spec,
     run: Work,
     undo: Option<Work>,
+    changes_host: bool,
 }
 
 impl Step {
@@ -29,7 +30,16 @@ impl Step {
             spec: Spec::new(class_name, name, timeout_s),
             run,
             undo: None,
+            changes_host: false,
         }
+    }
+
+    /// It changes something on its host: before it is tried again or undone, earlier attempts are fenced off there.
+    /// Steps that only look are not, so that they can be undone while the host is away.
+    #[must_use]
+    pub fn on_host(mut self) -> Self {
+        self.changes_host = true;
+        self
     }
 
     /// How it is undone, from whatever state it is in.
@@ -57,13 +67,191 @@ impl Action<InventoryChange> for StepAction {
     }
 
     async fn run(&self, attempt: &Attempt) -> StepResult {
+        if self.step.changes_host && attempt.key().operation != SubtaskOperation::Execute {
+            self.crew.fence(attempt).await?;
+        }
         (self.step.run)(&self.crew, attempt).await
     }
 
     async fn undo(&self, attempt: &Attempt) -> StepResult {
+        if self.step.changes_host {
+            self.crew.fence(attempt).await?;
+        }
         match self.step.undo {
             Some(undo) => undo(&self.crew, attempt).await,
             None => Ok(Output::nothing()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::{Mutex, PoisonError},
+    };
+
+    use futures::FutureExt as _;
+    use obfleet_engine::{
+        AttemptFacts, AttemptKey, AttemptSink, CheckpointError, Context, SubtaskId, TaskId, attempt::Attempt,
+    };
+    use obfleet_wire::agent::{AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        flows::keys,
+        host_agent::{HostAgent, HostAgentError, LogLine},
+        inventory::{Host, Installation},
+        secrets::Sealer,
+        testing,
+    };
+
+    /// An agent that writes down what it is asked.
+    #[derive(Default)]
+    struct Notes {
+        asked: Mutex<Vec<String>>,
+        fence_is_higher: bool,
+    }
+
+    impl Notes {
+        fn note(&self, what: String) {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    #[async_trait]
+    impl HostAgent for Notes {
+        async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
+            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+        }
+
+        async fn put_package(&self, _: &Host, _: &str, _: &Path) -> Result<(), HostAgentError> {
+            Ok(())
+        }
+
+        async fn perform(
+            &self,
+            host: &Host,
+            request: OperationRequest,
+            _: LogLine<'_>,
+        ) -> Result<Outcome, HostAgentError> {
+            self.note(format!("{} {} {}", host.id, request.key, request.epoch));
+            Ok(Outcome::Done)
+        }
+
+        async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError> {
+            if self.fence_is_higher {
+                return Err(HostAgentError::Fenced {
+                    host: host.facts.name.clone(),
+                    reason: "a higher epoch".into(),
+                });
+            }
+            self.note(format!(
+                "{} fence {}.{} {}",
+                host.id, fence.attempt, fence.run, fence.epoch
+            ));
+            Ok(())
+        }
+    }
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl AttemptSink for Nowhere {
+        async fn checkpoint(&self, _: String, _: String) -> Result<(), CheckpointError> {
+            Ok(())
+        }
+
+        fn log(&self, _: &str) {}
+    }
+
+    fn attempt(operation: SubtaskOperation, run_time: u32, epoch: i64) -> Attempt {
+        let facts = AttemptFacts {
+            key: AttemptKey {
+                task: TaskId(5),
+                subtask: SubtaskId(7),
+                operation,
+                run_time,
+            },
+            epoch,
+            context: Context::new().with(keys::PROXY_ID, "10").with(keys::HOST_ID, "100"),
+            parallel_idx: None,
+            items: std::collections::BTreeMap::new(),
+            checkpoint: std::collections::BTreeMap::new(),
+        };
+        Attempt::new(facts, CancellationToken::new(), Arc::new(Nowhere))
+    }
+
+    fn action(step: Step, agents: &Arc<Notes>) -> impl Action<InventoryChange> + use<> {
+        step.with(Arc::new(Crew {
+            inventory: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
+            agents: Arc::clone(agents) as _,
+            packages: "/nowhere".into(),
+            sealer: Sealer::new(&[0; 32]).unwrap(),
+            installation: Installation {
+                id: "inst".into(),
+                era: 1,
+            },
+            drain: DrainPolicy {
+                window_ms: 1,
+                closes_per_second: 1,
+            },
+        }))
+    }
+
+    fn inspecting() -> Step {
+        async fn inspect(crew: &Crew, attempt: &Attempt) -> StepResult {
+            crew.perform(attempt, Operation::Inspect { proxy_id: 10 }).await?;
+            Ok(Output::nothing())
+        }
+        Step::new("class", "name", 1, |crew, attempt| inspect(crew, attempt).boxed())
+            .undone_by(|crew, attempt| inspect(crew, attempt).boxed())
+    }
+
+    #[tokio::test]
+    async fn undo_and_retry_begin_with_a_fence() {
+        let agents = Arc::new(Notes::default());
+        let action = action(inspecting().on_host(), &agents);
+        action.run(&attempt(SubtaskOperation::Execute, 1, 1)).await.unwrap();
+        action.run(&attempt(SubtaskOperation::Retry, 2, 2)).await.unwrap();
+        action.undo(&attempt(SubtaskOperation::Rollback, 2, 3)).await.unwrap();
+        assert_eq!(
+            agents.asked(),
+            [
+                "100 inst.1.5.7.EXECUTE-inspect.1 1",
+                "100 fence RETRY.2 2",
+                "100 inst.1.5.7.RETRY-inspect.2 2",
+                "100 fence ROLLBACK.2 3",
+                "100 inst.1.5.7.ROLLBACK-inspect.2 3",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_fenced_off_touches_nothing() {
+        let agents = Arc::new(Notes {
+            fence_is_higher: true,
+            ..Notes::default()
+        });
+        let action = action(inspecting().on_host(), &agents);
+        assert!(action.run(&attempt(SubtaskOperation::Retry, 2, 2)).await.is_err());
+        assert!(action.undo(&attempt(SubtaskOperation::Rollback, 1, 2)).await.is_err());
+        assert_eq!(agents.asked(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_step_that_only_looks_needs_no_fence() {
+        let agents = Arc::new(Notes {
+            fence_is_higher: true,
+            ..Notes::default()
+        });
+        let action = action(inspecting(), &agents);
+        action.undo(&attempt(SubtaskOperation::Rollback, 1, 2)).await.unwrap();
+        assert_eq!(agents.asked().len(), 1);
     }
 }

@@ -43,16 +43,19 @@ pub fn steps() -> Vec<Step> {
             .undone_by(|c, a| release(c, a).boxed()),
         Step::new(COPY_CONFIG, "Copy obproxy config db file", 1800, |c, a| {
             copy_config(c, a).boxed()
-        }),
+        })
+        .on_host(),
         Step::new(UPGRADE_RPM, "Upgrade Obproxy Rpm", 3600, |c, a| {
             install_slot(c, a).boxed()
         })
+        .on_host()
         .undone_by(|c, a| remove_slot(c, a).boxed()),
         Step::new(PREFLIGHT, "Check new binary", 600, |c, a| preflight(c, a).boxed()),
         Step::new(RECORD, "Record obproxy info", 1800, |c, a| record(c, a).boxed()),
         Step::new(HOT_RESTART, "Hot restart obproxy", 1800, |c, a| {
             hot_restart(c, a).boxed()
         })
+        .on_host()
         .undone_by(|c, a| go_back(c, a).boxed()),
         Step::new(WAIT_RESTART, "Wait hot restart obproxy finish", 1800, |c, a| {
             wait_restart(c, a).boxed()
