@@ -16,6 +16,7 @@ use obfleet_wire::{
         AddObproxy, CreateObproxyCluster, ObLink, ObproxyCluster, OperateStatus, ProxyStatus, UpgradeObproxy, WorkMode,
     },
     package::SoftwarePackage,
+    reason::{Reason, Thing},
     time::Timestamp,
 };
 use serde::Serialize;
@@ -80,7 +81,7 @@ pub enum Error {
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// A package file cannot be kept.
-    #[error("package file {path}")]
+    #[error("the package file {path} cannot be kept, read or removed")]
     Storage {
         /// The file.
         path: PathBuf,
@@ -152,8 +153,7 @@ impl Fleet {
         let (host_ids, new_proxies) = first_proxies(&fleet, &body)?;
         let cluster = self.new_cluster(who, &body).await?;
         if cluster.work_mode == WorkMode::ConfigUrl && !host_ids.is_empty() {
-            let reason = "CONFIG_URL clusters cannot have proxies yet: use RS_LIST";
-            return Err(Refusal::invalid("workMode", reason).into());
+            return Err(Refusal::invalid("workMode", Reason::ConfigUrl).into());
         }
 
         let mut with_ids = Vec::new();
@@ -400,7 +400,7 @@ impl Fleet {
         let info = info
             .await
             .map_err(|error| InventoryError(error.to_string()))?
-            .map_err(|error| unreadable(&error))?;
+            .map_err(unreadable)?;
         let package = Package {
             id: self.crew.inventory.next_id().await?,
             name: info.package_name(),
@@ -443,7 +443,8 @@ impl Fleet {
             .values()
             .find(|proxy| proxy.version == package.name.version)
         {
-            let refusal = Refusal::new(Code::Pkg10007, [file_name, format!("obproxy {}", user.id)]);
+            let user = Thing::Proxy(user.id.to_string());
+            let refusal = Refusal::about(Code::Pkg10007, [(&file_name).into(), user.into()]);
             return Err(refusal.field("id").into());
         }
         if self.crew.inventory.delete_package(id).await? {
@@ -506,7 +507,7 @@ fn first_proxies(fleet: &Snapshot, body: &CreateObproxyCluster) -> Result<(Vec<i
         rpc: param.rpc_port,
     };
     let version = param.version.as_deref();
-    let version = version.ok_or_else(|| Refusal::invalid("version", "needed to install on hosts"))?;
+    let version = version.ok_or_else(|| Refusal::invalid("version", Reason::VersionNeeded))?;
     Ok((
         param.host_ids.clone(),
         install::plan_install(fleet, &param.host_ids, ports, version)?,
@@ -547,12 +548,24 @@ fn held(ids: &[i64], status: ProxyStatus) -> Vec<InventoryChange> {
     ids.iter().map(held).collect()
 }
 
-/// What an uploaded file that is no good package is told.
-fn unreadable(error: &PackageError) -> Refusal {
+/// What an uploaded file that is no good package is told. Where the server keeps the file is nobody's business.
+fn unreadable(error: PackageError) -> Error {
+    let flawed = |reason: Reason| Refusal::about(Code::Pkg10006, [reason.into()]);
     let refusal = match error {
-        PackageError::NotAnRpm { .. } => Refusal::new(Code::Pkg10004, ["unknown", "rpm"]),
+        PackageError::Io { path, source, .. } => return Error::Storage { path, source },
+        PackageError::NotAnRpm { found, .. } => {
+            Refusal::about(Code::Pkg10004, [Thing::OtherFile(found).into(), "rpm".into()])
+        }
         PackageError::UnsupportedArch { arch, .. } => Refusal::new(Code::Pkg10015, [arch]),
-        other => Refusal::new(Code::Pkg10006, [other]),
+        PackageError::Malformed { reason, .. } => flawed(Reason::Malformed(reason)),
+        PackageError::DigestMismatch { .. } => flawed(Reason::Damaged),
+        PackageError::NoProxyBinary { .. } => flawed(Reason::NoExecutable),
+        PackageError::TooLarge { limit, .. } => flawed(Reason::TooLarge { limit }),
+        PackageError::TooManyEntries { entries, limit, .. } => flawed(Reason::TooManyFiles { files: entries, limit }),
+        PackageError::UnsafePath { path, .. } | PackageError::SpecialFile { path, .. } => {
+            flawed(Reason::UnsafeFile(path))
+        }
+        other => flawed(Reason::Malformed(other.to_string())),
     };
-    refusal.field("file")
+    refusal.field("file").into()
 }

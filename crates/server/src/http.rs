@@ -9,6 +9,7 @@ pub mod language;
 pub mod listing;
 pub mod messages;
 pub mod path;
+pub mod reasons;
 pub mod trace;
 
 pub use body::{Json, OptionalJson};

@@ -10,6 +10,7 @@ pub mod host;
 pub mod id;
 pub mod obproxy;
 pub mod package;
+pub mod reason;
 pub mod refusal;
 pub mod task;
 pub mod time;

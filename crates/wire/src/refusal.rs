@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::reason::{Arg, Reason};
+
 /// OCP's error codes that obfleet answers with. The variant's name is the code; `ocp-error` tables tell its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -94,12 +96,12 @@ pub enum Code {
 
 /// A request that is refused, with everything its sentence needs.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{code:?}({})", args.join(", "))]
+#[error("{code:?}({})", args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
 pub struct Refusal {
     /// Which refusal.
     pub code: Code,
     /// The arguments of its sentence, in order.
-    pub args: Vec<String>,
+    pub args: Vec<Arg>,
     /// The request's field it is about.
     pub field: Option<String>,
     /// The object in the way, for the error's `target`.
@@ -107,11 +109,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal about the whole request.
+    /// A refusal about the whole request, with names and numbers.
     pub fn new(code: Code, args: impl IntoIterator<Item = impl fmt::Display>) -> Self {
+        let text = |arg: &dyn fmt::Display| Arg::Text(arg.to_string());
+        Self::about(code, args.into_iter().map(|arg| text(&arg)))
+    }
+
+    /// A refusal about the whole request, with things and reasons among its arguments.
+    pub fn about(code: Code, args: impl IntoIterator<Item = Arg>) -> Self {
         Self {
             code,
-            args: args.into_iter().map(|arg| arg.to_string()).collect(),
+            args: args.into_iter().collect(),
             field: None,
             target: None,
         }
@@ -131,8 +139,8 @@ impl Refusal {
         self
     }
 
-    /// A field with a value that cannot be: COM10001 with `reason` beside it.
-    pub fn invalid(field: &str, reason: impl fmt::Display) -> Self {
-        Self::new(Code::Com10001, [format!("{field}: {reason}")]).field(field)
+    /// A field with a value that cannot be: COM10001 with the reason, which the server puts beside the field.
+    pub fn invalid(field: &str, reason: Reason) -> Self {
+        Self::about(Code::Com10001, [reason.into()]).field(field)
     }
 }

@@ -3,6 +3,7 @@
 use obfleet_wire::{
     Code, Refusal,
     obproxy::{ObLinkParam, Parameter, WorkMode},
+    reason::{Reason, Thing},
     version::{PackageName, ProxyVersion},
 };
 
@@ -45,7 +46,7 @@ pub fn plan_install(fleet: &Snapshot, host_ids: &[i64], ports: Ports, version: &
         }
     }
     if distinct.is_empty() {
-        return Err(Refusal::invalid("hostIds", "at least one host is needed"));
+        return Err(Refusal::invalid("hostIds", Reason::Empty));
     }
     check_ports(ports)?;
     let asked: PackageName = version
@@ -53,10 +54,8 @@ pub fn plan_install(fleet: &Snapshot, host_ids: &[i64], ports: Ports, version: &
         .map_err(|_| Refusal::new(Code::Pkg10016, [version]).field("version"))?;
     let named = package(fleet, &asked).ok_or_else(|| Refusal::new(Code::Pkg10014, [version]).field("version"))?;
     if !named.is_proxy {
-        return Err(Refusal::invalid(
-            "version",
-            format!("{version} is not an OBProxy package"),
-        ));
+        let package = version.to_owned();
+        return Err(Refusal::invalid("version", Reason::NoProxyPackage { package }));
     }
     distinct
         .into_iter()
@@ -79,8 +78,11 @@ fn new_proxy(fleet: &Snapshot, host_id: i64, ports: Ports, asked: &PackageName) 
     for proxy in fleet.proxies.values().filter(|proxy| proxy.host_id == host_id) {
         let taken = [Some(proxy.sql_port), Some(proxy.exporter_port), proxy.rpc_port];
         if let Some(port) = wanted.iter().flatten().find(|port| taken.contains(&Some(**port))) {
-            let service = format!("obproxy {} (port {port})", proxy.id);
-            return Err(Refusal::new(Code::Odp21116, [host.facts.name.clone(), service]).field("hostIds"));
+            let service = Thing::ProxyOnPort {
+                proxy: proxy.id,
+                port: *port,
+            };
+            return Err(Refusal::about(Code::Odp21116, [(&host.facts.name).into(), service.into()]).field("hostIds"));
         }
     }
     Ok(NewProxy {
@@ -105,10 +107,10 @@ fn check_ports(ports: Ports) -> Result<(), Refusal> {
     ] {
         let Some(port) = port else { continue };
         if port <= 1024 {
-            return Err(Refusal::invalid(field, format!("{port} is not in 1025..65535")));
+            return Err(Refusal::invalid(field, Reason::PortRange(port)));
         }
         if seen.contains(&port) {
-            return Err(Refusal::invalid(field, format!("{port} is given twice")));
+            return Err(Refusal::invalid(field, Reason::PortTwice(port)));
         }
         seen.push(port);
     }
@@ -134,10 +136,7 @@ pub fn plan_backend(
         return Ok(None);
     }
     let [link] = links else {
-        return Err(Refusal::invalid(
-            "obLinks",
-            format!("RS_LIST takes exactly one, {} were given", links.len()),
-        ));
+        return Err(Refusal::invalid("obLinks", Reason::OneLink { given: links.len() }));
     };
     let parameter = startup_parameters
         .iter()
@@ -147,8 +146,7 @@ pub fn plan_backend(
         None => ("obLinks", link.root_servers.clone()),
     };
     if root_servers.is_empty() {
-        let reason = "RS_LIST needs root servers: rootServers in the obLink, or rootservice_list in startupParameters";
-        return Err(Refusal::invalid("obLinks", reason));
+        return Err(Refusal::invalid("obLinks", Reason::NoRootServers));
     }
     for server in &root_servers {
         let port = server
@@ -156,10 +154,7 @@ pub fn plan_backend(
             .filter(|(host, _)| !host.is_empty())
             .and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none_or(|port| port == 0) {
-            return Err(Refusal::invalid(
-                field,
-                format!("root server '{server}' is not of the form ip:sqlport"),
-            ));
+            return Err(Refusal::invalid(field, Reason::RootServerForm(server.clone())));
         }
     }
     Ok(Some(Backend {
@@ -174,11 +169,10 @@ pub fn check_cluster_name(fleet: &Snapshot, name: &str) -> Result<(), Refusal> {
         && name.len() <= 64
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !form {
-        let reason = "must begin with a letter and have letters, digits and '_' only, 64 at most";
-        return Err(Refusal::invalid("name", reason));
+        return Err(Refusal::invalid("name", Reason::ClusterNameForm));
     }
     if fleet.clusters.values().any(|cluster| cluster.name == name) {
-        return Err(Refusal::new(Code::Com10006, ["obproxy cluster", name]).field("name"));
+        return Err(Refusal::about(Code::Com10006, [Thing::ClusterKind.into(), name.into()]).field("name"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use obfleet_wire::{
     Code, Refusal,
     agent::RestartMethod,
     obproxy::{OperateStatus, ProxyStatus},
+    reason::Reason,
     version::ProxyVersion,
 };
 
@@ -57,7 +58,7 @@ pub fn plan_upgrade(
     let cluster = fleet.cluster(cluster_id)?;
     let members = fleet.members(cluster, ids)?;
     let highest = members.iter().map(|proxy| &proxy.version).max();
-    let highest = highest.ok_or_else(|| Refusal::invalid("obproxyIds", "at least one id is needed"))?;
+    let highest = highest.ok_or_else(|| Refusal::invalid("obproxyIds", Reason::Empty))?;
     for proxy in &members {
         if proxy.operate_status == OperateStatus::Normal && proxy.status != ProxyStatus::Running {
             let status = format!("{:?}", proxy.status).to_uppercase();
@@ -102,10 +103,11 @@ pub fn plan_upgrade(
             Refusal::new(Code::Cmp07025, [host.facts.name.as_str(), short.as_str()]).field("shortRpmName")
         })?;
         if package.name.version <= proxy.version {
-            let reason = format!(
-                "{short} is not higher than {}, which obproxy {} runs",
-                proxy.version, proxy.id
-            );
+            let reason = Reason::NotHigher {
+                package: short,
+                version: proxy.version.to_string(),
+                proxy: proxy.id,
+            };
             return Err(Refusal::invalid("shortRpmName", reason));
         }
         let method = if proxy.version.at_least(FIRST_HOT_VERSION) {
@@ -129,7 +131,7 @@ pub fn plan_upgrade(
         });
         to = Some(package.name.version.clone());
     }
-    let to = to.ok_or_else(|| Refusal::invalid("obproxyIds", "at least one id is needed"))?;
+    let to = to.ok_or_else(|| Refusal::invalid("obproxyIds", Reason::Empty))?;
     Ok(UpgradePlan {
         targets,
         short_rpm_name: short,

@@ -9,7 +9,10 @@ use axum::{
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::{error::ApiError, fault::Fault};
+use super::{
+    error::ApiError,
+    fault::{Expected, Fault},
+};
 
 /// Bytes a JSON body may have: several thousand host ids, or a page of parameters.
 pub const LIMIT: usize = 1 << 20;
@@ -83,15 +86,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let path = error.path().to_string();
         ApiError::fault(fault(&path, error.inner()))
     })?;
-    json.end()
-        .map_err(|error| ApiError::fault(Fault::NotJson(error.to_string())))?;
+    json.end().map_err(|error| ApiError::fault(not_json(&error)))?;
     Ok(value)
 }
 
-/// Tells what the parser found apart. Its messages are the only place that has the names of unknown and missing members.
+fn not_json(error: &serde_json::Error) -> Fault {
+    Fault::NotJson {
+        line: error.line(),
+        column: error.column(),
+        cut_short: error.is_eof(),
+    }
+}
+
+/// Tells what the parser found apart. Its messages are the only place that has the names of unknown and missing members,
+/// and what was expected. What was given may be a password in the wrong place, so it is not told.
 fn fault(path: &str, error: &serde_json::Error) -> Fault {
     if !error.is_data() {
-        return Fault::NotJson(error.to_string());
+        return not_json(error);
     }
     let reason = error.to_string();
     let quoted = |prefix: &str| Some(reason.strip_prefix(prefix)?.split('`').next()?.to_owned());
@@ -108,19 +119,37 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
         return Fault::MissingMember(below(name));
     }
     if let Some(name) = quoted("duplicate field `") {
-        return Fault::WrongMember {
-            member: below(name),
-            reason,
-        };
+        return Fault::RepeatedMember(below(name));
     }
     let member = if parent.is_empty() { "body" } else { parent };
-    // What was given may be a password in the wrong place, so only what was expected is told.
-    let expected = reason
-        .split_once(", expected ")
-        .map(|(_, expected)| format!("expected {expected}"));
     Fault::WrongMember {
         member: member.to_owned(),
-        reason: expected.unwrap_or(reason),
+        expected: expected(&reason),
+    }
+}
+
+/// Reads `…, expected u16 at line 1 column 8`.
+fn expected(reason: &str) -> Expected {
+    // What was given comes before it, and may hold anything.
+    let Some((_, expected)) = reason.rsplit_once(", expected ") else {
+        return Expected::Other;
+    };
+    let expected = expected
+        .rsplit_once(" at line ")
+        .map_or(expected, |(expected, _)| expected);
+    let words: Vec<String> = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    match expected {
+        _ if !words.is_empty() => Expected::OneOf(words),
+        "a string" | "a borrowed string" | "string" => Expected::Text,
+        "a boolean" => Expected::Bool,
+        "a sequence" => Expected::List,
+        "a map" => Expected::Object,
+        "i64" => Expected::Integer(i64::MIN.into(), i64::MAX.into()),
+        "u64" => Expected::Integer(0, u64::MAX.into()),
+        "u32" => Expected::Integer(0, u32::MAX.into()),
+        "u16" => Expected::Integer(0, u16::MAX.into()),
+        _ if expected.starts_with("struct ") => Expected::Object,
+        _ => Expected::Other,
     }
 }
 
@@ -170,9 +199,54 @@ mod tests {
         let error = parse::<CreateObproxyCluster>(br#"{"name":"a","port":"s3cret"}"#).unwrap_err();
         let message = error.body(Language::English).message;
         assert!(
-            message.contains("port") && message.contains("expected u16") && !message.contains("s3cret"),
+            message.contains("port") && message.contains("from 0 to 65535") && !message.contains("s3cret"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn what_a_member_has_to_be_is_told_in_the_readers_language() {
+        for (json, english, chinese) in [
+            (r#"{"name":7}"#, "name must be a text", "name 应为字符串"),
+            (
+                r#"{"name":"a","port":70000}"#,
+                "port must be an integer from 0 to 65535",
+                "port 应为 0 至 65535 之间的整数",
+            ),
+            (
+                r#"{"name":"a","workMode":"NONE, expected `X`"}"#,
+                "workMode must be one of CONFIG_URL, RS_LIST",
+                "workMode 应为以下之一：CONFIG_URL、RS_LIST",
+            ),
+            (
+                r#"{"name":"a","obLinks":{}}"#,
+                "obLinks must be a list",
+                "obLinks 应为数组",
+            ),
+            (
+                r#"{"name":"a","obproxyInstallParam":"x, expected u16"}"#,
+                "obproxyInstallParam must be an object",
+                "obproxyInstallParam 应为对象",
+            ),
+            (r#"{"name":"a","name":"b"}"#, "name is there twice", "name 重复"),
+            ("7", "body must be an object", "body 应为对象"),
+            (
+                "{\"name\":",
+                "ends too early at line 1, column 8",
+                "第 1 行第 8 列内容不完整",
+            ),
+            (
+                "{\"name\"\n?",
+                "goes wrong at line 2, column 1",
+                "第 2 行第 1 列格式错误",
+            ),
+        ] {
+            let error = parse::<CreateObproxyCluster>(json.as_bytes()).unwrap_err();
+            let said = error.body(Language::English).message;
+            assert!(said.contains(english), "{json}: {said}");
+            let said = error.body(Language::Chinese).message;
+            assert!(said.contains(chinese) && !said.contains("expected"), "{json}: {said}");
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What fleet and engine refuse, in OCP's codes.
 
 use axum::http::StatusCode;
-use obfleet_engine::EngineError;
-use obfleet_wire::{Code, Refusal};
+use obfleet_engine::{EngineError, Lock};
+use obfleet_wire::{
+    Code, Refusal,
+    reason::{Reason, Thing},
+};
 use serde_json::json;
 
 use super::error::ApiError;
@@ -33,13 +36,16 @@ impl From<EngineError> for ApiError {
             }
             EngineError::RollbackProhibited(task) => Refusal::new(Code::Tsk10009, [task]).into(),
             EngineError::Locked { lock, by, by_name } => {
-                let object = format!("{} {}", lock.kind.replace('_', " "), lock.name);
-                let refusal = Refusal::new(Code::Com10005, [object, by.to_string(), by_name.clone()]);
+                let refusal = Refusal::about(Code::Com10005, [thing(lock).into(), by.into(), by_name.into()]);
                 refusal.target(json!({"taskId": by.0, "taskName": by_name})).into()
             }
-            EngineError::ContextTooLarge { .. } => Refusal::new(Code::Com10003, [&error]).into(),
+            &EngineError::ContextTooLarge { size, limit } => {
+                Refusal::about(Code::Com10003, [Reason::ContextTooLarge { size, limit }.into()]).into()
+            }
             EngineError::ChangeRefused(reason) => {
-                Self::from(Refusal::new(Code::Com10003, [reason])).with_status(StatusCode::CONFLICT)
+                tracing::info!(reason, "a change was refused by the database's contents");
+                let refusal = Refusal::about(Code::Com10003, [Reason::ChangedMeanwhile.into()]);
+                Self::from(refusal).with_status(StatusCode::CONFLICT)
             }
             EngineError::Fenced
             | EngineError::ContextFull
@@ -50,6 +56,21 @@ impl From<EngineError> for ApiError {
             | EngineError::Store(_)
             | EngineError::Broken(_) => failed(&error),
         }
+    }
+}
+
+/// What a lock of the fleet's is on.
+fn thing(lock: &Lock) -> Thing {
+    let name = lock.name.clone();
+    match (lock.kind.as_str(), lock.name.split_once(':')) {
+        ("obproxy_cluster", _) => Thing::Cluster(name),
+        ("obproxy_cluster_name", _) => Thing::ClusterName(name),
+        ("obproxy", _) => Thing::Proxy(name),
+        ("host_port", Some((host, port))) => Thing::HostPort {
+            host: host.to_owned(),
+            port: port.to_owned(),
+        },
+        (kind, _) => Thing::Other(format!("{kind} {name}")),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     envelope::Outcome,
     fault::{EnrolmentFault, Fault, Wanted},
     language::Language,
-    messages,
+    messages, reasons,
 };
 
 /// What a handler fails with; the envelope turns it into a status and a sentence in the reader's language.
@@ -36,13 +36,14 @@ impl ApiError {
     pub fn fault(fault: Fault) -> Self {
         let (code, status, field) = match &fault {
             Fault::Value { name, .. } => (Code::Com10001, None, Some(name.clone())),
-            Fault::UnknownMember(name) | Fault::MissingMember(name) | Fault::WrongMember { member: name, .. } => {
-                (Code::Com10001, None, Some(name.clone()))
-            }
+            Fault::UnknownMember(name)
+            | Fault::MissingMember(name)
+            | Fault::RepeatedMember(name)
+            | Fault::WrongMember { member: name, .. } => (Code::Com10001, None, Some(name.clone())),
             Fault::ContentType(_) => (Code::Com10003, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), None),
             Fault::TooLarge(_) => (Code::Com10003, Some(StatusCode::PAYLOAD_TOO_LARGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
-            Fault::NotJson(_)
+            Fault::NotJson { .. }
             | Fault::BodyBroken
             | Fault::MissingPart(_)
             | Fault::NoRoute { .. }
@@ -99,10 +100,14 @@ impl ApiError {
     pub fn body(&self, language: Language) -> ErrorBody {
         let Details { refusal, fault, .. } = &*self.0;
         let code = refusal.code;
-        let arguments = match fault {
+        let mut arguments = match fault {
             Some(fault) => vec![fault.text(language)],
-            None => refusal.args.clone(),
+            None => refusal.args.iter().map(|arg| reasons::text(arg, language)).collect(),
         };
+        // COM10001 is about a field; its faults name it within their own text.
+        if let (Code::Com10001, None, Some(field), [reason]) = (code, fault, &refusal.field, &mut *arguments) {
+            *reason = format!("{field}{}{reason}", language.choose(": ", "："));
+        }
         let message = messages::message(code).sentence(language, &arguments);
         let sub_error = refusal.field.as_ref().map(|field| SubError {
             object: "request".to_owned(),

@@ -18,15 +18,24 @@ pub enum Fault {
     UnknownMember(String),
     /// A body member that has to be there.
     MissingMember(String),
-    /// A body member of the wrong type; what the parser said.
+    /// A body member that is there twice.
+    RepeatedMember(String),
+    /// A body member of the wrong type.
     WrongMember {
-        /// The member's path, `obproxyInstallParam.hostIds[0]`.
+        /// The member's path, `obproxyInstallParam.hostIds[0]`; `body` for the whole.
         member: String,
-        /// What the parser said, in English.
-        reason: String,
+        /// What it has to be.
+        expected: Expected,
     },
-    /// A body that is no JSON; where and why.
-    NotJson(String),
+    /// A body that is no JSON.
+    NotJson {
+        /// The line at which that shows, from 1.
+        line: usize,
+        /// The column in it.
+        column: usize,
+        /// Whether the body just ends too early.
+        cut_short: bool,
+    },
     /// A body of the wrong type; the one that is needed.
     ContentType(&'static str),
     /// A body larger than so many bytes.
@@ -65,6 +74,25 @@ pub enum Wanted {
     Address,
 }
 
+/// What a body member has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// A text.
+    Text,
+    /// An integer of this range.
+    Integer(i128, i128),
+    /// `true` or `false`.
+    Bool,
+    /// A list.
+    List,
+    /// An object.
+    Object,
+    /// One of these words.
+    OneOf(Vec<String>),
+    /// Something else than it is.
+    Other,
+}
+
 /// Why an enrolment is not accepted. Which of token and proof is wrong is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnrolmentFault {
@@ -96,14 +124,31 @@ impl Fault {
                 format!("The body's member {name} is missing"),
                 format!("请求体缺少成员 {name}"),
             ),
-            Self::WrongMember { member, reason } => say(
-                format!("The body's member {member} is wrong ({reason})"),
-                format!("请求体中的成员 {member} 不合法（{reason}）"),
+            Self::RepeatedMember(name) => say(
+                format!("The body's member {name} is there twice"),
+                format!("请求体中的成员 {name} 重复"),
             ),
-            Self::NotJson(reason) => say(
-                format!("the body is not JSON ({reason})"),
-                format!("请求体不是合法的 JSON（{reason}）"),
-            ),
+            Self::WrongMember { member, expected } => {
+                let expected = expected.text(language);
+                say(
+                    format!("The body's member {member} must be {expected}"),
+                    format!("请求体中的成员 {member} 应为{expected}"),
+                )
+            }
+            Self::NotJson {
+                line,
+                column,
+                cut_short,
+            } => {
+                let what = match cut_short {
+                    true => language.choose("it ends too early", "内容不完整"),
+                    false => language.choose("it goes wrong", "格式错误"),
+                };
+                say(
+                    format!("the body is not JSON ({what} at line {line}, column {column})"),
+                    format!("请求体不是合法的 JSON（第 {line} 行第 {column} 列{what}）"),
+                )
+            }
             Self::ContentType(wanted) => say(
                 format!("its Content-Type must be {wanted}"),
                 format!("Content-Type 应为 {wanted}"),
@@ -148,6 +193,27 @@ impl Wanted {
                 format!("以下之一：{}", words.join("、")),
             ),
             Self::Address => fixed("an IP address or host name", "IP 地址或主机名"),
+        }
+    }
+}
+
+impl Expected {
+    fn text(&self, language: Language) -> String {
+        let fixed = |english: &str, chinese: &str| language.choose(english, chinese).to_owned();
+        match self {
+            Self::Text => fixed("a text", "字符串"),
+            Self::Integer(least, most) => language.choose(
+                format!("an integer from {least} to {most}"),
+                format!(" {least} 至 {most} 之间的整数"),
+            ),
+            Self::Bool => fixed("true or false", " true 或 false"),
+            Self::List => fixed("a list", "数组"),
+            Self::Object => fixed("an object", "对象"),
+            Self::OneOf(words) => language.choose(
+                format!("one of {}", words.join(", ")),
+                format!("以下之一：{}", words.join("、")),
+            ),
+            Self::Other => fixed("of another type", "其他类型"),
         }
     }
 }

@@ -79,7 +79,7 @@ messages! {
         "The request cannot be understood: {0}."
         "无法理解该请求：{0}。"
     Com10005 CONFLICT
-        "{0} is held by task {1} ({2}). Wait until that task is done; if it has failed, retry it or roll it back, which lets go of what it holds."
+        "Task {1} ({2}) holds {0}. Wait until that task is done; if it has failed, retry it or roll it back, which lets go of what it holds."
         "{0}正被任务 {1}（{2}）占用。请等待该任务结束；若任务已失败，请重试或回滚该任务以释放占用。"
     Com10006 CONFLICT
         "There is a {0} named {1} already. Choose another name."
@@ -89,7 +89,7 @@ messages! {
         "该地址不接受此方法，请对照 API 文档检查请求方法。"
     Com10999 INTERNAL_SERVER_ERROR
         "The server could not finish the request: {0}. Find the trace id in the server's log for the details."
-        "服务器未能完成该请求：{0}。请用 traceId 在服务器日志中查看详情。"
+        "服务器内部出错，未能完成该请求。请用 traceId 在服务器日志中查看详情。内部错误信息：{0}"
     Iam10000 UNAUTHORIZED
         "This needs a login. Send user and password with HTTP Basic authentication."
         "该操作需要登录，请使用 HTTP Basic 认证提供用户名和密码。"

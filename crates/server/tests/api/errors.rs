@@ -193,3 +193,61 @@ async fn refusals_speak_chinese_when_asked() {
     }
     assert!(ask("/api/v2/obproxy/clusters/777", "zh-CN").await.contains("777"));
 }
+
+#[tokio::test]
+async fn reasons_speak_the_readers_language_too() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (cluster, proxies) = api.fleet(&[&agent]).await;
+    let clusters = "/api/v2/obproxy/clusters".to_owned();
+    let proxy = proxies[0];
+    let add = format!("{clusters}/{cluster}/obproxies/batchAdd");
+    let install =
+        |host: i64, sql: u16| json!({"hostIds": [host], "sqlPort": sql, "exporterPort": 2999, "version": OLD});
+    let upgrade = format!("{clusters}/{cluster}/obproxies/{proxy}/upgrade");
+    for (path, body, english, chinese) in [
+        (
+            &clusters,
+            json!({"name": "1x"}),
+            "name: it must begin with",
+            "name：应以字母开头",
+        ),
+        (
+            &clusters,
+            json!({"name": "test"}),
+            "There is a proxy cluster named test already",
+            "名为 test 的 OBProxy 集群已经存在",
+        ),
+        (
+            &clusters,
+            json!({"name": "b", "workMode": "RS_LIST"}),
+            "obLinks: workMode RS_LIST takes exactly one, 0 were given",
+            "obLinks：workMode 为 RS_LIST 时只能有一个，当前有 0 个",
+        ),
+        (
+            &add,
+            install(agent.host_id, 80),
+            "sqlPort: 80 is not from 1025",
+            "sqlPort：80 不在 1025",
+        ),
+        (
+            &add,
+            install(agent.host_id, 2883),
+            "proxy server",
+            "上已有 使用端口 2883 的 OBProxy 服务器",
+        ),
+        (
+            &upgrade,
+            json!({"shortRpmName": "obproxy-ce-4.2.1.0-11"}),
+            "shortRpmName: obproxy-ce-4.2.1.0-11 is not higher than 4.2.1.0-11",
+            "shortRpmName：obproxy-ce-4.2.1.0-11 不高于 OBProxy 服务器",
+        ),
+    ] {
+        for (language, part) in [("en-US", english), ("zh-CN", chinese)] {
+            let request = api.request(Method::POST, path).header("accept-language", language);
+            let reply = Reply::of(request.json(&body)).await.json();
+            let message = reply["error"]["message"].as_str().unwrap();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

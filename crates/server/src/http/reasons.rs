@@ -1,0 +1,197 @@
+//! The words for what a refusal is about, in both languages.
+
+use obfleet_wire::reason::{Arg, Reason, Thing};
+
+use super::language::Language;
+
+/// An argument as a part of a sentence.
+pub fn text(arg: &Arg, language: Language) -> String {
+    match arg {
+        Arg::Text(text) => text.clone(),
+        Arg::Thing(thing) => thing_text(thing, language),
+        Arg::Reason(reason) => reason_text(reason, language),
+    }
+}
+
+fn thing_text(thing: &Thing, language: Language) -> String {
+    let say = |english: String, chinese: String| language.choose(english, chinese);
+    match thing {
+        Thing::ClusterKind => language.choose("proxy cluster", " OBProxy 集群").to_owned(),
+        Thing::Cluster(id) => say(format!("proxy cluster {id}"), format!("OBProxy 集群 {id} ")),
+        Thing::ClusterName(name) => say(
+            format!("the proxy cluster name {name}"),
+            format!("OBProxy 集群名称 {name} "),
+        ),
+        Thing::Proxy(id) => say(format!("proxy server {id}"), format!("OBProxy 服务器 {id} ")),
+        Thing::ProxyOnPort { proxy, port } => say(
+            format!("proxy server {proxy} on port {port}"),
+            format!("使用端口 {port} 的 OBProxy 服务器 {proxy}"),
+        ),
+        Thing::HostPort { host, port } => say(
+            format!("port {port} of host {host}"),
+            format!("主机 {host} 的端口 {port} "),
+        ),
+        Thing::OtherFile(found) => language.choose(*found, "其他类型的文件").to_owned(),
+        Thing::Other(name) => name.clone(),
+    }
+}
+
+fn reason_text(reason: &Reason, language: Language) -> String {
+    let say = |english: String, chinese: String| language.choose(english, chinese);
+    let fixed = |english: &str, chinese: &str| language.choose(english, chinese).to_owned();
+    match reason {
+        Reason::Empty => fixed("at least one is needed", "至少需要一个"),
+        Reason::VersionNeeded => fixed(
+            "it is needed to install on hosts: the file name of an uploaded package",
+            "在主机上安装时必须指定，应为已上传安装包的文件名",
+        ),
+        Reason::NoProxyPackage { package } => say(
+            format!("{package} is not an OBProxy package"),
+            format!("{package} 不是 OBProxy 安装包"),
+        ),
+        Reason::NotHigher {
+            package,
+            version,
+            proxy,
+        } => say(
+            format!("{package} is not higher than {version}, which proxy server {proxy} runs"),
+            format!("{package} 不高于 OBProxy 服务器 {proxy} 当前运行的版本 {version}"),
+        ),
+        Reason::PortRange(port) => say(
+            format!("{port} is not from 1025 to 65535"),
+            format!("{port} 不在 1025 至 65535 之间"),
+        ),
+        Reason::PortTwice(port) => say(format!("port {port} is given twice"), format!("端口 {port} 重复")),
+        Reason::OneLink { given } => say(
+            format!("workMode RS_LIST takes exactly one, {given} were given"),
+            format!("workMode 为 RS_LIST 时只能有一个，当前有 {given} 个"),
+        ),
+        Reason::NoRootServers => fixed(
+            "workMode RS_LIST needs root servers, as rootServers of the obLink or as rootservice_list in \
+             startupParameters",
+            "workMode 为 RS_LIST 时需要 RootServer 地址，请在 obLink 的 rootServers 或 startupParameters 的 \
+             rootservice_list 中指定",
+        ),
+        Reason::RootServerForm(server) => say(
+            format!("the root server '{server}' is not of the form ip:sqlport"),
+            format!("RootServer '{server}' 的格式应为 ip:sqlport"),
+        ),
+        Reason::ClusterNameForm => fixed(
+            "it must begin with a letter, and have letters, digits and '_' only, 64 at most",
+            "应以字母开头，只能包含字母、数字和下划线，且不超过 64 个字符",
+        ),
+        Reason::ConfigUrl => fixed(
+            "a CONFIG_URL cluster cannot have proxies yet, so use RS_LIST",
+            "CONFIG_URL 集群暂不支持安装 OBProxy，请使用 RS_LIST",
+        ),
+        Reason::ContextTooLarge { size, limit } => say(
+            format!("its task would carry {size} bytes, but {limit} is the most, so split it into several"),
+            format!("其任务上下文有 {size} 字节，超过 {limit} 字节的上限，请拆分为多个请求"),
+        ),
+        Reason::ChangedMeanwhile => fixed(
+            "what it is about has changed meanwhile, so look at it again",
+            "相关对象在此期间已发生变化，请刷新后再试",
+        ),
+        Reason::Malformed(detail) => say(
+            format!("it is a malformed RPM, {detail}"),
+            "文件不符合 RPM 格式".to_owned(),
+        ),
+        Reason::Damaged => fixed(
+            "it is damaged, since its content differs from its own digests",
+            "文件已损坏，内容与其自带的摘要不一致",
+        ),
+        Reason::NoExecutable => fixed(
+            "it holds no bin/obproxy below /home/admin or /opt/taobao/install",
+            "其中没有 /home/admin 或 /opt/taobao/install 下的 bin/obproxy",
+        ),
+        Reason::TooLarge { limit } => say(
+            format!("it, or something in it, is larger than {limit} bytes"),
+            format!("文件或其内容超过 {limit} 字节的上限"),
+        ),
+        Reason::TooManyFiles { files, limit } => say(
+            format!("it lists {files} files, but {limit} is the most"),
+            format!("其中列出 {files} 个文件，超过 {limit} 个的上限"),
+        ),
+        Reason::UnsafeFile(path) => say(
+            format!("it holds {path}, which leads out of its directory or is no plain file"),
+            format!("其中的 {path} 指向目录之外或不是普通文件"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn things() -> Vec<Arg> {
+        let id = || "7".to_owned();
+        [
+            Thing::ClusterKind,
+            Thing::Cluster(id()),
+            Thing::ClusterName(id()),
+            Thing::Proxy(id()),
+            Thing::ProxyOnPort { proxy: 7, port: 2883 },
+            Thing::HostPort { host: id(), port: id() },
+            Thing::OtherFile("a zip archive"),
+        ]
+        .map(Arg::Thing)
+        .to_vec()
+    }
+
+    fn reasons() -> Vec<Arg> {
+        let name = || "x".to_owned();
+        [
+            Reason::Empty,
+            Reason::VersionNeeded,
+            Reason::NoProxyPackage { package: name() },
+            Reason::NotHigher {
+                package: name(),
+                version: "4.2.1.0-11".to_owned(),
+                proxy: 7,
+            },
+            Reason::PortRange(80),
+            Reason::PortTwice(2883),
+            Reason::OneLink { given: 2 },
+            Reason::NoRootServers,
+            Reason::RootServerForm(name()),
+            Reason::ClusterNameForm,
+            Reason::ConfigUrl,
+            Reason::ContextTooLarge { size: 2, limit: 1 },
+            Reason::ChangedMeanwhile,
+            Reason::Malformed("it ends inside its lead".to_owned()),
+            Reason::Damaged,
+            Reason::NoExecutable,
+            Reason::TooLarge { limit: 1 },
+            Reason::TooManyFiles { files: 2, limit: 1 },
+            Reason::UnsafeFile(name()),
+        ]
+        .map(Arg::Reason)
+        .to_vec()
+    }
+
+    #[test]
+    fn each_is_told_wholly_in_either_language() {
+        for arg in [things(), reasons()].concat() {
+            let (english, chinese) = (text(&arg, Language::English), text(&arg, Language::Chinese));
+            assert!(english.is_ascii() && !english.is_empty(), "{english}");
+            assert!(
+                chinese.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)),
+                "{chinese}"
+            );
+            assert!(!has_english_prose(&chinese), "{chinese}");
+        }
+    }
+
+    #[test]
+    fn prose_is_told_from_names() {
+        assert!(has_english_prose("请求体（it ends too early）"));
+        assert!(!has_english_prose("workMode 为 RS_LIST 时需要 RootServer 地址"));
+    }
+
+    /// Whether two English words of small letters follow each other.
+    fn has_english_prose(text: &str) -> bool {
+        let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+        let words: Vec<&str> = text.split([' ', '（', '）', '，', '。', '：']).collect();
+        words.windows(2).any(|pair| pair.iter().all(is_word))
+    }
+}

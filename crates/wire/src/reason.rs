@@ -1,0 +1,145 @@
+//! What a refusal is about, where a name or a number alone does not tell: things and reasons. The server has the words
+//! for them, in each language.
+
+use std::fmt;
+
+/// One argument of a refusal's sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arg {
+    /// A name, number or status: the same in every language.
+    Text(String),
+    /// Something the fleet has.
+    Thing(Thing),
+    /// Why the request cannot be done as it is.
+    Reason(Reason),
+}
+
+impl fmt::Display for Arg {
+    /// For logs; clients are told by the server.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Thing(thing) => write!(f, "{thing:?}"),
+            Self::Reason(reason) => write!(f, "{reason:?}"),
+        }
+    }
+}
+
+impl From<Thing> for Arg {
+    fn from(thing: Thing) -> Self {
+        Self::Thing(thing)
+    }
+}
+
+impl From<Reason> for Arg {
+    fn from(reason: Reason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+impl<T: fmt::Display + ?Sized> From<&T> for Arg {
+    fn from(text: &T) -> Self {
+        Self::Text(text.to_string())
+    }
+}
+
+/// Something the fleet has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thing {
+    /// The kind, without one of them in mind.
+    ClusterKind,
+    /// A proxy cluster, by its id.
+    Cluster(String),
+    /// The name of a proxy cluster.
+    ClusterName(String),
+    /// A proxy server, by its id.
+    Proxy(String),
+    /// A proxy server on the host in question, by its id, and a port of its.
+    ProxyOnPort {
+        /// The proxy server.
+        proxy: i64,
+        /// The port.
+        port: u16,
+    },
+    /// A port of a host.
+    HostPort {
+        /// The host's id.
+        host: String,
+        /// The port.
+        port: String,
+    },
+    /// A file that is no package: what it looks like, in English.
+    OtherFile(&'static str),
+    /// Anything else, by its technical name.
+    Other(String),
+}
+
+/// Why a request cannot be done as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// A list needs at least one entry.
+    Empty,
+    /// The version to install is not given.
+    VersionNeeded,
+    /// A package that holds no OBProxy.
+    NoProxyPackage {
+        /// The package.
+        package: String,
+    },
+    /// An upgrade to what is not higher.
+    NotHigher {
+        /// The package.
+        package: String,
+        /// The version that runs.
+        version: String,
+        /// The proxy server that runs it.
+        proxy: i64,
+    },
+    /// A port out of range.
+    PortRange(u16),
+    /// A port given twice.
+    PortTwice(u16),
+    /// RS_LIST with another number of obLinks than one.
+    OneLink {
+        /// How many were given.
+        given: usize,
+    },
+    /// RS_LIST without root servers.
+    NoRootServers,
+    /// A root server that is not `ip:sqlport`.
+    RootServerForm(String),
+    /// A name that breaks the rule for names of clusters.
+    ClusterNameForm,
+    /// A CONFIG_URL cluster cannot have proxies.
+    ConfigUrl,
+    /// The task would carry more than fits.
+    ContextTooLarge {
+        /// Bytes it would have.
+        size: usize,
+        /// Bytes it may have.
+        limit: usize,
+    },
+    /// What the request is about has changed since it was looked at.
+    ChangedMeanwhile,
+    /// A package that does not keep to RPM's form: where, in English.
+    Malformed(String),
+    /// A package whose content differs from its own digests.
+    Damaged,
+    /// A package of OBProxy's name without its executable.
+    NoExecutable,
+    /// A package, or something in it, is too large.
+    TooLarge {
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A package lists too many files.
+    TooManyFiles {
+        /// Files it lists.
+        files: usize,
+        /// Files allowed.
+        limit: usize,
+    },
+    /// A package holds a name or link that leads out of its directory, or something else than files, directories and
+    /// links.
+    UnsafeFile(String),
+}
