@@ -1,5 +1,7 @@
 //! Fleets for tests of planner and steps.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use obfleet_wire::{
     agent::HostFacts,
@@ -148,8 +150,18 @@ impl Inventory for Snapshot {
     async fn enrol(&self, _: &str, _: &Host) -> Result<Option<i64>, InventoryError> {
         Err(unchanging())
     }
-    async fn record_sighting(&self, _: &HostSighting) -> Result<(), InventoryError> {
+    async fn record_sightings(&self, _: &[HostSighting]) -> Result<(), InventoryError> {
         Err(unchanging())
+    }
+    async fn key_fingerprint(&self) -> Result<Option<String>, InventoryError> {
+        Ok(None)
+    }
+    async fn keep_key_fingerprint(&self, _: &str) -> Result<(), InventoryError> {
+        Err(unchanging())
+    }
+    async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, InventoryError> {
+        let known = self.clusters.values().filter(|cluster| ids.contains(&cluster.id));
+        Ok(known.map(|cluster| (cluster.id, cluster.name.clone())).collect())
     }
 }
 
