@@ -8,6 +8,7 @@ pub mod basic;
 pub mod first_user;
 pub mod memory;
 pub mod password;
+pub mod role;
 pub mod throttle;
 
 use std::{
@@ -180,16 +181,17 @@ pub async fn require_login(
         .inspect_err(|error| {
             tracing::warn!(user = name, address = %peer.ip(), "login refused: {error}");
         })?;
-    request.extensions_mut().insert(Who(Actor {
+    let actor = Actor {
         id: user.id,
         name: user.name,
-    }));
+    };
+    request.extensions_mut().insert(Who(actor, user.roles.into()));
     Ok(next.run(request).await)
 }
 
-/// The caller, in a handler behind [`require_login`].
+/// The caller and its roles, in a handler behind [`require_login`].
 #[derive(Debug, Clone)]
-pub struct Who(pub Actor);
+pub struct Who(pub Actor, pub Arc<[String]>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = ApiError;

@@ -13,7 +13,10 @@ use obfleet_wire::Code;
 use crate::{
     api::{agents, clusters, hosts, obproxies, packages, system, tasks},
     app::App,
-    auth::require_login,
+    auth::{
+        require_login,
+        role::{Area, require_role},
+    },
     http::{ApiError, Fault, body, envelope},
 };
 
@@ -21,13 +24,11 @@ use crate::{
 pub fn router(app: Arc<App>, server_id: &str) -> Router {
     let authenticator = app.authenticator.clone();
     let private = Router::new()
-        .nest("/api/v2/obproxy", obproxy())
-        .nest("/api/v2/tasks", tasks())
-        .nest("/api/v2/software-packages", software_packages())
+        .nest("/api/v2/obproxy", guarded(obproxy(), Area::Obproxy))
+        .nest("/api/v2/tasks", guarded(tasks(), Area::Task))
+        .nest("/api/v2/software-packages", guarded(software_packages(), Area::Package))
         .route("/api/v2/files/sys-package/{fileName}", get(packages::download))
-        .route("/api/v2/compute/hosts", get(hosts::list))
-        .route("/api/v2/compute/hosts/{hostId}", get(hosts::detail))
-        .route("/api/v2/compute/agents/tokens", post(agents::create_token))
+        .nest("/api/v2/compute", guarded(compute(), Area::Host))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(authenticator, require_login));
@@ -43,6 +44,18 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
             envelope::wrap,
         ))
         .with_state(app)
+}
+
+/// Routes on which changes take the area's role.
+fn guarded(routes: Router<Arc<App>>, area: Area) -> Router<Arc<App>> {
+    routes.layer(middleware::from_fn_with_state(area, require_role))
+}
+
+fn compute() -> Router<Arc<App>> {
+    Router::new()
+        .route("/hosts", get(hosts::list))
+        .route("/hosts/{hostId}", get(hosts::detail))
+        .route("/agents/tokens", post(agents::create_token))
 }
 
 fn obproxy() -> Router<Arc<App>> {

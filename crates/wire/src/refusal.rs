@@ -28,7 +28,7 @@ pub enum Code {
     Iam10004,
     /// Too many failures, wait.
     Iam10007,
-    /// Not permitted.
+    /// Not permitted without role {0}.
     Iam11000,
     /// Task {0} missing.
     Tsk10001,

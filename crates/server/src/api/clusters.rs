@@ -28,7 +28,7 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Obpro
 /// Makes a cluster, with its first proxies if hosts are given.
 pub async fn create(
     State(app): AppState,
-    Who(who): Who,
+    Who(who, _): Who,
     Json(body): Json<CreateObproxyCluster>,
 ) -> ApiResult<Data<TaskInstance>> {
     let started = app.fleet.create_cluster(&who, body).await?;
@@ -38,7 +38,7 @@ pub async fn create(
 }
 
 /// Deletes a cluster with its proxies.
-pub async fn remove(State(app): AppState, Who(who): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
+pub async fn remove(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
     let task = app.fleet.delete_cluster(&who, path.id("id")?).await?;
     Ok(Data(task_view::started(&task)))
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Installs a proxy on each of some hosts: one task a host.
 pub async fn batch_add(
     State(app): AppState,
-    Who(who): Who,
+    Who(who, _): Who,
     path: PathIds,
     Json(body): Json<AddObproxy>,
 ) -> ApiResult<Data<Contents<TaskInstance>>> {
@@ -29,7 +29,7 @@ pub async fn batch_add(
 }
 
 /// Takes proxies away: one task.
-pub async fn remove(State(app): AppState, Who(who): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
+pub async fn remove(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
     let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
     let task = app.fleet.delete_obproxies(&who, cluster, &proxies).await?;
     Ok(Data(task_view::started(&task)))
@@ -38,7 +38,7 @@ pub async fn remove(State(app): AppState, Who(who): Who, path: PathIds) -> ApiRe
 /// Upgrades running proxies one after another: one task. Without a body, to the newest package that fits.
 pub async fn upgrade(
     State(app): AppState,
-    Who(who): Who,
+    Who(who, _): Who,
     path: PathIds,
     OptionalJson(body): OptionalJson<UpgradeObproxy>,
 ) -> ApiResult<Data<TaskInstance>> {

@@ -8,14 +8,15 @@ use std::{
 use obfleet_store::users::{User, Users, UsersError};
 use obfleet_wire::time::Timestamp;
 
-use super::password::{self, HashError};
+use super::{
+    password::{self, HashError},
+    role,
+};
 
 /// Login name of the first user.
 pub const ADMIN: &str = "admin";
 /// Its id, as in OCP.
 const ADMIN_ID: i64 = 100;
-/// Role that may do everything.
-const ADMIN_ROLE: &str = "ADMIN";
 /// A shorter password is no password.
 const SHORTEST: usize = 8;
 
@@ -70,7 +71,7 @@ pub async fn ensure(
                 id: ADMIN_ID,
                 name: ADMIN.to_owned(),
                 password_hash: password::hash(&password)?,
-                roles: vec![ADMIN_ROLE.to_owned()],
+                roles: vec![role::ADMIN.to_owned()],
             };
             users.insert(&admin, now).await?;
             Ok(generated)

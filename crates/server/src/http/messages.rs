@@ -100,8 +100,8 @@ messages! {
         "There were too many failed logins. Wait for {0} seconds before the next try."
         "登录失败次数过多，请等待 {0} 秒后再试。"
     Iam11000 FORBIDDEN
-        "Your user is not allowed to do this. Ask an administrator for the role it needs."
-        "当前用户无权执行此操作，请联系管理员授予所需角色。"
+        "Your user is not allowed to do this: it takes the role {0} or ADMIN. Ask an administrator for it."
+        "当前用户无权执行此操作：需要 {0} 或 ADMIN 角色，请联系管理员授予。"
     Tsk10001 NOT_FOUND
         "Task {0} is not there. Look up its id in the list of tasks."
         "任务 {0} 不存在，请在任务列表中确认其 ID。"

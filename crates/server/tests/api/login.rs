@@ -1,6 +1,10 @@
 //! Who is let in.
 
+use obfleet_server::auth::password;
+use obfleet_store::{Database, users::User};
+use obfleet_wire::time::Timestamp;
 use reqwest::Method;
+use serde_json::json;
 
 use crate::{
     shape::differences,
@@ -115,4 +119,80 @@ async fn the_password_file_rules_at_every_start() {
     std::fs::write(api.dir.path().join("password"), "short").unwrap();
     api.running.stop().await.unwrap();
     assert!(obfleet_server::Server::start(options).await.is_err());
+}
+
+/// Users of these roles, made in the state database of a server that is not running yet.
+async fn add_users(state: &std::path::Path, users: &[(&str, &str)]) {
+    std::fs::create_dir_all(state).unwrap();
+    let database = Database::open(&state.join("obfleet.db")).await.unwrap();
+    for (id, (name, role)) in (200..).zip(users) {
+        let user = User {
+            id,
+            name: (*name).to_owned(),
+            password_hash: password::hash(PASSWORD).unwrap(),
+            roles: vec![(*role).to_owned()],
+        };
+        assert!(database.users().insert(&user, Timestamp(1)).await.unwrap());
+    }
+    database.close().await;
+}
+
+#[tokio::test]
+async fn changes_take_a_role() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    add_users(&state, &[("viewer", "OBPROXY_VIEWER"), ("manager", "OBPROXY_MANAGER")]).await;
+    let api = Api::start_with(|options| options.state_dir = state).await;
+    let cluster = api.cluster("test").await;
+    let task = api.get("/api/v2/tasks/instances").await.data()["contents"][0]["id"].clone();
+    let ask = async |user: &str, method: Method, path: &str| {
+        let request = api.bare(method, path).basic_auth(user, Some(PASSWORD)).json(&json!({}));
+        Reply::of(request).await
+    };
+
+    let changes = [
+        (Method::POST, PATH.to_owned(), "OBPROXY_MANAGER"),
+        (Method::DELETE, format!("{PATH}/{cluster}"), "OBPROXY_MANAGER"),
+        (
+            Method::POST,
+            format!("{PATH}/{cluster}/obproxies/1/upgrade"),
+            "OBPROXY_MANAGER",
+        ),
+        (
+            Method::POST,
+            format!("/api/v2/tasks/instances/{task}/retry"),
+            "TASK_MANAGER",
+        ),
+        (Method::POST, "/api/v2/software-packages".to_owned(), "PACKAGE_MANAGER"),
+        (
+            Method::DELETE,
+            "/api/v2/software-packages/1".to_owned(),
+            "PACKAGE_MANAGER",
+        ),
+        (Method::POST, "/api/v2/compute/agents/tokens".to_owned(), "HOST_MANAGER"),
+    ];
+    for (method, path, role) in &changes {
+        let reply = ask("viewer", method.clone(), path).await;
+        assert_eq!(
+            reply.refusal(),
+            (403, "IAM11000".to_owned(), String::new()),
+            "{method} {path}"
+        );
+        assert!(reply.text.contains(role), "{}", reply.text);
+        let manager = ask("manager", method.clone(), path).await;
+        assert_eq!(
+            manager.status == 403,
+            *role != "OBPROXY_MANAGER",
+            "{method} {path}: {}",
+            manager.text
+        );
+    }
+    for path in [
+        PATH,
+        "/api/v2/tasks/instances",
+        "/api/v2/compute/hosts",
+        "/api/v2/software-packages",
+    ] {
+        assert_eq!(ask("viewer", Method::GET, path).await.status, 200, "{path}");
+    }
 }
