@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask test`: all set-up, then the main job or every test.
+//! `cargo xtask demo` and `cargo xtask test`: all set-up, then the main job or every test; `--long` for those that take long.
 
 mod setup;
 
@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+/// Random cases for each property in the long run, among them damaged packages; 256 otherwise.
+const LONG_CASES: &str = "10000";
 
 /// Tasks of the obfleet workspace.
 #[derive(Parser)]
@@ -27,7 +30,20 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Install what the tests need and run them all
-    Test,
+    Test(TestArguments),
+}
+
+#[derive(Args)]
+struct TestArguments {
+    /// Also kill server, agents and guards at every point of an upgrade, and try far more random cases
+    #[arg(long)]
+    long: bool,
+    /// Of all that only the kill at this point, as a failure names it
+    #[arg(long, requires = "long", value_name = "server@7")]
+    point: Option<String>,
+    /// Minutes the kills may take; what is left by then is told
+    #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 40)]
+    budget: u32,
 }
 
 fn main() -> ExitCode {
@@ -51,15 +67,34 @@ fn run(task: Task) -> Result<()> {
                     .args(arguments),
             )
         }
-        Task::Test => {
-            let tools = setup::test_tools(&target(&root))?;
-            let mut tests = cargo(&root);
-            tests.args(["test", "--workspace", "--no-fail-fast"]);
-            // With this set a test whose tool is missing fails instead of skipping itself.
-            tests.env("OBFLEET_TEST_TOOLS", "1").env("OBFLEET_SEEKDB", tools.seekdb);
-            succeed(&mut tests)
-        }
+        Task::Test(arguments) => match arguments.point {
+            Some(point) => succeed(kills(&root, arguments.budget).env("OBFLEET_CHAOS_POINT", point)),
+            None => test(&root, &arguments),
+        },
     }
+}
+
+fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
+    let tools = setup::test_tools(&target(root))?;
+    let mut tests = cargo(root);
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    // With this set a test whose tool is missing fails instead of skipping itself.
+    tests.env("OBFLEET_TEST_TOOLS", "1").env("OBFLEET_SEEKDB", tools.seekdb);
+    if !arguments.long {
+        return succeed(&mut tests);
+    }
+    // The kills are run even if something else failed: each tells what the other cannot.
+    let rest = succeed(tests.env("PROPTEST_CASES", LONG_CASES));
+    succeed(&mut kills(root, arguments.budget)).and(rest)
+}
+
+/// The test that kills at every point of an upgrade.
+fn kills(root: &Path, minutes: u32) -> Command {
+    let mut kills = cargo(root);
+    kills.args(["test", "--package", "obfleet", "--test", "chaos", "every_point", "--"]);
+    kills.args(["--exact", "--ignored", "--nocapture"]);
+    kills.env("OBFLEET_CHAOS_MINUTES", minutes.to_string());
+    kills
 }
 
 fn workspace() -> Result<PathBuf> {

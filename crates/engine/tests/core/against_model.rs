@@ -150,7 +150,7 @@ fn note_ends(ends: &mut HashSet<(SubtaskId, i64)>, before: &TaskState, events: &
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn core_and_model_agree((kinds, edges) in graphs(), draws in draws()) {

@@ -62,8 +62,6 @@ static SUBJECT: LazyLock<rpm::Package> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000), magic in any::<bool>()) {
         let mut bytes = bytes;
