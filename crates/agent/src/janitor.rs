@@ -15,7 +15,7 @@ use crate::{
 
 /// How long a removed proxy can be restored.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long the papers of a restart are kept for somebody to read; they hold passwords.
+/// How long the papers of a restart are kept for somebody to read.
 const PAPERS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const ROUND: Duration = Duration::from_secs(3600);
 
@@ -54,7 +54,7 @@ fn purge(node: &Node, owned: &Owned, now: Timestamp) -> Result<(), OperationErro
 }
 
 /// Deletes the directories of restarts that ended longer than `kept` ago, but not of the last one of a proxy: it could
-/// still be reverted.
+/// still be reverted. Those that stay hold no passwords.
 fn clear_restarts(node: &Node, kept: Duration) -> Result<(), OperationError> {
     let dir = node.layout.restarts();
     let last: Vec<String> = node
@@ -68,6 +68,8 @@ fn clear_restarts(node: &Node, kept: Duration) -> Result<(), OperationError> {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if !last.contains(&name) && is_over(&path, kept) {
             remove_dir(&path)?;
+        } else if let Err(e) = Handle::attach(&path).forget_secrets() {
+            tracing::warn!(restart = %name, error = %e, "passwords may be left in the papers of a restart");
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ mod restart;
 pub(crate) use error::OperationError;
 use guarding::Target;
 pub(crate) use lifecycle::remove_dir;
-use restart::Order;
+use restart::{Order, WayBack};
 
 /// What operations that change something take turns on; those that only look do not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,7 +118,11 @@ impl Node {
                 proxy_id,
                 restart_id,
                 drain,
-            } => self.revert_restart(proxy_id, &restart_id, drain, job).await,
+                probe,
+            } => {
+                let back = WayBack { drain, probe };
+                self.revert_restart(proxy_id, &restart_id, back, job).await
+            }
         }
     }
 }

@@ -54,8 +54,10 @@ impl Watch {
     async fn run(mut self) {
         while let Some(owned) = self.node.registry.find(self.proxy_id) {
             self.node.mend_restart(&owned).await;
-            if !is_due(&owned) || self.node.guarded(&owned).is_some() {
+            if self.node.guarded(&owned).is_some() {
                 self.change_within(LOOK).await;
+            } else if !is_due(&owned) {
+                self.change_within(SETTLED).await;
             } else if let Some(process) = self.newest(&owned) {
                 self.end_of(&process).await;
             } else {

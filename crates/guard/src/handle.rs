@@ -179,6 +179,14 @@ impl Handle {
         Plan::load(&self.dir)
     }
 
+    /// Takes the passwords out of the plan if nothing more follows; may be done again.
+    pub fn forget_secrets(&self) -> io::Result<()> {
+        if self.state()?.phase.is_final() {
+            Plan::forget_secrets(&self.dir)?;
+        }
+        Ok(())
+    }
+
     /// Whether its guard runs.
     pub fn alive(&self) -> io::Result<bool> {
         Ok(self.state()?.guard.is_some_and(|guard| guard.is_alive()))

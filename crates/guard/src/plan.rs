@@ -28,7 +28,7 @@ pub struct Plan {
     pub home: PathBuf,
     /// Its SQL address.
     pub address: SocketAddr,
-    /// Password of root@proxysys.
+    /// Password of root@proxysys; empty once the restart has come to rest.
     pub sys_password: String,
     /// The executable to go to, in its slot.
     pub binary: PathBuf,
@@ -40,7 +40,7 @@ pub struct Plan {
     pub method: RestartMethod,
     /// How the old process is drained.
     pub drain: DrainPolicy,
-    /// Query to send through the new process before the old one is let go.
+    /// Query to send through the new process before the old one is let go; gone once the restart has come to rest.
     pub probe: Option<ProbeQuery>,
 }
 
@@ -48,6 +48,18 @@ impl Plan {
     /// Reads the plan of a restart's directory.
     pub fn load(dir: &Path) -> io::Result<Self> {
         durable::read_json(&dir.join(FILE))
+    }
+
+    /// Takes the passwords out of the plan of a restart that has come to rest; what else it says is kept for whoever
+    /// wants to know what happened.
+    pub(crate) fn forget_secrets(dir: &Path) -> io::Result<()> {
+        let mut plan = Self::load(dir)?;
+        if plan.sys_password.is_empty() && plan.probe.is_none() {
+            return Ok(());
+        }
+        plan.sys_password.clear();
+        plan.probe = None;
+        plan.save(dir)
     }
 
     /// Writes it, readable by its owner only: it holds passwords.

@@ -265,6 +265,9 @@ pub enum Operation {
         restart_id: String,
         /// How sessions of the process that goes are drained.
         drain: DrainPolicy,
+        /// Query to send through the process that serves in the end, where the way back is a restart of its own.
+        #[serde(default)]
+        probe: Option<ProbeQuery>,
     },
 }
 
@@ -654,6 +657,7 @@ mod tests {
                 proxy_id: 1,
                 restart_id: "r".into(),
                 drain,
+                probe: None,
             },
         ] {
             assert!(Operation::NAMES.contains(&operation.name()));

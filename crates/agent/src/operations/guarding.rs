@@ -93,9 +93,12 @@ impl Node {
         })
     }
 
-    /// Gives an unfinished restart whose guard died a new one, when no operation is doing so.
+    /// Gives an unfinished restart whose guard died a new one, when no operation is doing so; takes the passwords out
+    /// of the papers of one that has come to rest.
     pub(crate) async fn mend_restart(&self, owned: &Owned) {
-        let Some(restart_id) = self.guarded(owned) else { return };
+        let Some(restart_id) = self.guarded(owned) else {
+            return self.forget_secrets(owned);
+        };
         let guard = Handle::attach(&self.layout.restart(&restart_id));
         if guard.alive().unwrap_or(true) {
             return;
@@ -104,6 +107,19 @@ impl Node {
         tracing::warn!(proxy = proxy_id, %restart_id, "the guard is gone, a new one takes over");
         if let Err(e) = self.recover_guard(proxy_id, &guard).await {
             tracing::error!(proxy = proxy_id, %restart_id, error = %describe(&e), "no guard takes over");
+        }
+    }
+}
+
+impl Node {
+    fn forget_secrets(&self, owned: &Owned) {
+        for id in owned.restart.iter().flat_map(|last| [last.id.clone(), last.back_id()]) {
+            match Handle::attach(&self.layout.restart(&id)).forget_secrets() {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(restart_id = %id, error = %e, "the passwords of a restart that is over stay on disk");
+                }
+                _ => {}
+            }
         }
     }
 }

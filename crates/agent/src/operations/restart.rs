@@ -9,7 +9,7 @@ use obfleet_obproxy::{
     preflight::{self, Request},
 };
 use obfleet_wire::{
-    agent::{AttemptKey, DrainPolicy, Outcome, RestartMethod},
+    agent::{AttemptKey, DrainPolicy, Outcome, ProbeQuery, RestartMethod},
     version::ProxyVersion,
 };
 
@@ -81,6 +81,12 @@ pub(super) struct Order {
     pub(super) proxy_id: i64,
     pub(super) restart_id: String,
     pub(super) target: Target,
+}
+
+/// How a restart is taken back: how sessions are ended, and what proves that the old binary serves again.
+pub(super) struct WayBack {
+    pub(super) drain: DrainPolicy,
+    pub(super) probe: Option<ProbeQuery>,
 }
 
 impl Node {
@@ -232,7 +238,7 @@ impl Node {
         &self,
         proxy_id: i64,
         restart_id: &str,
-        drain: DrainPolicy,
+        back: WayBack,
         job: &Job,
     ) -> Result<Outcome, OperationError> {
         let owned = self.registry.get(proxy_id)?;
@@ -245,10 +251,10 @@ impl Node {
         let phase = if state.phase.is_final() {
             state.phase
         } else {
-            self.call_back(&owned, &last, &guard, drain, job).await?
+            self.call_back(&owned, &last, &guard, back.drain, job).await?
         };
         match phase {
-            GuardPhase::Finished { .. } => self.go_back(&owned, &last, &guard, drain, job).await?,
+            GuardPhase::Finished { .. } => self.go_back(&owned, &last, &guard, back, job).await?,
             GuardPhase::Broken { .. } => self.rebuild(&owned, &last, job).await?,
             _ => job.say(format!("{} serves again", last.from)),
         }
@@ -284,7 +290,7 @@ impl Node {
         owned: &Owned,
         last: &LastRestart,
         guard: &Handle,
-        drain: DrainPolicy,
+        WayBack { drain, probe }: WayBack,
         job: &Job,
     ) -> Result<(), OperationError> {
         let proxy_id = owned.spec.proxy_id;
@@ -307,7 +313,7 @@ impl Node {
                     version: last.from.clone(),
                     method: plan.method,
                     drain,
-                    probe: plan.probe,
+                    probe,
                 };
                 self.start_guard(owned, &back_id, &target).await?;
                 job.say(format!("guard of the way back to {} is at work", last.from));
@@ -358,6 +364,9 @@ fn is_restart_id(text: &str) -> bool {
 
 /// Renames the directory of a restart that has ended, so that its name is free.
 fn put_aside(dir: &Path) -> Result<(), FileError> {
+    Handle::attach(dir)
+        .forget_secrets()
+        .map_err(FileError::io("take the passwords out of", dir))?;
     let aside = (1..)
         .map(|n| dir.with_extension(n.to_string()))
         .find(|aside| !aside.exists())

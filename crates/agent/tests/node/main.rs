@@ -9,3 +9,4 @@ mod enrolment;
 mod lifecycle;
 mod packages;
 mod restart;
+mod restart_papers;

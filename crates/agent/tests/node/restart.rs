@@ -36,6 +36,7 @@ fn revert(id: &str) -> Operation {
         proxy_id: 7,
         restart_id: id.into(),
         drain: DRAIN,
+        probe: None,
     }
 }
 

@@ -306,6 +306,7 @@ async fn go_back(crew: &Crew, attempt: &Attempt) -> StepResult {
         return Ok(Output::nothing());
     };
     let proxy_id = proxy_id(attempt)?;
+    let cluster = crew.cluster(attempt).await?;
     if let Outcome::Proxy(facts) = crew
         .perform(
             attempt,
@@ -313,6 +314,7 @@ async fn go_back(crew: &Crew, attempt: &Attempt) -> StepResult {
                 proxy_id,
                 restart_id,
                 drain: crew.drain,
+                probe: crew.probe(&cluster)?,
             },
         )
         .await?
