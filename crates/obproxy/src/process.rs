@@ -166,16 +166,28 @@ pub fn command_line(pid: i32) -> io::Result<Vec<String>> {
     Ok(split_nul(&fs::read(proc_dir(pid).join("cmdline"))?))
 }
 
+/// The pid a process sees as its own: another one than here if it lives in a pid namespace of its own.
+pub fn pid_in_own_namespace(pid: i32) -> io::Result<i32> {
+    let status = fs::read_to_string(proc_dir(pid).join("status"))?;
+    // A kernel without this field has no namespace either that could be looked into from here.
+    let innermost = status_field(&status, "NSpid:").and_then(|pids| pids.split_whitespace().next_back());
+    Ok(innermost.and_then(|own| own.parse().ok()).unwrap_or(pid))
+}
+
 /// Whether a process ignores or handles the signal, so that it survives one.
 pub fn survives(pid: i32, signal: Signal) -> io::Result<bool> {
     let status = fs::read_to_string(proc_dir(pid).join("status"))?;
-    let mask = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-            .unwrap_or(0)
+    let mask = |field| {
+        let hex = status_field(&status, field);
+        hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
     };
     let bit = 1u64 << (signal as u32 - 1);
     Ok((mask("SigIgn:") | mask("SigCgt:")) & bit != 0)
+}
+
+/// A field of `/proc/<pid>/status`.
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 fn proc_dir(pid: i32) -> PathBuf {
@@ -248,6 +260,15 @@ mod tests {
         assert_eq!(process.cwd, std::env::current_dir().unwrap());
         assert!(!environment(own.pid).unwrap().is_empty());
         assert!(all_pids().unwrap().any(|pid| pid == own.pid));
+        assert_eq!(pid_in_own_namespace(own.pid).unwrap(), own.pid);
+    }
+
+    #[test]
+    fn the_innermost_pid_is_the_last() {
+        let status = "Name:\tobproxy\nNSpid:\t4711\t12\t1\nThreads:\t3\n";
+        assert_eq!(status_field(status, "NSpid:"), Some("4711\t12\t1"));
+        assert_eq!(status_field(status, "Threads:"), Some("3"));
+        assert_eq!(status_field(status, "SigIgn:"), None);
     }
 
     #[test]

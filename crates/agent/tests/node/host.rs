@@ -208,7 +208,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).collect()
 }
 
-fn end(pid: i32) {
+pub fn end(pid: i32) {
     // It may have gone by itself.
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
 }

@@ -8,5 +8,6 @@ mod host;
 mod enrolment;
 mod lifecycle;
 mod packages;
+mod preflight;
 mod restart;
 mod restart_papers;

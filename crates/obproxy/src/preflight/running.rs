@@ -45,7 +45,10 @@ pub(super) async fn hot_restart(
     admin: &mut AdminConn,
     findings: &mut Findings,
 ) -> Result<(), AdminError> {
-    place(process, findings);
+    match process::pid_in_own_namespace(process.id.pid) {
+        Ok(own_pid) => place(process, own_pid, findings),
+        Err(error) => findings.unreadable(object(process), &error),
+    }
     if !process::listens_on_ipv4(process.id.pid, request.address.port()).unwrap_or_default() {
         let reason = "it does not listen on IPv4, and the child of a hot restart cannot start without";
         findings.obstacle(
@@ -68,8 +71,8 @@ pub(super) async fn hot_restart(
 
 /// Its place among the processes: at its end a proxy sends SIGUSR2 to its parent, and as PID 1 its child never tells
 /// it that it is ready.
-fn place(process: &Process, findings: &mut Findings) {
-    if process.id.pid == 1 {
+fn place(process: &Process, own_pid: i32, findings: &mut Findings) {
+    if own_pid == 1 {
         let reason = "as PID 1 of a container it goes back to the old version by itself after the rollback timeout";
         return findings.obstacle(object(process), reason, "put an init before it, or restart it cold");
     }
@@ -131,12 +134,12 @@ mod tests {
     #[test]
     fn refuses_pid_1_and_parents_that_would_die() {
         let mut findings = Findings::default();
-        place(&process(7, 1), &mut findings);
+        place(&process(7, 1), 7, &mut findings);
         assert!(findings.obstacles.is_empty());
-        place(&process(1, 0), &mut findings);
+        place(&process(4711, 4710), 1, &mut findings);
         assert!(findings.obstacles[0].reason.contains("PID 1"));
         let own = std::process::id() as i32;
-        place(&process(7, own), &mut findings);
+        place(&process(7, own), 7, &mut findings);
         assert!(
             findings.obstacles[1].reason.contains("SIGUSR2"),
             "a test process handles neither signal"

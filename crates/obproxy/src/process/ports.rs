@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_ipv6_is_told_apart() {
+        let own = std::process::id() as i32;
+        let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+            return eprintln!("skipped: no IPv6 here");
+        };
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens_on(own, port).unwrap());
+        assert!(!listens_on_ipv4(own, port).unwrap());
+    }
+
+    #[test]
     fn the_kernel_lists_listening_sockets_first() {
         let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let _connections: Vec<_> = (0..20)
