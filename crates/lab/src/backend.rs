@@ -1,11 +1,14 @@
-//! What the proxies serve: a small MySQL-protocol server that knows transactions and keeps no data, a real database, or somebody's own.
+//! What the proxies serve: a small MySQL-protocol server that knows transactions and keeps no data, a real
+//! database, or somebody's own.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use anyhow::Context as _;
 
 use crate::databases::{MariaDb, SeekDb};
 use obfleet_mysqlwire::{
@@ -13,12 +16,12 @@ use obfleet_mysqlwire::{
     protocol::{CHARSET_UTF8MB4_BIN, NATIVE_PASSWORD, capability, command, status},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, lookup_host},
     task::JoinHandle,
 };
 
 /// Which server the proxies are to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendChoice {
     /// The small one here.
     Builtin,
@@ -26,29 +29,100 @@ pub enum BackendChoice {
     MariaDb,
     /// The OceanBase kernel, started for the occasion.
     SeekDb,
-    /// One that runs already; its root has an empty password.
-    At(SocketAddr),
+    /// One that runs already.
+    At(Foreign),
 }
 
+/// A server of somebody else's, and an account there with an empty password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    user: String,
+    /// `host:port`.
+    place: String,
+}
+
+/// The account of every other backend.
+const ROOT: &str = "root";
+const DEFAULT_PORT: u16 = 3306;
+
 impl BackendChoice {
-    /// Reads `builtin`, `mariadb`, `seekdb` or `ip:port`.
+    /// Reads `builtin`, `mariadb`, `seekdb`, `host:port` or `mysql://user@host:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "builtin" => Ok(Self::Builtin),
             "mariadb" => Ok(Self::MariaDb),
             "seekdb" => Ok(Self::SeekDb),
-            _ => text.parse().map(Self::At).map_err(|_| {
-                "'builtin', 'mariadb', 'seekdb', or ip:port of a server where root has an empty password".to_owned()
-            }),
+            _ => Foreign::parse(text).map(Self::At),
         }
     }
 }
 
-/// The server the proxies serve; the built-in one ends with this.
+impl fmt::Display for BackendChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("builtin"),
+            Self::MariaDb => f.write_str("mariadb"),
+            Self::SeekDb => f.write_str("seekdb"),
+            Self::At(Foreign { user, place }) => write!(f, "mysql://{user}@{place}"),
+        }
+    }
+}
+
+impl Foreign {
+    fn parse(text: &str) -> Result<Self, String> {
+        let usage = "'builtin', 'mariadb', 'seekdb', host:port, or mysql://user@host:port";
+        let Some(url) = text.strip_prefix("mysql://") else {
+            let has_port = text
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            return if has_port && !text.contains(['/', '@']) {
+                Ok(Self {
+                    user: ROOT.to_owned(),
+                    place: text.to_owned(),
+                })
+            } else {
+                Err(usage.to_owned())
+            };
+        };
+        let (account, place) = url.rsplit_once('@').unwrap_or((ROOT, url));
+        let (user, password) = account.split_once(':').unwrap_or((account, ""));
+        if !password.is_empty() {
+            return Err(
+                "a password cannot be used: the demo's proxies are stand-ins, which cannot pass it on to the server; \
+                 name an account there that has an empty one"
+                    .to_owned(),
+            );
+        }
+        let place = place.strip_suffix('/').unwrap_or(place);
+        if place.contains(['/', '?']) {
+            return Err("no database can be named: the demo makes one of its own".to_owned());
+        }
+        if user.is_empty() || place.is_empty() {
+            return Err(usage.to_owned());
+        }
+        let place = match place.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => place.to_owned(),
+            Some((_, rest)) if !rest.ends_with(']') => return Err(usage.to_owned()),
+            _ => format!("{place}:{DEFAULT_PORT}"),
+        };
+        Ok(Self {
+            user: user.to_owned(),
+            place,
+        })
+    }
+}
+
+/// The server the proxies serve. It ends with this, unless it is somebody else's.
 #[derive(Debug)]
 pub struct Backend {
     /// Where it is.
     pub address: SocketAddr,
+    /// An account there whose password is empty.
+    pub user: String,
+    /// Whether what is written can be read again.
+    pub keeps_rows: bool,
+    /// Whether it goes on when the demo has ended.
+    pub is_foreign: bool,
     _server: Server,
 }
 
@@ -64,35 +138,40 @@ enum Server {
 
 impl Backend {
     /// Starts the server in the empty folder `dir`, or takes the one that is there.
-    pub async fn start(choice: BackendChoice, dir: &Path) -> anyhow::Result<Self> {
-        match choice {
-            BackendChoice::At(address) => Ok(Self {
-                address,
-                _server: Server::Foreign,
-            }),
+    pub async fn start(choice: &BackendChoice, dir: &Path) -> anyhow::Result<Self> {
+        let mut user = ROOT.to_owned();
+        let (address, server) = match choice {
+            BackendChoice::At(foreign) => {
+                let mut found = lookup_host(&foreign.place)
+                    .await
+                    .with_context(|| format!("cannot find {}", foreign.place))?;
+                user.clone_from(&foreign.user);
+                let address = found
+                    .next()
+                    .with_context(|| format!("{} has no address", foreign.place))?;
+                (address, Server::Foreign)
+            }
             BackendChoice::Builtin => {
                 let listener = TcpListener::bind("127.0.0.1:0").await?;
                 let address = listener.local_addr()?;
-                Ok(Self {
-                    address,
-                    _server: Server::Builtin(tokio::spawn(accept(listener))),
-                })
+                (address, Server::Builtin(tokio::spawn(accept(listener))))
             }
             BackendChoice::MariaDb => {
                 let server = MariaDb::start(dir).await?;
-                Ok(Self {
-                    address: server.address(),
-                    _server: Server::MariaDb(server),
-                })
+                (server.address(), Server::MariaDb(server))
             }
             BackendChoice::SeekDb => {
                 let server = SeekDb::start(dir).await?;
-                Ok(Self {
-                    address: server.address(),
-                    _server: Server::SeekDb(server),
-                })
+                (server.address(), Server::SeekDb(server))
             }
-        }
+        };
+        Ok(Self {
+            address,
+            user,
+            keeps_rows: !matches!(server, Server::Builtin(_)),
+            is_foreign: matches!(server, Server::Foreign),
+            _server: server,
+        })
     }
 }
 
@@ -177,13 +256,14 @@ mod tests {
 
     #[tokio::test]
     async fn tells_who_is_in_a_transaction() {
-        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
+        let backend = Backend::start(&BackendChoice::Builtin, Path::new(".")).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut client = Client::connect(backend.address, "root", "", deadline).await.unwrap();
         for (sql, inside) in [
             ("select 1", false),
             ("BEGIN", true),
             ("select 1", true),
+            ("insert into demo.entries values (1, 2, 0)", true),
             ("update t set a = 1", true),
             ("COMMIT", false),
             ("start transaction", true),
@@ -195,13 +275,31 @@ mod tests {
 
     #[test]
     fn a_database_is_named_by_its_kind_or_its_address() {
-        assert_eq!(BackendChoice::parse("builtin"), Ok(BackendChoice::Builtin));
-        assert!(matches!(
-            BackendChoice::parse("127.0.0.1:3306"),
-            Ok(BackendChoice::At(_))
-        ));
-        assert_eq!(BackendChoice::parse("mariadb"), Ok(BackendChoice::MariaDb));
-        assert_eq!(BackendChoice::parse("seekdb"), Ok(BackendChoice::SeekDb));
-        assert!(BackendChoice::parse("postgres").unwrap_err().contains("ip:port"));
+        for (text, shown) in [
+            ("builtin", "builtin"),
+            ("mariadb", "mariadb"),
+            ("seekdb", "seekdb"),
+            ("127.0.0.1:3307", "mysql://root@127.0.0.1:3307"),
+            ("db.example:3307", "mysql://root@db.example:3307"),
+            ("mysql://app@db.example:3307", "mysql://app@db.example:3307"),
+            ("mysql://app:@db.example/", "mysql://app@db.example:3306"),
+            ("mysql://[::1]", "mysql://root@[::1]:3306"),
+            ("mysql://[::1]:3307", "mysql://root@[::1]:3307"),
+        ] {
+            assert_eq!(BackendChoice::parse(text).unwrap().to_string(), shown, "{text}");
+        }
+        for (text, why) in [
+            ("postgres", "host:port"),
+            ("db.example:x", "host:port"),
+            ("mysql://db.example:x", "host:port"),
+            ("mysql://@db.example", "host:port"),
+            ("app@db.example:3307", "host:port"),
+            ("mysql://app:secret@db.example", "password"),
+            ("mysql://app@db.example/shop", "database"),
+        ] {
+            let error = BackendChoice::parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains("secret"));
+        }
     }
 }

@@ -1,24 +1,38 @@
-//! The kinds of clients: short connections, a pool, idle ones, and transactions of all lengths.
+//! The kinds of clients: short connections, pools, idle ones, and transactions of all lengths and pauses.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use crate::traffic::{Connection, Target};
+use crate::{
+    ledger::Entry,
+    traffic::{Connection, Lost, Target},
+};
 
 const SHORT_CLIENTS: usize = 2;
 const SHORT_PAUSE: Duration = Duration::from_millis(80);
-const POOLED: usize = 4;
-const POOL_PAUSE: Duration = Duration::from_millis(800);
+/// Pauses of the pooled clients, in milliseconds: two clients each. The short ones rest for less than a drain's two looks
+/// take.
+const POOLS: [Range<u64>; 2] = [150..200, 700..900];
+const POOLED: usize = 2;
 const IDLE: usize = 3;
 const IDLE_PAUSE: Duration = Duration::from_secs(4);
-/// Lengths of the transactions, in milliseconds: one client each.
-const TRANSACTIONS: [u64; 7] = [100, 300, 1_000, 3_000, 6_000, 12_000, 20_000];
-/// Long enough to be seen between transactions: who never rests is cut at the end of the drain window.
-const TRANSACTION_PAUSE: Duration = Duration::from_millis(1_000);
+/// Lengths of the transactions, and whether the client hurries on to the next: one client each.
+const TRANSACTIONS: [(u64, bool); 7] = [
+    (100, true),
+    (300, false),
+    (1_000, true),
+    (3_000, false),
+    (6_000, true),
+    (12_000, false),
+    (20_000, true),
+];
+/// Pauses between transactions, in milliseconds.
+const HURRIED: Range<u64> = 200..300;
+const UNHURRIED: Range<u64> = 900..1_100;
 const STATEMENT_PAUSE: Duration = Duration::from_millis(500);
 /// Before connecting again where it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -28,14 +42,17 @@ pub(crate) fn start(target: &Arc<Target>, running: &mut JoinSet<()>) {
     for _ in 0..SHORT_CLIENTS {
         running.spawn(short(Arc::clone(target)));
     }
-    for _ in 0..POOLED {
-        running.spawn(pooled(Arc::clone(target), Duration::ZERO, POOL_PAUSE));
+    for pauses in POOLS {
+        for _ in 0..POOLED {
+            running.spawn(pooled(Arc::clone(target), Duration::ZERO, pauses.clone()));
+        }
     }
     for _ in 0..IDLE {
         running.spawn(idle(Arc::clone(target)));
     }
-    for length in TRANSACTIONS.map(Duration::from_millis) {
-        running.spawn(pooled(Arc::clone(target), length, TRANSACTION_PAUSE));
+    for (length, hurried) in TRANSACTIONS {
+        let pauses = if hurried { HURRIED } else { UNHURRIED };
+        running.spawn(pooled(Arc::clone(target), Duration::from_millis(length), pauses));
     }
 }
 
@@ -44,7 +61,7 @@ async fn short(target: Arc<Target>) {
     loop {
         match target.connect().await {
             Some(mut connection) => {
-                if connection.answers("select 1").await {
+                if connection.run("select 1").await.is_ok() {
                     connection.close().await;
                 } else {
                     target.closed_at_boundary();
@@ -60,52 +77,57 @@ async fn short(target: Arc<Target>) {
 }
 
 /// One place in a pool: a transaction of some length, a pause, and so on, over one connection as long as it lasts.
-async fn pooled(target: Arc<Target>, length: Duration, pause: Duration) {
+async fn pooled(target: Arc<Target>, length: Duration, pauses: Range<u64>) {
     let mut place = None;
-    loop {
+    let client = target.ledger.new_client();
+    for number in 0.. {
+        let entry = Entry { client, number };
         let mut connection = borrow(&target, &mut place).await;
         let begun = Instant::now();
-        if transaction(&mut connection, length).await {
-            target.committed();
-            place = Some(connection);
-        } else {
-            target.broken(&connection, begun.elapsed());
+        match transaction(&target, &mut connection, entry, length).await {
+            Ok(()) => {
+                target.committed(entry);
+                place = Some(connection);
+            }
+            Err(lost) => target.broken(&connection, begun.elapsed(), &lost),
         }
-        sleep(pause).await;
+        sleep(Duration::from_millis(rand::random_range(pauses.clone()))).await;
     }
 }
 
 /// As real pools do: the connection is tested before use, and replaced when it is gone.
 async fn borrow(target: &Target, place: &mut Option<Connection>) -> Connection {
     if let Some(mut connection) = place.take() {
-        if connection.answers("select 1").await {
+        if connection.run("select 1").await.is_ok() {
             return connection;
         }
         target.closed_at_boundary();
     }
     loop {
         match target.connect().await {
-            Some(connection) => return connection,
+            Some(mut connection) => {
+                target.identify(&mut connection).await;
+                return connection;
+            }
             None => sleep(RETRY_PAUSE).await,
         }
     }
 }
 
-/// From BEGIN to the answer to COMMIT. → whether all was answered
-async fn transaction(connection: &mut Connection, length: Duration) -> bool {
+/// From BEGIN to the answer to COMMIT.
+async fn transaction(target: &Target, connection: &mut Connection, entry: Entry, length: Duration) -> Result<(), Lost> {
     let end = Instant::now() + length;
-    if !connection.answers("begin").await {
-        return false;
-    }
+    let ledger = &target.ledger;
+    connection.run("begin").await?;
+    connection.run(&ledger.insert(entry)).await?;
     loop {
-        if !connection.answers("select 1").await {
-            return false;
-        }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return connection.answers("commit").await;
+            ledger.committing(entry);
+            return connection.run("commit").await;
         }
         sleep(left.min(STATEMENT_PAUSE)).await;
+        connection.run(&ledger.update(entry)).await?;
     }
 }
 

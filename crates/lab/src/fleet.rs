@@ -17,13 +17,14 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::{self, Api},
     process::{Process, end_all_under},
+    reaper::Reaper,
 };
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const ENROL_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 /// Seconds that transactions on an old process get.
-pub const DRAIN_WINDOW_S: u64 = 30;
+pub const DRAIN_WINDOW_S: u64 = 25;
 
 /// A server process that answers.
 #[derive(Debug)]
@@ -126,6 +127,7 @@ pub struct Fleet {
     pub hosts: Vec<Host>,
     exe: PathBuf,
     drain_window_s: u64,
+    _reaper: Reaper,
     root: TempDir,
 }
 
@@ -138,6 +140,7 @@ impl Fleet {
     /// The same with another drain window than the demo's.
     pub async fn start_with(exe: &Path, hosts: u8, drain_window_s: u64) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("obfleet-").tempdir()?;
+        let reaper = Reaper::start(exe, root.path())?;
         let password = format!("Demo-{:016x}", rand::random::<u64>());
         let state_dir = root.path().join("server");
         let server = ServerProcess::start(exe, &state_dir, &password, PortLease::take()?, drain_window_s).await?;
@@ -146,6 +149,7 @@ impl Fleet {
             hosts: Vec::new(),
             exe: exe.to_owned(),
             drain_window_s,
+            _reaper: reaper,
             root,
         };
         for number in 1..=hosts {

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! demo ── fleet ── process      the server and three agents, as processes of the executable
-//!   │       └───── api          how they are asked
+//!   │       ├───── api          how they are asked
+//!   │       └───── reaper       ends them when the demo was killed
 //!   ├── packages                two versions of the stand-in as RPMs
 //!   ├── backend                 what the proxies serve
 //!   ├── traffic ── clients      live clients; traffic counts what they see
+//!   │       ├── ledger          which transactions were committed, and whether the database has them
+//!   │       └── peer            which executable serves a connection
 //!   ├── reply_time              how fast upgrades are accepted, on a copy of the state
 //!   └── report                  what it all came to
 //!
@@ -20,8 +23,11 @@ mod clients;
 pub mod databases;
 pub mod demo;
 pub mod fleet;
+mod ledger;
 pub mod packages;
+mod peer;
 pub mod process;
+pub mod reaper;
 mod reply_time;
 pub mod report;
 pub mod testbed;

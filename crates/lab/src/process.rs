@@ -27,9 +27,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the command; what it says is appended to `log`.
+    /// Starts the command in the folder of `log`, to which is appended what it says.
     pub fn start(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(&log)?;
+        if let Some(folder) = log.parent() {
+            command.current_dir(folder);
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::{packages::Fault, traffic::Counts};
+use crate::{
+    packages::{Fault, NEW, OLD},
+    traffic::Counts,
+};
 
 /// The report's JSON line; the order of the members is the order of the line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,19 +50,15 @@ pub struct Report {
     pub fault: Option<&'static str>,
 }
 
-/// What is known at the end of a demo.
+/// What is known of a demo.
 #[derive(Debug)]
-pub struct Findings<'a> {
+pub struct Findings {
     /// The fault that was asked for.
     pub fault: Option<Fault>,
-    /// Version before.
-    pub from: &'a str,
-    /// Version of the new package.
-    pub to: &'a str,
     /// Version each proxy tells at the end.
-    pub versions: &'a [String],
+    pub versions: Vec<String>,
     /// What its clients saw, proxy by proxy.
-    pub counts: &'a [Counts],
+    pub counts: Vec<Counts>,
     /// From submission to rest.
     pub seconds: f64,
     /// See [`Report::reply_ms_p99`].
@@ -70,9 +69,36 @@ pub struct Findings<'a> {
     pub start_ms: u64,
     /// Whether the task was rolled back with success.
     pub rolled_back: bool,
+    /// Whether the backend has the rows of all committed transactions, and no other.
+    pub rows_are_right: bool,
+    /// Whether the demo did not come to its end.
+    pub broken_off: bool,
 }
 
-impl Findings<'_> {
+impl Findings {
+    /// Before anything is known.
+    pub fn new(fault: Option<Fault>) -> Self {
+        Self {
+            fault,
+            versions: Vec::new(),
+            counts: Vec::new(),
+            seconds: 0.0,
+            reply_ms_p99: 0,
+            server_rss_mb: 0,
+            start_ms: 0,
+            rolled_back: false,
+            rows_are_right: false,
+            broken_off: false,
+        }
+    }
+
+    /// So many proxies serve; what they run at the end is not known yet.
+    pub fn fleet_is_there(&mut self, proxies: usize, start_ms: u64) {
+        self.versions = vec!["?".to_owned(); proxies];
+        self.counts = vec![Counts::default(); proxies];
+        self.start_ms = start_ms;
+    }
+
     fn total(&self) -> Counts {
         self.counts.iter().copied().fold(Counts::default(), Counts::and)
     }
@@ -82,18 +108,21 @@ impl Findings<'_> {
         let total = self.total();
         let proxies = self.versions.len();
         let running = |version: &str| self.versions.iter().filter(|v| *v == version).count();
+        let (from, to) = (OLD.text(), NEW.text());
         let unharmed = proxies > 0 && total.refused == 0 && total.broken_transactions == 0;
         let ok = unharmed
+            && self.rows_are_right
+            && !self.broken_off
             && match self.fault {
-                None => running(self.to) == proxies && total.rejected_by_new == 0 && total.broken_on_new == 0,
-                Some(_) => running(self.from) == proxies && self.rolled_back,
+                None => running(&to) == proxies && total.rejected_by_new == 0 && total.broken_on_new == 0,
+                Some(_) => running(&from) == proxies && self.rolled_back,
             };
         Report {
             ok,
             proxies,
-            upgraded: running(self.to),
-            from: self.from.to_owned(),
-            to: self.to.to_owned(),
+            upgraded: running(&to),
+            from,
+            to,
             connects: total.connects,
             refused: total.refused,
             stall_ms_max: total.stall_ms_max,
@@ -132,7 +161,7 @@ impl Findings<'_> {
             let _ = writeln!(
                 text,
                 "{name:<8}{:<12}{now:<12}{:>9}{:>9}{:>10}{:>9}{:>11}{:>8}{:>10}{:>14}",
-                self.from,
+                report.from,
                 counts.connects,
                 counts.refused,
                 counts.stall_ms_max,
@@ -143,13 +172,14 @@ impl Findings<'_> {
                 counts.broken_on_new
             );
         };
-        for (number, (version, counts)) in self.versions.iter().zip(self.counts).enumerate() {
+        for (number, (version, counts)) in self.versions.iter().zip(&self.counts).enumerate() {
             line(&(number + 1).to_string(), version, counts);
         }
         line("total", "", &self.total());
         let way = match (report.rolled_back, report.fault) {
+            _ if self.broken_off => "broken off".to_owned(),
             (true, Some(fault)) => format!("went back by itself ({fault})"),
-            (false, None) => "upgraded".to_owned(),
+            (false, None) if report.upgraded == report.proxies => "upgraded".to_owned(),
             _ => "did not come to its end".to_owned(),
         };
         let _ = write!(
@@ -169,20 +199,22 @@ impl Findings<'_> {
 mod tests {
     use super::*;
 
-    fn report(fault: Option<Fault>, versions: [&str; 2], counts: Counts) -> Report {
+    fn findings(fault: Option<Fault>, versions: [&str; 2], counts: Counts) -> Findings {
         Findings {
-            fault,
-            from: "4.2.1.0-11",
-            to: "4.3.1.0-1",
-            versions: &versions.map(str::to_owned),
-            counts: &[Counts::default(), counts],
+            versions: versions.map(str::to_owned).to_vec(),
+            counts: vec![Counts::default(), counts],
             seconds: 12.34,
             reply_ms_p99: 9,
             server_rss_mb: 40,
             start_ms: 300,
             rolled_back: fault.is_some(),
+            rows_are_right: true,
+            ..Findings::new(fault)
         }
-        .report()
+    }
+
+    fn report(fault: Option<Fault>, versions: [&str; 2], counts: Counts) -> Report {
+        findings(fault, versions, counts).report()
     }
 
     #[test]
@@ -207,6 +239,29 @@ mod tests {
             assert!(!report(Some(Fault::Hang), [old, old], bad).ok);
         }
         assert!(!report(None, [new, new], on_new).ok);
+        let good = || findings(None, [new, new], well);
+        let wrong_rows = Findings {
+            rows_are_right: false,
+            ..good()
+        };
+        let broken_off = Findings {
+            broken_off: true,
+            ..good()
+        };
+        assert!(!wrong_rows.report().ok && !broken_off.report().ok);
+    }
+
+    #[test]
+    fn a_demo_that_ends_early_is_reported_as_not_well() {
+        for fault in [None, Some(Fault::Exit)] {
+            let mut findings = Findings::new(fault);
+            assert!(!findings.report().ok);
+            findings.fleet_is_there(3, 12);
+            assert!(!findings.report().ok);
+            assert!(findings.table().contains("did not come to its end"));
+            findings.broken_off = true;
+            assert!(findings.table().contains("broken off"));
+        }
     }
 
     #[test]

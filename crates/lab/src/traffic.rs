@@ -1,15 +1,10 @@
 //! Live clients on every proxy, and what they see.
-//!
-//! Which process of a proxy a connection came to is told by the id in its greeting, which each process counts from one:
-//! when a restart begins, the highest id so far is remembered ([`Traffic::restart_begins`]). The old process gives only
-//! higher ids from then on, so a later connection with a lower one came to another process. The warm-up makes the
-//! remembered id higher than a bad process gets in its few seconds.
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,10 +16,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::clients;
+use crate::{
+    clients,
+    ledger::{Entry, Ledger},
+    peer::{Executable, executable_behind},
+};
 
-/// Connections each proxy must have seen before a restart, several times what a bad process can get.
-const WARM: u32 = 400;
+/// Logins each proxy must have seen before a restart: a proxy that has just been started is slower.
+const WARM: u64 = 400;
 const WARM_PATIENCE: Duration = Duration::from_secs(60);
 /// A connection that was not greeted by then was refused.
 const GREETING_PATIENCE: Duration = Duration::from_secs(40);
@@ -49,9 +48,9 @@ pub struct Counts {
     pub broken_transactions: u64,
     /// Transactions committed.
     pub committed: u64,
-    /// Logins denied while a restart was under way.
+    /// Logins denied while a restart was under way: the processes that are meant to serve deny none.
     pub rejected_by_new: u64,
-    /// Transactions broken that had begun on another process than the one before the restart.
+    /// Transactions broken that had begun on a process with another executable than the one before the restart.
     pub broken_on_new: u64,
 }
 
@@ -75,11 +74,12 @@ impl Counts {
 /// One proxy as its clients see it.
 #[derive(Debug)]
 pub(crate) struct Target {
+    pub(crate) ledger: Arc<Ledger>,
     address: SocketAddr,
     user: String,
-    highest_id: AtomicU32,
-    /// The highest id when the restart began; 0 while there is none.
-    before_restart: AtomicU32,
+    restarting: AtomicBool,
+    /// What the process before the restart executes: the one identified first.
+    before_restart: OnceLock<Executable>,
     connects: AtomicU64,
     refused: AtomicU64,
     stall_ms_max: AtomicU64,
@@ -93,13 +93,31 @@ pub(crate) struct Target {
 /// A connection of a client's.
 pub(crate) struct Connection {
     client: Client,
-    on_new: bool,
+    /// What serves it, once that was asked for.
+    executable: Option<Executable>,
+}
+
+/// A statement that was not answered with success.
+#[derive(Debug, thiserror::Error)]
+#[error("{statement}: {reason}")]
+pub(crate) struct Lost {
+    statement: String,
+    reason: String,
 }
 
 impl Connection {
-    /// Whether the statement was answered.
-    pub(crate) async fn answers(&mut self, sql: &str) -> bool {
-        matches!(timeout(STATEMENT_PATIENCE, self.client.query(sql)).await, Ok(Ok(_)))
+    /// Runs a statement.
+    pub(crate) async fn run(&mut self, statement: &str) -> Result<(), Lost> {
+        let reason = match timeout(STATEMENT_PATIENCE, self.client.query(statement)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(ClientError::Lost(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer for {} s", STATEMENT_PATIENCE.as_secs()),
+        };
+        Err(Lost {
+            statement: statement.to_owned(),
+            reason,
+        })
     }
 
     /// Takes leave.
@@ -113,12 +131,13 @@ fn add(count: &AtomicU64) {
 }
 
 impl Target {
-    fn new(address: SocketAddr, user: &str) -> Self {
+    fn new(address: SocketAddr, user: &str, ledger: Arc<Ledger>) -> Self {
         Self {
+            ledger,
             address,
             user: user.to_owned(),
-            highest_id: AtomicU32::new(0),
-            before_restart: AtomicU32::new(0),
+            restarting: AtomicBool::new(false),
+            before_restart: OnceLock::new(),
             connects: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             stall_ms_max: AtomicU64::new(0),
@@ -132,7 +151,7 @@ impl Target {
 
     /// Connects and logs in; what comes of it is counted.
     pub(crate) async fn connect(&self) -> Option<Connection> {
-        let before_restart = self.before_restart.load(Ordering::SeqCst);
+        let restarting_before = self.restarting.load(Ordering::SeqCst);
         let started = Instant::now();
         let answer = Client::connect(self.address, &self.user, "", started + GREETING_PATIENCE).await;
         let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -140,25 +159,39 @@ impl Target {
             Ok(client) => {
                 add(&self.connects);
                 self.stall_ms_max.fetch_max(took, Ordering::Relaxed);
-                let id = client.greeting().connection_id;
-                self.highest_id.fetch_max(id, Ordering::SeqCst);
                 Some(Connection {
                     client,
-                    on_new: id <= before_restart,
+                    executable: None,
                 })
             }
             Err(error) => {
-                let restarting = before_restart > 0 || self.before_restart.load(Ordering::SeqCst) > 0;
-                add(match error {
+                let restarting = restarting_before || self.restarting.load(Ordering::SeqCst);
+                match error {
                     ClientError::LoginRefused(refusal) if refusal.code == ACCESS_DENIED && restarting => {
-                        &self.rejected_by_new
+                        add(&self.rejected_by_new);
                     }
                     // Greeted, and closed before it had begun anything.
-                    ClientError::Lost(_) => &self.closed_at_boundary,
-                    _ => &self.refused,
-                });
+                    ClientError::Lost(_) => add(&self.closed_at_boundary),
+                    error => {
+                        eprintln!("refused: {} after {took} ms: {error}", self.address);
+                        add(&self.refused);
+                    }
+                }
                 None
             }
+        }
+    }
+
+    /// Finds out what serves the connection.
+    pub(crate) async fn identify(&self, connection: &mut Connection) {
+        let Ok(client) = connection.client.local_addr() else {
+            return;
+        };
+        let proxy = self.address;
+        let found = tokio::task::spawn_blocking(move || executable_behind(client, proxy)).await;
+        connection.executable = found.ok().flatten();
+        if let Some(executable) = connection.executable {
+            self.before_restart.get_or_init(|| executable);
         }
     }
 
@@ -168,33 +201,35 @@ impl Target {
     }
 
     /// A transaction was committed.
-    pub(crate) fn committed(&self) {
+    pub(crate) fn committed(&self, entry: Entry) {
+        self.ledger.committed(entry);
         add(&self.committed);
     }
 
     /// The connection went within a transaction, so long after its BEGIN was sent.
-    pub(crate) fn broken(&self, connection: &Connection, age: Duration) {
+    pub(crate) fn broken(&self, connection: &Connection, age: Duration, lost: &Lost) {
+        let on_new = match (connection.executable, self.before_restart.get()) {
+            (Some(serving), Some(before)) => serving != *before,
+            // Nobody is excused by not being known.
+            _ => false,
+        };
         eprintln!(
-            "broken: a transaction on {} ({}), connection {}, {} ms after BEGIN",
+            "broken: a transaction on {} (executable {}), connection {}, {} ms after BEGIN, at {lost}",
             self.address,
-            if connection.on_new {
-                "a new process"
-            } else {
-                "the process before, or no restart"
-            },
+            if on_new { "of the upgrade" } else { "from before" },
             connection.client.greeting().connection_id,
             age.as_millis()
         );
-        add(if connection.on_new {
+        add(if on_new {
             &self.broken_on_new
         } else {
             &self.broken_transactions
         });
     }
 
-    /// Whether it has seen connections enough.
+    /// Whether it has seen logins enough.
     pub(crate) fn is_warm(&self) -> bool {
-        self.highest_id.load(Ordering::SeqCst) >= WARM
+        self.connects.load(Ordering::Relaxed) >= WARM
     }
 
     fn counts(&self) -> Counts {
@@ -220,42 +255,38 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts clients of every kind on each proxy, and waits until each has seen some traffic.
-    pub async fn start(proxies: &[SocketAddr], user: &str) -> anyhow::Result<Self> {
+    /// Starts clients of every kind on each proxy.
+    pub fn start(proxies: &[SocketAddr], user: &str, ledger: &Arc<Ledger>) -> Self {
         let targets: Vec<_> = proxies
             .iter()
-            .map(|address| Arc::new(Target::new(*address, user)))
+            .map(|address| Arc::new(Target::new(*address, user, Arc::clone(ledger))))
             .collect();
         let mut running = JoinSet::new();
         for target in &targets {
             clients::start(target, &mut running);
         }
-        let traffic = Self {
+        Self {
             targets,
             _clients: running,
-        };
+        }
+    }
+
+    /// Waits until each proxy has seen some traffic.
+    pub async fn warm_up(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + WARM_PATIENCE;
-        while !traffic.targets.iter().all(|target| target.is_warm()) {
+        while !self.targets.iter().all(|target| target.is_warm()) {
             if Instant::now() > deadline {
-                bail!("the proxies did not get warm: {:?}", traffic.per_proxy());
+                bail!("the proxies did not get warm: {:?}", self.per_proxy());
             }
             sleep(Duration::from_millis(50)).await;
         }
-        Ok(traffic)
+        Ok(())
     }
 
-    /// From now on, connections to another process than today's are told apart.
+    /// From now on, logins may be denied by a bad process.
     pub fn restart_begins(&self) {
         for target in &self.targets {
-            let highest = target.highest_id.load(Ordering::SeqCst);
-            target.before_restart.store(highest, Ordering::SeqCst);
-        }
-    }
-
-    /// From now on, the processes that serve are the ones that are meant to.
-    pub fn restart_is_over(&self) {
-        for target in &self.targets {
-            target.before_restart.store(0, Ordering::SeqCst);
+            target.restarting.store(true, Ordering::SeqCst);
         }
     }
 
@@ -279,10 +310,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_healthy_server_is_seen_as_one() {
-        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
-        let traffic = Traffic::start(&[backend.address], "root").await.unwrap();
+        let backend = Backend::start(&BackendChoice::Builtin, Path::new(".")).await.unwrap();
+        let ledger = Arc::new(Ledger::create(&backend).await.unwrap());
+        let traffic = Traffic::start(&[backend.address], "root", &ledger);
+        traffic.warm_up().await.unwrap();
         let total = traffic.total();
-        assert!(total.connects >= 1, "{total:?}");
+        assert!(total.connects >= WARM, "{total:?}");
         assert_eq!(
             (total.refused, total.closed_at_boundary, total.broken_transactions),
             (0, 0, 0)
@@ -291,22 +324,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_wrong_is_told_apart() {
+        let ledger = || Arc::new(Ledger::new("demo"));
         let nobody = {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             listener.local_addr().unwrap()
         };
-        let target = Target::new(nobody, "root");
+        let target = Target::new(nobody, "root", ledger());
         assert!(target.connect().await.is_none());
         assert_eq!(target.counts().refused, 1);
 
-        let backend = Backend::start(BackendChoice::Builtin, Path::new(".")).await.unwrap();
-        let target = Target::new(backend.address, "root");
-        let old = target.connect().await.unwrap();
-        target.broken(&old, Duration::ZERO);
-        target.before_restart.store(u32::MAX, Ordering::SeqCst);
-        let new = target.connect().await.unwrap();
-        target.broken(&new, Duration::ZERO);
+        let backend = Backend::start(&BackendChoice::Builtin, Path::new(".")).await.unwrap();
+        let target = Target::new(backend.address, "root", ledger());
+        let mut connection = target.connect().await.unwrap();
+        let lost = || Lost {
+            statement: "commit".into(),
+            reason: "gone".into(),
+        };
+        target.broken(&connection, Duration::ZERO, &lost());
+        let [before, upgrade] = [Path::new("/proc/self/exe"), Path::new("/")].map(Executable::of_file);
+        target.before_restart.set(before.unwrap()).unwrap();
+        connection.executable = before;
+        target.broken(&connection, Duration::ZERO, &lost());
+        connection.executable = upgrade;
+        target.broken(&connection, Duration::ZERO, &lost());
         let counts = target.counts();
-        assert_eq!((counts.broken_transactions, counts.broken_on_new), (1, 1));
+        assert_eq!((counts.broken_transactions, counts.broken_on_new), (2, 1));
     }
 }

@@ -27,6 +27,12 @@ pub enum Command {
     Agent(AgentArgs),
     /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw
     Demo(DemoArgs),
+    /// End what a demo leaves behind when it is killed; started by the demo
+    #[command(hide = true)]
+    Reap {
+        /// The demo's directory
+        dir: PathBuf,
+    },
     /// Run one restart to its end; started by the agent
     #[command(hide = true)]
     Guard {
@@ -93,8 +99,10 @@ pub struct DemoArgs {
     /// Set everything up, but leave the upgrade to you
     #[arg(long)]
     pub no_upgrade: bool,
-    /// What the proxies serve: a built-in server, or any server of the MySQL protocol where root has an empty password
-    #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse, value_name = "builtin|mariadb|seekdb|IP:PORT")]
+    /// What the proxies serve: a built-in server, a database started for the occasion, or any server of the MySQL
+    /// protocol, as an account (root unless told) whose password is empty
+    #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse,
+          value_name = "builtin|mariadb|seekdb|HOST:PORT|mysql://USER@HOST:PORT")]
     pub backend: BackendChoice,
 }
 

@@ -9,7 +9,10 @@ use std::{fmt, net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use obfleet_lab::demo;
+use obfleet_lab::{
+    demo::{self, Demo},
+    reaper,
+};
 use obfleet_server::Server;
 use obfleet_wire::agent::DrainPolicy;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,6 +59,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.
         Command::Guard { dir } => Ok(obfleet_guard::main(&dir)),
+        Command::Reap { dir } => reaper::reap(&dir)
+            .map(|()| ExitCode::SUCCESS)
+            .with_context(|| dir.display().to_string()),
     }
 }
 
@@ -112,20 +118,28 @@ async fn demonstrate(args: DemoArgs) -> anyhow::Result<ExitCode> {
     // Both end the demo, not only this process: what it started goes with its values.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let mut demo = Demo::new(options);
     let shown = tokio::select! {
-        shown = demo::run(options) => shown?,
-        _ = term.recv() => anyhow::bail!("told to end"),
-        _ = int.recv() => anyhow::bail!("interrupted"),
+        shown = demo.show() => shown,
+        _ = term.recv() => Err(anyhow::anyhow!("told to end")),
+        _ = int.recv() => Err(anyhow::anyhow!("interrupted")),
     };
-    if args.keep {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+    let good = match shown {
+        Ok(good) => {
+            if args.keep {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+            }
+            good
         }
-    }
-    Ok(if shown.good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+        Err(error) => {
+            eprintln!("obfleet: {error:#}");
+            demo.break_off()?;
+            false
+        }
+    };
+    demo.end().await;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

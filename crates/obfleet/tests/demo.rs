@@ -2,9 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Lines},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
+
+/// Longest a demo that was ended may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn demo(arguments: &[&str]) -> (Output, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_obfleet"))
@@ -56,5 +70,92 @@ fn a_bad_package_finds_its_way_back() {
         assert_eq!(report["upgraded"], 0, "{fault}: {report}");
         assert_eq!(report["rolled_back"], true, "{fault}: {report}");
         assert_eq!(report["fault"], fault);
+    }
+}
+
+/// A demo that has set everything up and told so.
+struct Running {
+    demo: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_obfleet"))
+            .args(["demo", "--json"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert!(first["url"].is_string(), "{first}");
+        Self { demo, lines }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.demo.id()).unwrap()), signal).unwrap();
+    }
+
+    /// The fleet's directory, as its server was told.
+    fn root(&self) -> PathBuf {
+        let parent = format!("PPid:\t{}", self.demo.id());
+        let state_dir = processes().find_map(|process| {
+            let status = fs::read_to_string(process.join("status")).ok()?;
+            let line = fs::read(process.join("cmdline")).ok()?;
+            let arguments: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            let at = arguments.iter().position(|argument| argument == "--state-dir")?;
+            let is_server = arguments[1] == "server" && status.lines().any(|line| line == parent);
+            is_server.then(|| PathBuf::from(&*arguments[at + 1]))
+        });
+        state_dir.unwrap().parent().unwrap().to_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.demo.kill();
+        let _ = self.demo.wait();
+    }
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path())
+}
+
+/// The processes that work below a directory, also one that is gone.
+fn at_work_below(root: &Path) -> usize {
+    processes()
+        .filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root)))
+        .count()
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_still_reports() {
+    let mut running = Running::start(&[]);
+    running.signal(Signal::SIGTERM);
+    let last = running.lines.next().unwrap().unwrap();
+    let report: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["proxies"]),
+        (&Value::Bool(false), &Value::from(3)),
+        "{report}"
+    );
+    assert!(running.lines.next().is_none());
+    assert_eq!(running.demo.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_killed_demo_takes_its_fleet_with_it() {
+    let running = Running::start(&["--no-upgrade", "--keep"]);
+    let root = running.root();
+    // The server, three agents, three proxies.
+    assert!(at_work_below(&root) >= 7);
+    running.signal(Signal::SIGKILL);
+    let deadline = Instant::now() + PATIENCE;
+    while root.exists() || at_work_below(&root) > 0 {
+        assert!(Instant::now() < deadline, "{} processes are left", at_work_below(&root));
+        sleep(Duration::from_millis(50));
     }
 }
