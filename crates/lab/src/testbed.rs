@@ -61,7 +61,7 @@ pub struct Proxy {
 impl Testbed {
     /// Starts a server and `hosts` agents, and installs [`OLD`] on each host.
     pub async fn start(exe: &Path, hosts: u8, drain_window_s: u64) -> anyhow::Result<Self> {
-        let backend = Backend::start(BackendChoice::Builtin, Path::new("")).await?;
+        let backend = Backend::start(&BackendChoice::Builtin, Path::new("")).await?;
         let fleet = Fleet::start_with(exe, hosts, drain_window_s).await?;
         let body = json!({
             "name": CLUSTER, "address": "127.0.0.1", "port": 2883, "workMode": "RS_LIST", "password": SYS_PASSWORD,
