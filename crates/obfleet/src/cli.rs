@@ -42,21 +42,24 @@ pub enum Command {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "OBFLEET_LOG in the environment tells how much is logged: error, warn, info or debug [default: info]"
+)]
 pub struct ServerArgs {
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    /// Where to listen; agents on other hosts have to reach it
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Keeps the database, keys and packages
-    #[arg(long, default_value = "obfleet-server")]
+    /// Keeps the database, keys and packages; made at the first start
+    #[arg(long, value_name = "DIR", default_value = "obfleet-server")]
     pub state_dir: PathBuf,
-    /// Holds the administrator's password; without it the first start makes one and prints it
-    #[arg(long)]
+    /// Holds the password of the user admin, read at every start; without it the first start makes one and prints it
+    #[arg(long, value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
-    /// Where clients and agents reach this server, http://host:port
-    #[arg(long)]
+    /// Where clients and agents reach this server, if not at the address it listens on
+    #[arg(long, value_name = "http://HOST:PORT")]
     pub public_url: Option<String>,
     /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, http::Uri};
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use obfleet_agent::client::AgentClient;
 use obfleet_engine::{Engine, EngineError, Registry};
@@ -84,15 +84,18 @@ pub enum ServerError {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// The address.
-    #[error("cannot listen on {address}: choose another address, or stop who uses it")]
+    #[error("cannot listen on {address}; give --listen an address of this host and a port that nobody uses")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
     },
+    /// The public URL.
+    #[error("'{0}' is no URL that clients could be given; write --public-url as http://host:port")]
+    PublicUrl(String),
     /// The state database.
-    #[error("the state database cannot be opened")]
+    #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The inventory in it.
     #[error(transparent)]
@@ -149,10 +152,10 @@ impl Server {
         let listener = TcpListener::bind(options.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let url = options
-            .public_url
-            .clone()
-            .unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let url = match &options.public_url {
+            Some(given) => checked_url(given)?,
+            None => format!("http://{}", reachable(address)),
+        };
         let server_id = state_dir.server_id()?;
 
         let database = Database::open(&state_dir.database()).await?;
@@ -188,6 +191,20 @@ impl Server {
             observing,
             _state_dir: state_dir,
         })
+    }
+}
+
+/// Paths are put behind it as it is.
+fn checked_url(given: &str) -> Result<String, ServerError> {
+    let url = given.trim_end_matches('/');
+    let parsed: Option<Uri> = url.parse().ok();
+    let good = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    if good {
+        Ok(url.to_owned())
+    } else {
+        Err(ServerError::PublicUrl(given.to_owned()))
     }
 }
 
@@ -296,6 +313,30 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_url_is_one_that_paths_can_be_put_behind() {
+        for (given, url) in [
+            ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),
+            ("https://fleet.example/", "https://fleet.example"),
+            ("https://example.org/fleet/", "https://example.org/fleet"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+        ] {
+            assert_eq!(checked_url(given).unwrap(), url);
+        }
+        for given in [
+            "",
+            "foo",
+            "10.0.0.1:8080",
+            "ftp://x",
+            "http://",
+            "http://a b",
+            "http://x?y=1",
+            "/",
+        ] {
+            assert!(matches!(checked_url(given), Err(ServerError::PublicUrl(_))), "{given}");
+        }
+    }
 
     #[test]
     fn the_executor_is_the_host_of_the_url() {

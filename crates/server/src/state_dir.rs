@@ -24,7 +24,7 @@ const KEY: &str = "key";
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// A file or directory in it cannot be read or written.
-    #[error("{path} cannot be read or written")]
+    #[error("{path} cannot be made, read or written; give --state-dir a directory that belongs to the server's user")]
     Io {
         /// The file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum StateDirError {
         source: io::Error,
     },
     /// Another server runs on it.
-    #[error("another server uses {path}: stop it, or give this one a state directory of its own")]
+    #[error("another server uses {path}; stop it, or give this one a --state-dir of its own")]
     InUse {
         /// The directory.
         path: PathBuf,

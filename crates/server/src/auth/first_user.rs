@@ -24,7 +24,7 @@ const SHORTEST: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum FirstUserError {
     /// The password file cannot be read.
-    #[error("the password file {path} cannot be read")]
+    #[error("the password file {path} cannot be read; correct --admin-password-file or the file's permissions")]
     File {
         /// The file.
         path: PathBuf,
