@@ -1,18 +1,12 @@
 //! Enrolment: the one call from agent to server, which turns a token into a certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use obfleet_wire::{
     agent::{EnrolRequest, EnrolResponse},
     envelope::Envelope,
 };
 use reqwest::Client;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 
 use crate::{
     describe, host,
@@ -32,9 +26,6 @@ pub enum EnrolError {
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// TLS to the server.
-    #[error("cannot prepare a connection to the server")]
-    Tls(#[from] rustls::Error),
     /// No answer.
     #[error("the server at {url} does not answer ({reason}): check the address")]
     Unreachable {
@@ -58,8 +49,8 @@ pub enum EnrolError {
         url: String,
     },
     /// What was issued does not fit the key.
-    #[error("the certificate from the server cannot be used")]
-    Certificate(#[from] PkiError),
+    #[error("TLS with this server cannot be set up")]
+    Tls(#[from] PkiError),
 }
 
 /// Where to enrol, and where the server will find the agent.
@@ -95,7 +86,8 @@ pub(crate) async fn enrol(identity: &Identity, enrolment: &Enrolment<'_>) -> Res
         reason,
     };
     let http = Client::builder()
-        .tls_backend_preconfigured(unauthenticated()?)
+        // Nothing sent is secret, and the *content* of the answer must match the token's fingerprint.
+        .tls_backend_preconfigured(tls::unauthenticated_config()?)
         .no_proxy()
         .timeout(TIMEOUT)
         .build()
@@ -117,55 +109,4 @@ pub(crate) async fn enrol(identity: &Identity, enrolment: &Enrolment<'_>) -> Res
     }
     tls::server_config(&response.ca_pem, &response.certificate_pem, &identity.key_pem)?;
     Ok(response)
-}
-
-/// TLS that takes any certificate: before it is enrolled the agent knows the server only by the token's fingerprint,
-/// which the *content* of the answer must match, and nothing it sends is secret.
-fn unauthenticated() -> Result<ClientConfig, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
-    Ok(config)
-}
-
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

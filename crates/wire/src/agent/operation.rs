@@ -1,0 +1,286 @@
+//! What an agent can be asked to do.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::AttemptKey;
+#[cfg(doc)]
+use super::{AgentStatus, Outcome};
+use crate::version::ProxyVersion;
+
+/// Starts an operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OperationRequest {
+    /// Its name.
+    pub key: AttemptKey,
+    /// The fence: the subtask's epoch.
+    pub epoch: i64,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// What an agent can be asked to do. Every operation may be repeated: it looks first and does what is left to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Operation {
+    /// Fails when anything is in the way of a new proxy: its home, its ports, a process in its home.
+    CheckAbsent {
+        /// The proxy to be.
+        spec: ProxySpec,
+    },
+    /// Verifies the stored package and extracts it to a slot. → [`Outcome::Slot`]
+    InstallPackage {
+        /// SHA-256 of the package file, hexadecimal; the file must have been put before.
+        sha256: String,
+        /// The version it must have.
+        version: ProxyVersion,
+    },
+    /// Removes a slot no proxy uses.
+    RemoveSlot {
+        /// Its version.
+        version: ProxyVersion,
+    },
+    /// Makes the proxy's home from a slot, starts it and waits until root@proxysys can log in. → [`Outcome::Proxy`]
+    CreateProxy {
+        /// The proxy.
+        spec: ProxySpec,
+        /// The slot to run.
+        version: ProxyVersion,
+    },
+    /// Starts the proxy if it does not run. → [`Outcome::Proxy`]
+    StartProxy {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Stops the proxy after draining it; supervision is suspended.
+    StopProxy {
+        /// The proxy.
+        proxy_id: i64,
+        /// How.
+        drain: DrainPolicy,
+    },
+    /// Stops the proxy and moves its home aside.
+    RemoveProxy {
+        /// The proxy.
+        proxy_id: i64,
+        /// How its sessions end.
+        drain: DrainPolicy,
+    },
+    /// Undoes [`Operation::RemoveProxy`]: moves the home back and starts the proxy.
+    RestoreProxy {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Deletes what [`Operation::CreateProxy`] made, whatever of it is there.
+    DiscardProxy {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Turns crash restart on or off.
+    Supervise {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether a proxy that dies is started again.
+        on: bool,
+    },
+    /// Sets parameters by SQL; when one is refused, those set before are put back.
+    SetParameters {
+        /// The proxy.
+        proxy_id: i64,
+        /// Names and values.
+        values: Vec<(String, String)>,
+    },
+    /// Reads what runs. → [`Outcome::Proxy`]
+    Inspect {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Checks everything a restart onto the slot needs, running the new binary in the scrubbed environment. → [`Outcome::Preflight`]
+    Preflight {
+        /// The proxy.
+        proxy_id: i64,
+        /// The slot to go to.
+        version: ProxyVersion,
+        /// Hot, or drain and start.
+        method: RestartMethod,
+    },
+    /// Copies the proxy's configuration store aside and makes it readable for the target version.
+    BackupConfig {
+        /// The proxy.
+        proxy_id: i64,
+        /// The version it is to run.
+        version: ProxyVersion,
+    },
+    /// Swaps the binary and restarts the proxy, up to the verdict on the new process. A failure has been undone when
+    /// it is reported. → [`Outcome::Restarted`]
+    Restart {
+        /// The proxy.
+        proxy_id: i64,
+        /// Names the restart for [`Operation::AwaitRestart`] and [`Operation::RevertRestart`]: letters, digits, `-`.
+        restart_id: String,
+        /// The slot to go to.
+        version: ProxyVersion,
+        /// Hot, or drain and start.
+        method: RestartMethod,
+        /// How the old process is drained.
+        drain: DrainPolicy,
+        /// Query to send through the new process before the old one is let go.
+        probe: Option<ProbeQuery>,
+    },
+    /// Waits until the old process of a restart is gone. → [`Outcome::Drained`]
+    AwaitRestart {
+        /// The proxy.
+        proxy_id: i64,
+        /// The restart.
+        restart_id: String,
+    },
+    /// Goes back to the binary that ran before the restart, from wherever the restart stands. → [`Outcome::Proxy`]
+    RevertRestart {
+        /// The proxy.
+        proxy_id: i64,
+        /// The restart.
+        restart_id: String,
+        /// How sessions of the process that goes are drained.
+        drain: DrainPolicy,
+        /// Query to send through the process that serves in the end, where the way back is a restart of its own.
+        #[serde(default)]
+        probe: Option<ProbeQuery>,
+    },
+}
+
+impl Operation {
+    /// The names of all operations, as an agent lists them in [`AgentStatus::operations`].
+    pub const NAMES: [&'static str; 17] = [
+        "checkAbsent",
+        "installPackage",
+        "removeSlot",
+        "createProxy",
+        "startProxy",
+        "stopProxy",
+        "removeProxy",
+        "restoreProxy",
+        "discardProxy",
+        "supervise",
+        "setParameters",
+        "inspect",
+        "preflight",
+        "backupConfig",
+        "restart",
+        "awaitRestart",
+        "revertRestart",
+    ];
+
+    /// Its name: the `kind` of its JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CheckAbsent { .. } => "checkAbsent",
+            Self::InstallPackage { .. } => "installPackage",
+            Self::RemoveSlot { .. } => "removeSlot",
+            Self::CreateProxy { .. } => "createProxy",
+            Self::StartProxy { .. } => "startProxy",
+            Self::StopProxy { .. } => "stopProxy",
+            Self::RemoveProxy { .. } => "removeProxy",
+            Self::RestoreProxy { .. } => "restoreProxy",
+            Self::DiscardProxy { .. } => "discardProxy",
+            Self::Supervise { .. } => "supervise",
+            Self::SetParameters { .. } => "setParameters",
+            Self::Inspect { .. } => "inspect",
+            Self::Preflight { .. } => "preflight",
+            Self::BackupConfig { .. } => "backupConfig",
+            Self::Restart { .. } => "restart",
+            Self::AwaitRestart { .. } => "awaitRestart",
+            Self::RevertRestart { .. } => "revertRestart",
+        }
+    }
+}
+
+/// A proxy as its host must run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxySpec {
+    /// The server's id of the proxy.
+    pub proxy_id: i64,
+    /// Name of its proxy cluster.
+    pub cluster_name: String,
+    /// SQL port.
+    pub sql_port: u16,
+    /// Metrics port.
+    pub exporter_port: u16,
+    /// OBKV port.
+    pub rpc_port: Option<u16>,
+    /// Name of the OceanBase cluster behind.
+    pub ob_cluster: Option<String>,
+    /// Root servers, `ip:sqlport`.
+    pub root_servers: Vec<String>,
+    /// Parameters of the first start.
+    pub parameters: Vec<(String, String)>,
+    /// Password of root@proxysys in clear text; the agent keeps it in a file only it can read.
+    pub sys_password: String,
+}
+
+/// How a binary is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RestartMethod {
+    /// By OBProxy's hot restart: no connection is refused.
+    Hot,
+    /// Drain, stop, start: for versions before 3.2.1.
+    Cold,
+}
+
+/// How sessions of a process that is to go are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainPolicy {
+    /// Milliseconds a transaction may take: one that has lasted longer when this time is over is listed and cut.
+    pub window_ms: u64,
+    /// Sessions between transactions that are closed per second, at most, until the window is over.
+    pub closes_per_second: u32,
+}
+
+/// A query through a proxy.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ProbeQuery {
+    /// User as a client gives it.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// The query.
+    pub sql: String,
+}
+
+impl fmt::Debug for ProbeQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProbeQuery")
+            .field("user", &self.user)
+            .field("sql", &self.sql)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_json() {
+        let drain = DrainPolicy {
+            window_ms: 0,
+            closes_per_second: 1,
+        };
+        for operation in [
+            Operation::Inspect { proxy_id: 1 },
+            Operation::RemoveProxy { proxy_id: 1, drain },
+            Operation::RevertRestart {
+                proxy_id: 1,
+                restart_id: "r".into(),
+                drain,
+                probe: None,
+            },
+        ] {
+            assert!(Operation::NAMES.contains(&operation.name()));
+            assert_eq!(serde_json::to_value(&operation).unwrap()["kind"], operation.name());
+        }
+    }
+}

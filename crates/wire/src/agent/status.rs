@@ -1,0 +1,55 @@
+//! What an agent tells of its host.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use super::Operation;
+use crate::{time::Timestamp, version::ProxyVersion};
+
+/// What an agent is and what it runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Version of the agent.
+    pub version: String,
+    /// The host.
+    pub host: HostFacts,
+    /// Operations it knows, see [`Operation::NAMES`].
+    pub operations: Vec<String>,
+    /// The proxies it owns.
+    pub proxies: Vec<ProxyReport>,
+    /// The agent's clock.
+    pub time: Timestamp,
+}
+
+/// A host, as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostFacts {
+    /// Random id made at the agent's first start: a host that enrols again is the same host.
+    pub host_uid: String,
+    /// Host name.
+    pub name: String,
+    /// `x86_64` or `aarch64`.
+    pub architecture: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Distribution tag, `el7`, `debian12`.
+    pub release: String,
+}
+
+/// A proxy an agent owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyReport {
+    /// The server's id of it.
+    pub proxy_id: i64,
+    /// Whether its SQL port answers; `None` until the agent has looked for the first time.
+    pub serving: Option<bool>,
+    /// Its process, if there is one.
+    pub pid: Option<i32>,
+    /// Version and build of what runs, when it was last asked.
+    pub version: Option<ProxyVersion>,
+    /// Times the supervisor had to start it again.
+    pub restarts: u64,
+}
