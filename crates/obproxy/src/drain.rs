@@ -13,6 +13,7 @@ use obfleet_wire::agent::{DrainPolicy, DrainReport, Straggler};
 use crate::admin::{AdminConn, AdminError, Session};
 
 mod planner;
+mod seen;
 
 pub use planner::{DrainPlanner, Step, longest};
 
