@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -33,12 +34,23 @@ pub const DRAIN: DrainPolicy = DrainPolicy {
     closes_per_second: 1_000,
 };
 
-/// The `node` example, beside the tests' own executable.
+/// The executable with all roles. `cargo test` with a filter does not build examples, and a stale one would test
+/// yesterday's agent: so it is built here.
 fn node() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let node = tests.parent().unwrap().parent().unwrap().join("examples/node");
-    assert!(node.exists(), "build it: cargo build -p obfleet-agent --examples");
-    node
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let own = std::env::current_exe().unwrap();
+        let profile = own.parent().and_then(Path::parent).unwrap();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--package", "obfleet-agent", "--example", "node"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success());
+        profile.join("examples/node")
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// A host whose agent runs, or does not.
