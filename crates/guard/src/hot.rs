@@ -12,7 +12,7 @@ use obfleet_obproxy::{
 };
 
 use crate::{
-    judge::{self, CALL_DEADLINE, Fit, Held, TRY_INTERVAL},
+    judge::{self, CALL_DEADLINE, DENIALS, Fit, Held, TRY_INTERVAL},
     restart::{Restart, Target},
     state::Phase,
 };
@@ -37,9 +37,6 @@ const ASK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A child is ready 0.2 s after its fork; one that is not after this long is given up: nobody accepts meanwhile.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A child that turns logins away which the old process let in does so for good. More than one, lest a hiccup decides.
-const DENIALS: u32 = 3;
 
 /// A child signals the old process when it accepts; it has answered already when this begins.
 const DRAIN_SIGNAL_DEADLINE: Duration = Duration::from_secs(3);

@@ -22,6 +22,9 @@ const KEEPER_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two tries.
 pub(crate) const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Who turns logins away that used to be let in does so for good. More than one, lest a hiccup decides.
+pub(crate) const DENIALS: u32 = 3;
+
 /// The probe's query; a first connection through a new proxy also fetches the cluster's layout.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -60,15 +63,25 @@ pub(crate) async fn log_in(restart: &Restart) -> Result<Held, AdminError> {
     Ok(Held { process, keeper })
 }
 
-/// Logs in, trying until the deadline.
+/// Logs in, trying until the deadline; not when it was turned away often enough, or nobody is left who could answer.
 pub(crate) async fn log_in_within(restart: &Restart, deadline: Duration) -> Result<Held, AdminError> {
     let end = Instant::now() + deadline;
+    let mut denials = 0;
     loop {
-        match log_in(restart).await {
-            Err(_) if Instant::now() < end => tokio::time::sleep(TRY_INTERVAL).await,
+        let answer = log_in(restart).await;
+        denials += u32::from(matches!(answer, Err(AdminError::Denied { .. })));
+        match answer {
+            Err(_) if denials < DENIALS && Instant::now() < end && !is_deserted(restart) => {
+                tokio::time::sleep(TRY_INTERVAL).await;
+            }
             answer => return answer,
         }
     }
+}
+
+/// Whether no process of the home is left.
+fn is_deserted(restart: &Restart) -> bool {
+    process::of_home(&restart.plan.home).is_ok_and(|running| running.is_empty())
 }
 
 /// What was found of a process that is what was wanted.

@@ -5,6 +5,7 @@
 
 use std::{io, time::Duration};
 
+use obfleet_obproxy::process::{self, ProcessId};
 use obfleet_wire::{agent::RestartMethod, time::Timestamp};
 
 use crate::{
@@ -46,32 +47,50 @@ pub(crate) async fn recover(restart: &mut Restart) -> io::Result<()> {
         }
         _ => match new_process(restart).await {
             Ok(settled) => keep(restart, settled).await,
-            Err(reason) => {
-                go_back(
-                    restart,
-                    Undo::because(format!("{}: {reason}", interrupted("after it was ordered"))),
-                )
-                .await
+            Err(Unfit { reason, useless }) => {
+                let undo = Undo::because(format!("{}: {reason}", interrupted("after it was ordered")));
+                go_back(restart, Undo { useless, ..undo }).await
             }
         },
     }
 }
 
+/// Why the new process is not kept.
+struct Unfit {
+    reason: String,
+    /// It lets nobody in and stands in the way of who would: to be killed without another try.
+    useless: Option<ProcessId>,
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Self {
+        Self { reason, useless: None }
+    }
+}
+
 /// The new process, if it answers and is fit.
-async fn new_process(restart: &Restart) -> Result<Settled, String> {
+async fn new_process(restart: &Restart) -> Result<Settled, Unfit> {
     let old = restart.state().before.as_ref().map(|before| before.process);
     let mut held = judge::log_in_within(restart, ANSWER_DEADLINE)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unfit {
+            reason: error.to_string(),
+            useless: youngest_but(restart, old),
+        })?;
     if Some(held.id()) == old {
         take_back(restart, &mut held).await;
-        return Err("the old process answers".to_owned());
+        return Err("the old process answers".to_owned().into());
     }
     let fit = judge::judge(restart, &mut held, &restart.target(Side::New)).await?;
     Ok(Settled {
         process: held.id(),
         fit,
     })
+}
+
+fn youngest_but(restart: &Restart, old: Option<ProcessId>) -> Option<ProcessId> {
+    let running = process::of_home(&restart.plan.home).unwrap_or_default();
+    running.last().map(|process| process.id).filter(|id| Some(*id) != old)
 }
 
 /// A command that waits for its tick must not be obeyed any more.

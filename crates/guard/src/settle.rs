@@ -63,8 +63,10 @@ pub(crate) async fn settle(restart: &mut Restart, want: Side, keepers: &mut Vec<
             Ok(held) => held,
             Err(error) => {
                 last = format!("nobody answers: {error}");
-                restart.log.line(&last);
+                // An old process without a keeper may have left meanwhile.
+                let running = process::of_home(&restart.plan.home).map_err(|error| error.to_string())?;
                 if let Some(youngest) = running.last() {
+                    restart.log.line(&last);
                     end_process(restart, youngest.id).await;
                 }
                 continue;

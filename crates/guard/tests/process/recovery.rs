@@ -32,10 +32,11 @@ async fn killed_at(phase: &str, method: RestartMethod, faults: Faults) -> (Arc<L
     (lab, state.phase)
 }
 
-async fn assert_back(phase: &str, method: RestartMethod, faults: Faults) {
+async fn assert_back(phase: &str, method: RestartMethod, faults: Faults) -> Arc<Lab> {
     let (lab, end) = killed_at(phase, method, faults).await;
     assert!(matches!(end, Phase::Reverted { .. }), "{end:?}: {}", lab.log());
     lab.assert_serves(OLD).await;
+    lab
 }
 
 #[tokio::test]
@@ -60,16 +61,27 @@ async fn judging_a_good_child() {
     lab.assert_serves(NEW).await;
 }
 
+/// Nobody is served while it is there, so it is not asked twice.
+async fn assert_gone_after_one_look(faults: Faults) {
+    let lab = assert_back("judging", RestartMethod::Hot, faults).await;
+    assert!(!lab.log().contains("nobody answers"), "{}", lab.log());
+}
+
 #[tokio::test]
 async fn judging_a_child_that_hangs() {
-    assert_back(
-        "judging",
-        RestartMethod::Hot,
-        Faults {
-            hang: true,
-            ..Faults::default()
-        },
-    )
+    assert_gone_after_one_look(Faults {
+        hang: true,
+        ..Faults::default()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn judging_a_child_that_turns_logins_away() {
+    assert_gone_after_one_look(Faults {
+        no_login: true,
+        ..Faults::default()
+    })
     .await;
 }
 
