@@ -51,6 +51,7 @@ pub struct Session {
     pub closing: CancellationToken,
     identity: OnceLock<Identity>,
     activity: Mutex<Activity>,
+    requests: AtomicU64,
 }
 
 impl Session {
@@ -70,9 +71,17 @@ impl Session {
         *lock(&self.activity)
     }
 
-    /// Notes what the session is doing.
+    /// Notes what the session is doing. One that becomes busy was asked something.
     pub fn set_activity(&self, activity: Activity) {
-        *lock(&self.activity) = activity;
+        let mut now = lock(&self.activity);
+        if activity.busy && !now.busy {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        *now = activity;
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -82,6 +91,7 @@ pub struct Sessions {
     last_id: AtomicU32,
     opened: AtomicU64,
     transactions_of_closed: AtomicU64,
+    requests_of_closed: AtomicU64,
     open: Mutex<BTreeMap<u32, Arc<Session>>>,
 }
 
@@ -96,6 +106,7 @@ impl Sessions {
             closing: CancellationToken::new(),
             identity: OnceLock::new(),
             activity: Mutex::default(),
+            requests: AtomicU64::new(0),
         });
         lock(&self.open).insert(id, Arc::clone(&session));
         SessionGuard {
@@ -118,6 +129,12 @@ impl Sessions {
     pub fn transactions(&self) -> u64 {
         let open: u64 = self.list().iter().map(|session| session.activity().transactions).sum();
         open + self.transactions_of_closed.load(Ordering::Relaxed)
+    }
+
+    /// Commands since the start.
+    pub fn requests(&self) -> u64 {
+        let open: u64 = self.list().iter().map(|session| session.requests()).sum();
+        open + self.requests_of_closed.load(Ordering::Relaxed)
     }
 
     /// The sessions that logged in, in the order of their ids.
@@ -158,6 +175,9 @@ impl Drop for SessionGuard {
         self.sessions
             .transactions_of_closed
             .fetch_add(self.session.activity().transactions, Ordering::Relaxed);
+        self.sessions
+            .requests_of_closed
+            .fetch_add(self.session.requests(), Ordering::Relaxed);
     }
 }
 

@@ -125,6 +125,15 @@ async fn versions_and_statistics() {
         (stat.text(0, "value").as_deref(), stat.text(1, "value").as_deref()),
         (Some("1"), Some("0"))
     );
+    let mut requests = Vec::new();
+    for _ in 0..2 {
+        let stat = admin
+            .query("show proxystat refresh like 'client_requests'")
+            .await
+            .unwrap();
+        requests.push(stat.text(0, "value").unwrap().parse::<u64>().unwrap());
+    }
+    assert_eq!(requests[0] + 1, requests[1]);
     let threads = admin.query("show proxynet thread").await.unwrap();
     assert_eq!(
         threads.text(0, "global_current_client_connection_count").as_deref(),

@@ -10,13 +10,14 @@ pub(super) fn answer(proxy: &Proxy, like: Option<&str>) -> Answer {
         sessions.iter().filter(|session| test(&session.activity())).count() as u64
     };
     let server_connections: u32 = sessions.iter().map(|session| session.activity().server_sessions).sum();
-    let stats: [(&str, u64); 7] = [
+    let stats: [(&str, u64); 8] = [
         ("current_client_connections", proxy.sessions.count() as u64),
         ("current_active_client_connections", count(|activity| activity.busy)),
         ("current_client_transactions", count(|activity| activity.in_transaction)),
         ("current_server_connections", u64::from(server_connections)),
         ("current_cluster_resource_count", 0),
         ("total_client_connections", proxy.sessions.total()),
+        ("client_requests", proxy.sessions.requests()),
         ("completed_transactions", proxy.sessions.transactions()),
     ];
     let rows = stats

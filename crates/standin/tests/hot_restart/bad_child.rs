@@ -1,12 +1,14 @@
 //! A child that is of no use, and what becomes of the proxy then.
 
+use std::fs;
+use std::process::{Command, Stdio};
+
 use nix::sys::signal::Signal;
 use obfleet_mysqlwire::{Client, ClientError};
 use obfleet_standin::Faults;
-use std::fs;
 use tokio::time::{Duration, Instant};
 
-use crate::proxy::{NEW, OLD, send, until, upgrade_field};
+use crate::proxy::{NEW, OLD, ProxyHome, send, until, upgrade_field};
 use crate::{RESTART, process_of, started};
 
 #[tokio::test]
@@ -250,4 +252,41 @@ async fn a_silent_child_serves_until_it_is_killed() {
     home.until_version(OLD).await;
     home.until_process_count(1).await;
     assert_eq!(home.pids(), [old]);
+}
+
+/// The child of PID 1 takes its parent for init and does not tell it that it serves.
+#[tokio::test]
+async fn as_pid_1_the_old_version_comes_back_at_the_rollback_timeout() {
+    let unshare = ["--pid", "--fork", "--kill-child"];
+    let probe = Command::new("unshare").args(unshare).arg("true").status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: no new pid namespace can be made here");
+    }
+    let home = ProxyHome::new();
+    let mut arguments = home.first_arguments(",hot_upgrade_rollback_timeout=5s");
+    arguments.push("-N".into());
+    let mut namespace = Command::new("unshare")
+        .args(unshare)
+        .arg("./bin/obproxy")
+        .args(arguments)
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    home.until_version(OLD).await;
+    let mut keeper = home.admin().await;
+    assert_eq!(process_of(&mut keeper).await, 1);
+    home.install(NEW, Faults::default());
+    keeper.query(RESTART).await.unwrap();
+    home.until_version(NEW).await;
+    assert_eq!(
+        upgrade_field(&mut keeper, "graceful_exit_end_time").await,
+        "0",
+        "it does not drain"
+    );
+    home.until_version(OLD).await;
+    assert_eq!(process_of(&mut home.admin().await).await, 1);
+    namespace.kill().unwrap();
+    namespace.wait().unwrap();
 }

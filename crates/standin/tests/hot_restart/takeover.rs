@@ -1,10 +1,11 @@
 //! A good child takes over.
 
-use obfleet_mysqlwire::Client;
-use obfleet_standin::Faults;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use obfleet_mysqlwire::Client;
+use obfleet_standin::Faults;
 use tokio::time::{Duration, Instant};
 
 use crate::proxy::{NEW, OLD, refusal, until, upgrade_field};
