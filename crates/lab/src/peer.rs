@@ -3,7 +3,7 @@
 //! To its ordinary clients a process of a proxy does not say which one it is. The kernel does: `/proc/net/tcp` has the
 //! inode of the proxy's end of the connection, and the process that holds it open is the one that serves. Processes of
 //! one proxy are compared by the file they execute, which is the same for the one that served before an upgrade and the
-//! one that serves after the way back: both are links to one slot.
+//! one that serves after the way back: a guard keeps the old file by a link.
 
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
 

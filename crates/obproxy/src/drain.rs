@@ -21,6 +21,11 @@ pub use planner::{DrainPlanner, Step, longest};
 /// when a client may begin a transaction that the kill breaks.
 const FRESH: Duration = Duration::from_millis(5);
 
+/// A look whose answer is this late, compared with the quickest one, is not acted on, but at most so many in a row: on
+/// a busy host all are late.
+const LATE: Duration = Duration::from_millis(5);
+const LATE_LOOKS: u32 = 4;
+
 /// `kill proxysession` of a session that ended meanwhile.
 const UNKNOWN_SESSION: u16 = 1094;
 
@@ -61,6 +66,7 @@ pub async fn drain(
         took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..planner.report()
     };
+    let (mut quickest, mut late_looks) = (Duration::MAX, 0);
     loop {
         let asked = Instant::now();
         let mut sessions = client_sessions(keeper).await?;
@@ -68,11 +74,16 @@ pub async fn drain(
         if let Some(only) = &only {
             sessions.retain(|session| only.contains(&session.id));
         }
+        let took = looked - asked;
+        quickest = quickest.min(took);
+        late_looks = if took - quickest > LATE { late_looks + 1 } else { 0 };
         let mut stale = false;
         match planner.look(started.elapsed(), &sessions) {
             // Whoever ends the process ends the sessions that do not go.
             Step::Empty | Step::GiveUp => return Ok(Drained::Empty(report(&planner))),
+            Step::Close(ids) if (1..=LATE_LOOKS).contains(&late_looks) => stale = !ids.is_empty(),
             Step::Close(ids) => {
+                late_looks = 0;
                 for (number, id) in ids.into_iter().enumerate() {
                     stale = number > 0 && looked.elapsed() > FRESH;
                     if stale {
@@ -90,7 +101,7 @@ pub async fn drain(
         }
         if !stale {
             // A look costs the proxy something: not more than half of the time.
-            let pause = planner.look_interval(started.elapsed()).max(looked - asked);
+            let pause = planner.look_interval(started.elapsed()).max(took);
             tokio::time::sleep(pause).await;
         }
     }

@@ -1,8 +1,9 @@
 //! The ways back: each kind of bad build, and the order to go back.
 
-use std::sync::Arc;
+use std::{os::unix::fs::MetadataExt as _, sync::Arc};
 
 use obfleet_guard::{Phase, Verdict};
+use obfleet_obproxy::process::ProcessId;
 use obfleet_standin::Faults;
 use obfleet_wire::agent::{DrainPolicy, RestartMethod};
 
@@ -13,6 +14,7 @@ use crate::lab::{DRAIN, Lab, NEW, OLD, PATIENCE, end, reverted};
 async fn undone(faults: Faults, same_process: bool) -> (Arc<Lab>, String) {
     let lab = Arc::new(Lab::new(faults).await);
     let before = lab.processes()[0];
+    let executable = executable_of(before);
     let mut inside = lab.client().await;
     inside.query("begin").await.unwrap();
     let traffic = lab.traffic();
@@ -32,7 +34,19 @@ async fn undone(faults: Faults, same_process: bool) -> (Arc<Lab>, String) {
         lab.log()
     );
     lab.assert_serves(OLD).await;
+    // Clients on this host are told by it which process served them.
+    assert_eq!(
+        executable_of(lab.processes()[0]),
+        executable,
+        "the very file serves again"
+    );
     (lab, reason)
+}
+
+/// The file a process executes, whatever its name is by now.
+fn executable_of(process: ProcessId) -> (u64, u64) {
+    let file = std::fs::metadata(format!("/proc/{}/exe", process.pid)).unwrap();
+    (file.dev(), file.ino())
 }
 
 #[tokio::test]
