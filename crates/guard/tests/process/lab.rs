@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -244,12 +245,18 @@ impl Lab {
             admin.config_value("hot_upgrade_exit_timeout").await.unwrap().unwrap(),
             "30000000"
         );
-        let left: Vec<_> = fs::read_dir(self.home().join("bin"))
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        assert_eq!(left, ["obproxy"]);
+        // The guard's last act, after the end is on disk.
+        let deadline = Instant::now() + PATIENCE;
+        while self.binaries() != ["obproxy"] {
+            assert!(Instant::now() < deadline, "{:?}", self.binaries());
+            sleep(Duration::from_millis(20)).await;
+        }
         admin.close().await;
+    }
+
+    fn binaries(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.home().join("bin")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
     }
 
     /// What the guard wrote.
