@@ -141,6 +141,16 @@ impl Fleet {
         Ok(view::cluster(&fleet, fleet.cluster(id)?, &self.base_url))
     }
 
+    /// Id of the cluster of this name.
+    pub async fn cluster_named(&self, name: &str) -> Result<Option<i64>, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(fleet
+            .clusters
+            .values()
+            .find(|cluster| cluster.name == name)
+            .map(|cluster| cluster.id))
+    }
+
     /// Names of these clusters, by id, deleted or not.
     pub async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, Error> {
         Ok(self.crew.inventory.cluster_names(ids).await?)

@@ -20,7 +20,13 @@ const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
 
 /// Lists tasks by name, status, type, cluster and host, the newest first.
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {
-    let filter = filter(&query)?;
+    let mut filter = filter(&query)?;
+    if !narrow_to_named_cluster(&app, &query, &mut filter).await? || names_a_tenant(&query) {
+        return Ok(Data(Paged {
+            contents: Vec::new(),
+            page: Page::of(filter.page.into(), filter.size.into(), 0),
+        }));
+    }
     let page = app.fleet.engine().list(&filter).await?;
     let names = Names::of(&app, &page.items).await?;
     Ok(Data(Paged {
@@ -51,6 +57,22 @@ fn filter(query: &ListQuery) -> ApiResult<TaskFilter> {
         sort,
         ascending,
     })
+}
+
+/// Adds the cluster that is given by name, which OCP spells `cluterName`. → false when no task can be of that cluster
+async fn narrow_to_named_cluster(app: &App, query: &ListQuery, filter: &mut TaskFilter) -> ApiResult<bool> {
+    let Some(name) = query.text("cluterName").or_else(|| query.text("clusterName")) else {
+        return Ok(true);
+    };
+    let named = app.fleet.cluster_named(name).await?;
+    let asked = filter.cluster_id.or(named);
+    filter.cluster_id = asked;
+    Ok(named.is_some() && named == asked)
+}
+
+/// OCP's tenants are OceanBase's; no task here is about one.
+fn names_a_tenant(query: &ListQuery) -> bool {
+    query.text("tenantName").is_some() || query.text("tenantId").is_some()
 }
 
 fn order(text: &str) -> ApiResult<(SortKey, bool)> {

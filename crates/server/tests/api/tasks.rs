@@ -131,4 +131,9 @@ async fn lists_are_filtered_and_ordered() {
     assert_eq!(clusters("status=FAILED").await, [0; 0]);
     assert_eq!(clusters("name=upgrade").await, [0; 0]);
     assert_eq!(clusters("page=2&size=1").await, [one]);
+    assert_eq!(clusters("cluterName=one").await, [one]);
+    assert_eq!(clusters(&format!("clusterName=two&clusterId={two}")).await, [two]);
+    assert_eq!(clusters(&format!("clusterName=two&clusterId={one}")).await, [0; 0]);
+    assert_eq!(clusters("clusterName=three").await, [0; 0]);
+    assert_eq!(clusters("tenantName=sys").await, [0; 0]);
 }
