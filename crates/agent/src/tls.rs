@@ -1,4 +1,5 @@
-//! Mutual TLS between server and agent: both sides trust the enrolment authority only, and each other's name only.
+//! Mutual TLS between server and agent: both sides trust the enrolment authority only, and each other's name only. The
+//! enrolment itself comes before all trust, and authenticates by the token.
 
 use std::sync::Arc;
 
