@@ -1,7 +1,8 @@
 //! A whole fleet on loopback: real server, agent and guard processes, stand-in proxies, a database and its clients.
 //!
 //! ```text
-//! demo ── fleet ── process      the server and three agents, as processes of the executable
+//! demo ── stage                a fleet with running proxies
+//!   ├── fleet ── process      the server and three agents, as processes of the executable
 //!   │       ├───── api          how they are asked
 //!   │       └───── reaper       ends them when the demo was killed
 //!   ├── packages                two versions of the stand-in as RPMs

@@ -1,5 +1,6 @@
-//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs. A copy with a trailer is
-//! a stand-in proxy. Arguments and wiring only; the work is in the other crates.
+//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `reap`, hidden as well,
+//! cleans up after a killed demo. A copy with a trailer is a stand-in proxy. Arguments and wiring only; the work is in
+//! the other crates.
 
 mod cli;
 mod memory;
