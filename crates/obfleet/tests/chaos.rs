@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     env,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -28,8 +29,6 @@ const POINT: &str = "OBFLEET_CHAOS_POINT";
 const FLEETS: usize = 2;
 /// How often a point whose moment was too short is tried.
 const TRIES: u32 = 3;
-/// Coprime to the number of points, so that a run that is cut off has seen every kind.
-const STRIDE: usize = 89;
 
 /// The point at the step with this name.
 fn at(steps: &[Step], victim: Victim, name: &str, branch: Option<usize>, moment: Moment) -> Point {
@@ -68,14 +67,14 @@ fn one_for_each_class(steps: &[Step], victim: Victim) -> Vec<Point> {
 async fn whoever_is_killed_the_upgrade_comes_to_its_end() {
     let mut arena = Arena::start(Path::new(EXE)).await.unwrap();
     let steps = arena.steps().await.unwrap();
-    let guard = |branch, name, phase| vec![at(&steps, Victim::Guard, name, Some(branch), Moment::Guard(phase))];
+    let one = |victim, branch, name, phase| vec![at(&steps, victim, name, Some(branch), Moment::Guard(phase))];
     let finish = at(&steps, Victim::Server, FINISH, Some(0), Moment::Begun).step;
     let ordeals = [
         one_for_each_class(&steps, Victim::Server),
         one_for_each_class(&steps, Victim::Agent),
-        guard(0, RESTART, Phase::Preparing),
-        guard(1, RESTART, Phase::Triggered),
-        guard(0, DRAIN, Phase::Draining),
+        one(Victim::Guard, 0, RESTART, Phase::Preparing),
+        one(Victim::Everybody, 1, RESTART, Phase::Triggered),
+        one(Victim::Guard, 0, DRAIN, Phase::Draining),
     ];
     for points in ordeals {
         let told = arena.ordeal(&points).await.unwrap();
@@ -95,7 +94,7 @@ async fn every_point() {
     let mut arena = Arena::start(Path::new(EXE)).await.unwrap();
     let points = match one {
         Some(point) => vec![point],
-        None => spread(point::all(&arena.steps().await.unwrap())),
+        None => mixed(point::all(&arena.steps().await.unwrap())),
     };
     let all = points.len();
     let left = Arc::new(Mutex::new(VecDeque::from(points)));
@@ -174,8 +173,12 @@ async fn try_point(arena: &mut Option<Arena>, point: Point) -> anyhow::Result<Op
     Ok(None)
 }
 
-fn spread(points: Vec<Point>) -> Vec<Point> {
-    let count = points.len();
-    assert!(!count.is_multiple_of(STRIDE), "choose another stride");
-    (0..count).map(|index| points[index * STRIDE % count]).collect()
+/// In an order that is the same each time and that mixes all kinds, so that a run that is cut off has seen some of each.
+fn mixed(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by_cached_key(|point| {
+        let mut hasher = DefaultHasher::new();
+        point.to_string().hash(&mut hasher);
+        hasher.finish()
+    });
+    points
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     account::ran_again,
     load::{Harm, Load},
-    point::{self, Moment, Point, Step, Victim},
+    point::{self, Moment, Point, Step},
     strike::{Hit, Restart, strike},
 };
 use crate::{
@@ -234,7 +234,7 @@ impl Ordeal<'_> {
     }
 
     fn a_guard_died(&self) -> bool {
-        self.hits.iter().any(|hit| hit.point.victim == Victim::Guard)
+        self.hits.iter().any(|hit| hit.point.victim.is_guard())
     }
 
     /// Both ways out are taken: back where the second proxy was struck, on where it was the first.

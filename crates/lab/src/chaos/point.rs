@@ -16,17 +16,25 @@ pub enum Victim {
     Agent,
     /// The guard of the step's proxy.
     Guard,
+    /// All three at once, as when memory runs out.
+    Everybody,
 }
 
 impl Victim {
-    const ALL: [Self; 3] = [Self::Server, Self::Agent, Self::Guard];
+    const ALL: [Self; 4] = [Self::Server, Self::Agent, Self::Guard, Self::Everybody];
 
     fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Agent => "agent",
             Self::Guard => "guard",
+            Self::Everybody => "everybody",
         }
+    }
+
+    /// Whether a guard dies, which nobody starts again.
+    pub fn is_guard(self) -> bool {
+        matches!(self, Self::Guard | Self::Everybody)
     }
 }
 
@@ -156,7 +164,7 @@ impl FromStr for Point {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let wrong = || format!("{name} is no point: [fault/](server|agent|guard)@step[:phase|:undo]");
+        let wrong = || format!("{name} is no point: [fault/](server|agent|guard|everybody)@step[:phase|:undo]");
         let (fault, rest) = match name.split_once('/') {
             Some((fault, rest)) => (Some(Fault::parse(fault)?), rest),
             None => (None, name),
@@ -190,7 +198,7 @@ pub fn all(steps: &[Step]) -> Vec<Point> {
     points
 }
 
-/// Server and agent at the beginning of each step and in each phase of a restart; the guard where there is one.
+/// Server and agent at the beginning of each step, and everyone in each phase of a restart.
 fn forward(steps: &[Step]) -> Vec<Point> {
     let mut points = Vec::new();
     for step in steps {
@@ -269,7 +277,7 @@ mod tests {
         }
         let names: std::collections::HashSet<_> = points.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), points.len());
-        for name in ["server@1", "agent@5", "guard@3:triggered", "guard@4:draining"] {
+        for name in ["server@1", "agent@5", "guard@3:triggered", "everybody@4:draining"] {
             assert!(names.contains(name), "{name}");
         }
         for name in ["exit/guard@3:reverting", "no-login/agent@2:undo", "hang/server@1:undo"] {

@@ -59,10 +59,14 @@ pub(super) async fn strike(bed: &mut Testbed, task: i64, point: Point) -> anyhow
                     .map(|r| format!(", guard {:?}", r.phase))
                     .unwrap_or_default()
             );
-            match point.victim {
-                Victim::Server => bed.fleet.crash_server().await?,
-                Victim::Agent => bed.fleet.crash_agent(branch.unwrap_or(0))?,
-                Victim::Guard => kill_guard(bed, restart.as_ref())?,
+            if point.victim.is_guard() {
+                kill_guard(bed, restart.as_ref())?;
+            }
+            if matches!(point.victim, Victim::Agent | Victim::Everybody) {
+                bed.fleet.crash_agent(branch.unwrap_or(0))?;
+            }
+            if matches!(point.victim, Victim::Server | Victim::Everybody) {
+                bed.fleet.crash_server().await?;
             }
             return Ok(Some(Hit {
                 point,
