@@ -50,6 +50,15 @@ fn mend(proxy: &Proxy) {
     fs::remove_file(proxy.home.join("standin-faults.json")).unwrap();
 }
 
+/// Waits for a condition; fails the test when it does not come true.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_failure_half_way_is_taken_back_or_gone_on_from() {
     let bed = testbed().await;
@@ -135,20 +144,15 @@ async fn a_server_that_stands_still_for_a_while_goes_on() {
     let bed = testbed().await;
     let (api, server) = (bed.api().unwrap(), bed.fleet.server().unwrap().process.pid());
     let task = api::id(&bed.upgrade(NEW).await.unwrap()).unwrap();
-    let path = format!("/api/v2/tasks/instances/{task}");
-    let restarting = |task: &Value| subtask(task, "Hot restart obproxy", 0)["status"] == "RUNNING";
-    api.until(&path, PATIENCE, restarting).await.unwrap();
+    let a_guard_is_at_work = || !process::guards(bed.fleet.root()).is_empty();
+    until("the first restart begins", async || a_guard_is_at_work()).await;
     process::signal(server, Signal::SIGSTOP);
-    // The first restart ends while nobody looks.
-    let deadline = Instant::now() + PATIENCE;
-    while process::guards(bed.fleet.root()).is_empty() || bed.proxies[0].serves_as(NEW.version).await.is_err() {
-        assert!(Instant::now() < deadline, "the restart does not go on by itself");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    while !process::guards(bed.fleet.root()).is_empty() {
-        assert!(Instant::now() < deadline, "the guard does not come to its end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // The restart ends while nobody looks.
+    until("the new version serves", async || {
+        bed.proxies[0].serves_as(NEW.version).await.is_ok()
+    })
+    .await;
+    until("the guard is done", async || !a_guard_is_at_work()).await;
     process::signal(server, Signal::SIGCONT);
     api.success(task, PATIENCE).await.unwrap();
     bed.at_rest_as(NEW).await.unwrap();
