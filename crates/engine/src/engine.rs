@@ -242,8 +242,25 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.shared.notices.subscribe()
     }
 
+    /// Whether steps are claimed: until the engine drains or shuts down.
+    pub fn is_claiming(&self) -> bool {
+        !self.shared.draining.is_cancelled()
+    }
+
+    /// Stops claiming, and waits at most `limit` until no attempt is under way. What attempts come to meanwhile is
+    /// recorded, and what becomes READY by it stays so for the next start; tasks may still be submitted and steered.
+    /// → attempts still under way: [`Self::shutdown`] leaves them to the next start
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.shared.draining.cancel();
+        self.shared.tracker.close();
+        // Attempts that are still at work are counted, so that it was not in time needs no word.
+        let _: Result<(), _> = tokio::time::timeout(limit, self.shared.tracker.wait()).await;
+        self.shared.running().len()
+    }
+
     /// Stops claiming, asks running attempts to stop and waits for them at most the grace. What has not ended by then,
-    /// or ended in error, is left RUNNING for the next start to take up.
+    /// or ended in error, is left RUNNING for the next start to take up. An attempt that has somebody else do the work
+    /// stops waiting for it, and leaves it at it: the next start finds it again by its [`crate::AttemptKey`].
     pub async fn shutdown(&self) {
         self.shared.shutdown.cancel();
         self.shared.tracker.close();

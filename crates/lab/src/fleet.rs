@@ -4,11 +4,12 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
 use obfleet_standin::ports::PortLease;
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,15 +17,20 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     api::{self, Api},
-    process::{Process, end_all_under},
+    process::{self, Process, end_all_under},
     reaper::Reaper,
 };
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const ENROL_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(200);
 /// Seconds that transactions on an old process get.
 pub const DRAIN_WINDOW_S: u64 = 25;
+
+/// Seconds that a server waits for its running steps when it is stopped: enough also on a slow machine.
+const DRAIN_TIMEOUT_S: &str = "60";
 
 /// A server process that answers.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ impl ServerProcess {
                 &address,
                 "--drain-window",
                 &drain_window_s.to_string(),
+                "--drain-timeout",
+                DRAIN_TIMEOUT_S,
             ])
             .arg("--state-dir")
             .arg(state_dir)
@@ -222,6 +230,28 @@ impl Fleet {
         let password = server.api.password.clone();
         let port = server.kill();
         self.start_server(&password, port).await
+    }
+
+    /// Stops the server with this many SIGTERMs, and starts it again as a service manager would. → how it ended
+    pub async fn restart_server(&mut self, signals: usize) -> anyhow::Result<ExitStatus> {
+        let mut server = self.server.take().context("the server was stopped")?;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        for _ in 0..signals {
+            process::signal(server.process.pid(), Signal::SIGTERM);
+            // Signals of one kind that are not taken yet are one signal.
+            sleep(BETWEEN_SIGNALS).await;
+        }
+        let ended = loop {
+            if let Some(status) = server.process.ended() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not stop:\n{}", server.process.last_words());
+            }
+            sleep(LOOK).await;
+        };
+        self.start_server(&server.api.password, server.port).await?;
+        Ok(ended)
     }
 
     /// Kills the agent of a host, counted from 0, as `kill -9` does, and starts it again as a service manager would.

@@ -10,6 +10,8 @@ use obfleet_lab::{backend::BackendChoice, packages::Fault};
 
 /// A drain may take twice its window, and has to end within the 1800 s that OCP gives to each step of an upgrade.
 const LONGEST_WINDOW_S: u64 = 780;
+/// Longer than any step: a server that waits so long is only in the way.
+const LONGEST_STOP_S: u64 = 3600;
 
 /// Manages fleets of OBProxy, with OCP's REST API.
 #[derive(Parser)]
@@ -61,6 +63,9 @@ pub struct ServerArgs {
     /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,
+    /// Seconds that running steps get to end when the server is told to stop; what is left goes on at its next start
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=LONGEST_STOP_S))]
+    pub drain_timeout: u64,
 }
 
 #[derive(Args)]

@@ -5,8 +5,9 @@
 mod cli;
 mod memory;
 mod runtime;
+mod stop;
 
-use std::{fmt, net::SocketAddr, path::Path, process::ExitCode};
+use std::{fmt, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -74,20 +75,14 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
         window_ms: args.drain_window * 1000,
         ..options.drain
     };
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
+    options.drain_timeout = Duration::from_secs(args.drain_timeout);
+    let told_to_stop = stop::of_server()?;
     let running = Server::start(options).await?;
     if let Some(password) = &running.admin_password {
         println!("user admin, password {password} (shown this once)");
     }
     println!("ready on {}", running.url);
-    let told_to_end = async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    };
-    Ok(running.run_until(told_to_end).await?)
+    Ok(running.run_until(told_to_stop).await?)
 }
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {

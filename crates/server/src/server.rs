@@ -40,6 +40,8 @@ use crate::{
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+/// Most steps are over in less; those that are not are agents' work, which goes on without the server.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// An OBProxy package has some 50 MB, with debug information some 500.
 const MAX_PACKAGE_BYTES: u64 = 1 << 30;
 
@@ -58,6 +60,9 @@ pub struct Options {
     pub max_package_bytes: u64,
     /// How sessions of a proxy process that is to go are ended.
     pub drain: DrainPolicy,
+    /// How long running steps may take to end once the server is told to stop; what is left is handed over to the next
+    /// start.
+    pub drain_timeout: Duration,
 }
 
 impl Options {
@@ -73,6 +78,7 @@ impl Options {
                 window_ms: 60_000,
                 closes_per_second: 50,
             },
+            drain_timeout: DRAIN_TIMEOUT,
         }
     }
 }
@@ -133,6 +139,7 @@ pub struct Running {
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
     observing: JoinHandle<()>,
+    drain_timeout: Duration,
     // Last: the directory stays locked until everything else is gone.
     _state_dir: StateDir,
 }
@@ -189,6 +196,7 @@ impl Server {
             stop,
             serving,
             observing,
+            drain_timeout: options.drain_timeout,
             _state_dir: state_dir,
         })
     }
@@ -290,7 +298,8 @@ impl Running {
         self.finish(ended).await
     }
 
-    /// Stops: no new requests, a while for those under way, then the engine. Tasks go on at the next start.
+    /// Stops: no new requests and no new steps, a while for those under way; then the engine lets go of what is left. Tasks
+    /// go on at the next start, and what agents have in hand goes on without us.
     pub async fn stop(self) -> Result<(), ServerError> {
         self.finish(None).await
     }
@@ -298,11 +307,18 @@ impl Running {
     async fn finish(self, ended: Option<Result<io::Result<()>, JoinError>>) -> Result<(), ServerError> {
         self.handle.graceful_shutdown(Some(GRACE));
         self.stop.cancel();
+        let engine = self.app.fleet.engine().clone();
+        let limit = self.drain_timeout;
+        tracing::info!(seconds = limit.as_secs(), "draining");
+        let draining = tokio::spawn(async move { engine.drain(limit).await });
         let ended = match ended {
             Some(ended) => ended,
             None => self.serving.await,
         };
-        self.app.fleet.engine().shutdown().await;
+        let engine = self.app.fleet.engine();
+        let left = draining.await.unwrap_or_default();
+        engine.shutdown().await;
+        tracing::info!(steps_handed_over = left, "server stopped");
         if let Err(error) = self.observing.await {
             tracing::warn!(%error, "the observer ended badly");
         }

@@ -15,12 +15,12 @@ use crate::store::StoreError;
 /// Wait before a claim is tried again when the database is away.
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
-/// Serves woken tasks in turn, one slot each, until shutdown. A task with more to claim goes to the end of the queue.
+/// Serves woken tasks in turn, one slot each, until the engine drains. A task with more to claim goes to the end of the queue.
 pub(super) async fn dispatch<C: Send + Sync + 'static>(
     shared: Arc<Shared<C>>,
     mut woken: mpsc::UnboundedReceiver<TaskId>,
 ) {
-    let shutdown = shared.shutdown.clone();
+    let draining = shared.draining.clone();
     let serve = async {
         while let Some(task) = woken.recv().await {
             let Ok(slot) = Arc::clone(&shared.slots).acquire_owned().await else {
@@ -34,13 +34,13 @@ pub(super) async fn dispatch<C: Send + Sync + 'static>(
         }
     };
     tokio::select! {
-        () = shutdown.cancelled() => {}
+        () = draining.cancelled() => {}
         () = serve => {}
     }
 }
 
 async fn claim_next<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, task: TaskId, slot: OwnedSemaphorePermit) {
-    if shared.shutdown.is_cancelled() {
+    if shared.draining.is_cancelled() {
         return;
     }
     let choose = |state: &TaskState, now_ms: i64| {

@@ -50,12 +50,12 @@ impl<C: Send + Sync + 'static> Shared<C> {
 
     /// Wakes the dispatcher for what may be claimed now, and sets a timer for what must wait.
     pub fn wake_for(self: &Arc<Self>, state: &TaskState) {
-        if state.task.status != TaskStatus::Running || self.shutdown.is_cancelled() {
+        if state.task.status != TaskStatus::Running || self.draining.is_cancelled() {
             return;
         }
         let now = now_ms();
         if state.claimable(now).next().is_some() {
-            // The dispatcher is gone only when the engine is shutting down.
+            // The dispatcher is gone only when the engine drains.
             let _: Result<_, _> = self.wake.send(state.task.id);
         }
         let ready = state
@@ -79,7 +79,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let shared = Arc::clone(self);
         self.tracker.spawn(async move {
             tokio::select! {
-                () = shared.shutdown.cancelled() => {}
+                () = shared.draining.cancelled() => {}
                 () = tokio::time::sleep(wait) => { let _: Result<_, _> = shared.wake.send(task); }
             }
         });

@@ -36,7 +36,10 @@ pub(super) struct Shared<C> {
     pub options: Options,
     pub owner: Owner,
     pub notices: broadcast::Sender<Notice>,
+    /// Fires when attempts must stop.
     pub shutdown: CancellationToken,
+    /// Fires when nothing more is to be claimed: with the shutdown at the latest.
+    pub draining: CancellationToken,
     pub tracker: TaskTracker,
     pub logs: LogWriter,
     pub slots: Arc<Semaphore>,
@@ -53,13 +56,15 @@ impl<C: Send + Sync + 'static> Shared<C> {
         owner: Owner,
     ) -> (Self, mpsc::UnboundedReceiver<TaskId>) {
         let (wake, woken) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
         let shared = Self {
             logs: LogWriter::start(Arc::clone(&store)),
             store,
             registry,
             owner,
             notices: broadcast::Sender::new(NOTICES),
-            shutdown: CancellationToken::new(),
+            draining: shutdown.child_token(),
+            shutdown,
             tracker: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(options.slots.max(1))),
             options,
@@ -195,10 +200,10 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Err(EngineError::Store(StoreError::Stale))
     }
 
-    /// The caller's slot and as many free ones as the task could possibly claim.
+    /// The caller's slot and as many free ones as the task could possibly claim; none for an engine that drains.
     fn room(&self, state: &TaskState, slot: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
-        if self.shutdown.is_cancelled() {
-            return slot;
+        if self.draining.is_cancelled() {
+            return None;
         }
         let wanted = state.subtasks.len().min(self.slots.available_permits());
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);

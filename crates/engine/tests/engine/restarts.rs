@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use obfleet_engine::testing::MemoryStore;
 use obfleet_engine::{
     Action, ActionError, Attempt, Cause, EngineError, OnCrash, Output, Spec, SubtaskStatus, TaskStatus,
 };
+use tokio::sync::Notify;
 
-use crate::support::{Done, Journal, Step, World, chain, submission};
+use crate::support::{DEADLINE, Done, Journal, Step, World, chain, submission};
 
 /// Hangs in its first process and works in the next.
 struct Interrupted {
@@ -149,4 +151,92 @@ async fn a_retry_that_was_backing_off_is_made_by_the_next_process() {
     let second = World::on(&memory, actions()).await;
     let view = second.rest(task).await;
     assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 2));
+}
+
+/// Ends when it is told to, and fails when the engine makes it stop before.
+struct Held {
+    release: Arc<Notify>,
+}
+
+#[async_trait]
+impl Action<String> for Held {
+    fn spec(&self) -> Spec {
+        Spec::new("held", "Held", 30)
+    }
+
+    async fn run(&self, attempt: &Attempt) -> Done {
+        tokio::select! {
+            () = self.release.notified() => Ok(Output::nothing()),
+            () = attempt.cancelled().cancelled() => Err(ActionError::new("stopped")),
+        }
+    }
+}
+
+async fn held(memory: &Arc<MemoryStore<String>>, journal: &Journal) -> (World, Arc<Notify>) {
+    let release = Arc::new(Notify::new());
+    let actions: Vec<Arc<dyn Action<String>>> = vec![
+        Arc::new(Held {
+            release: Arc::clone(&release),
+        }),
+        Arc::new(Step::noting("after", journal)),
+    ];
+    (World::on(memory, actions).await, release)
+}
+
+#[tokio::test]
+async fn a_draining_engine_lets_attempts_end_and_begins_nothing() {
+    let (memory, journal) = (Arc::new(MemoryStore::new()), Journal::default());
+    let (first, release) = held(&memory, &journal).await;
+    let task = first.submit(chain(&["held", "after"])).await;
+    first
+        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    let draining = tokio::spawn({
+        let engine = first.engine.clone();
+        async move { engine.drain(DEADLINE).await }
+    });
+    tokio::time::timeout(DEADLINE, async {
+        while first.engine.is_claiming() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the engine drains");
+    let late = first.submit(chain(&["after"])).await;
+    release.notify_one();
+    assert_eq!(draining.await.unwrap(), 0, "nothing is left under way");
+    first.engine.shutdown().await;
+
+    let left = first.engine.task(task).await.unwrap();
+    let statuses: Vec<_> = left.subtasks.iter().map(|subtask| subtask.status).collect();
+    assert_eq!(statuses, [SubtaskStatus::Successful, SubtaskStatus::Ready]);
+    assert!(journal.entries().is_empty(), "a draining engine claimed a step");
+
+    let (second, _) = held(&memory, &journal).await;
+    for task in [task, late] {
+        let view = second.rest(task).await;
+        assert_eq!(view.status, TaskStatus::Successful);
+        assert!(view.subtasks.iter().all(|subtask| subtask.run_time == 1));
+    }
+    assert_eq!(journal.entries(), ["after", "after"]);
+}
+
+#[tokio::test]
+async fn what_outlasts_the_drain_is_left_to_the_next_process() {
+    let (memory, journal) = (Arc::new(MemoryStore::new()), Journal::default());
+    let (first, _) = held(&memory, &journal).await;
+    let task = first.submit(chain(&["held", "after"])).await;
+    first
+        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    assert_eq!(first.engine.drain(Duration::from_millis(1)).await, 1);
+    first.engine.shutdown().await;
+    let left = first.engine.task(task).await.unwrap();
+    assert_eq!(left.subtasks[0].status, SubtaskStatus::Running);
+
+    let (second, release) = held(&memory, &journal).await;
+    release.notify_one();
+    let view = second.rest(task).await;
+    assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 1));
+    assert_eq!(journal.entries(), ["after"]);
 }
