@@ -1,4 +1,5 @@
-//! `cargo xtask demo` and `cargo xtask test`: all set-up, then the main job or every test; `--long` for those that take long.
+//! `cargo xtask demo`, `cargo xtask test` and `cargo xtask bench`: all set-up, then the main job, every test (`--long` for
+//! those that take long), or every figure.
 
 mod setup;
 
@@ -31,6 +32,12 @@ enum Task {
     },
     /// Install what the tests need and run them all
     Test(TestArguments),
+    /// Build for release and measure how fast obfleet is on this machine
+    Bench {
+        /// Figures, and what `obfleet-bench --help` tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -67,6 +74,7 @@ fn run(task: Task) -> Result<()> {
                     .args(arguments),
             )
         }
+        Task::Bench { arguments } => bench(&root, &arguments),
         Task::Test(arguments) => match arguments.point {
             Some(point) => succeed(kills(&root, arguments.budget).env("OBFLEET_CHAOS_POINT", point)),
             None => test(&root, &arguments),
@@ -86,6 +94,26 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     // The kills are run even if something else failed: each tells what the other cannot.
     let rest = succeed(tests.env("PROPTEST_CASES", LONG_CASES));
     succeed(&mut kills(root, arguments.budget)).and(rest)
+}
+
+fn bench(root: &Path, arguments: &[String]) -> Result<()> {
+    let mut build = cargo(root);
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "obfleet",
+        "--package",
+        "obfleet-bench",
+    ]);
+    succeed(&mut build)?;
+    let release = target(root).join("release");
+    let mut bench = Command::new(release.join("obfleet-bench"));
+    // Below the build directory: that is on a disk, where the system's temporary directory may be in memory.
+    bench.arg("--dir").arg(target(root).join("bench"));
+    bench.arg("--obfleet").arg(release.join("obfleet"));
+    succeed(bench.args(arguments))
 }
 
 /// The test that kills at every point of an upgrade.
