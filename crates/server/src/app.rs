@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use obfleet_fleet::Fleet;
 use obfleet_store::users::Users;
 
-use crate::{auth::Authenticator, pki::Authority};
+use crate::{auth::Authenticator, health::Health, metrics::Metrics, pki::Authority};
 
 /// The routes' surroundings, shared by all of them.
 pub struct App {
@@ -23,6 +23,10 @@ pub struct App {
     pub uploads: PathBuf,
     /// Bytes a package file may have.
     pub max_package_bytes: u64,
+    /// Whether the server can do its work.
+    pub health: Health,
+    /// What Prometheus is told.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How handlers get at it.

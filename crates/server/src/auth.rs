@@ -22,7 +22,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::request::Parts,
+    http::{HeaderMap, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -173,7 +173,37 @@ pub async fn require_login(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let credentials = Credentials::of(request.headers()).ok_or_else(|| ApiError::plain(Code::Iam10000))?;
+    let (actor, roles) = log_in(&authenticator, peer, request.headers()).await?;
+    request.extensions_mut().insert(Who(actor, roles));
+    Ok(next.run(request).await)
+}
+
+/// Layer: like [`require_login`], but lets in as well who asks from this machine itself.
+pub async fn require_login_unless_local(
+    State(authenticator): State<Authenticator>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if !is_local(peer, request.headers()) {
+        log_in(&authenticator, peer, request.headers()).await?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// What a proxy tells of those it speaks for. A request with one of these comes from somewhere else.
+const PASSED_ON: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
+fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    peer.ip().to_canonical().is_loopback() && !PASSED_ON.iter().any(|name| headers.contains_key(*name))
+}
+
+async fn log_in(
+    authenticator: &Authenticator,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<(Actor, Arc<[String]>), ApiError> {
+    let credentials = Credentials::of(headers).ok_or_else(|| ApiError::plain(Code::Iam10000))?;
     let name = credentials.user.clone();
     let user = authenticator
         .authenticate(credentials, peer.ip())
@@ -185,8 +215,7 @@ pub async fn require_login(
         id: user.id,
         name: user.name,
     };
-    request.extensions_mut().insert(Who(actor, user.roles.into()));
-    Ok(next.run(request).await)
+    Ok((actor, user.roles.into()))
 }
 
 /// The caller and its roles, in a handler behind [`require_login`].
@@ -202,5 +231,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
             .get()
             .cloned()
             .ok_or_else(|| ApiError::plain(Code::Iam10000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_is_who_asks_from_this_machine_for_itself() {
+        let none = HeaderMap::new();
+        for (peer, local) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+        ] {
+            assert_eq!(is_local(peer.parse().unwrap(), &none), local, "{peer}");
+        }
+        for name in PASSED_ON {
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), "10.0.0.1".parse().unwrap())]);
+            assert!(!is_local("127.0.0.1:1".parse().unwrap(), &headers), "{name}");
+        }
     }
 }

@@ -10,13 +10,16 @@
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`agents`] | the enrolment authority, and calls to agents |
+//! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
 //! | [`state_dir`] | what is kept on disk beside the database |
 
 pub mod agents;
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod pki;
 pub mod router;
 pub mod server;

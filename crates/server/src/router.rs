@@ -14,15 +14,17 @@ use crate::{
     api::{agents, clusters, hosts, obproxies, packages, system, tasks},
     app::App,
     auth::{
-        require_login,
+        require_login, require_login_unless_local,
         role::{Area, require_role},
     },
     http::{ApiError, Fault, body, envelope},
+    metrics,
 };
 
 /// The service; `server_id` is told in every envelope.
 pub fn router(app: Arc<App>, server_id: &str) -> Router {
     let authenticator = app.authenticator.clone();
+    let metrics = Arc::clone(&app.metrics);
     let private = Router::new()
         .nest("/api/v2/obproxy", guarded(obproxy(), Area::Obproxy))
         .nest("/api/v2/tasks", guarded(tasks(), Area::Task))
@@ -31,18 +33,29 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         .nest("/api/v2/compute", guarded(compute(), Area::Host))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
-        .layer(middleware::from_fn_with_state(authenticator, require_login));
+        .layer(middleware::from_fn_with_state(authenticator.clone(), require_login));
+    let local = Router::new()
+        .route("/metrics", get(system::metrics))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            authenticator,
+            require_login_unless_local,
+        ));
     let public = Router::new()
         .route("/api/v2/time", get(system::time))
+        .route("/healthz", get(system::alive))
+        .route("/readyz", get(system::ready))
         .route("/api/v2/compute/agents/enrol", post(agents::enrol))
         .method_not_allowed_fallback(wrong_method);
     private
         .merge(public)
+        .merge(local)
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn_with_state(
             Arc::<str>::from(server_id),
             envelope::wrap,
         ))
+        .layer(middleware::from_fn_with_state(metrics, metrics::http::measure))
         .with_state(app)
 }
 

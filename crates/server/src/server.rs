@@ -31,6 +31,8 @@ use crate::{
         Authenticator,
         first_user::{self, FirstUserError},
     },
+    health::Health,
+    metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
     pki::{Authority, PkiError},
     router::router,
     state_dir::{StateDir, StateDirError},
@@ -170,9 +172,12 @@ impl Server {
         let password_file = options.admin_password_file.as_deref();
         let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
         let authority = Authority::open(&state_dir)?;
-        let crew = crew(&options, &state_dir, &database, &authority).await?;
-        let fleet = fleet(&crew, &database, &url).await?;
+        let metrics = Arc::new(Metrics::default());
+        let crew = crew(&options, &state_dir, &database, &authority, &metrics).await?;
+        let fleet = fleet(&crew, &database, &url, &metrics).await?;
         let app = Arc::new(App {
+            health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),
+            metrics,
             fleet,
             authenticator: Authenticator::new(users.clone()),
             users,
@@ -229,6 +234,7 @@ async fn crew(
     state_dir: &StateDir,
     database: &Database,
     authority: &Authority,
+    metrics: &Arc<Metrics>,
 ) -> Result<Arc<Crew>, ServerError> {
     let identity = authority.server_identity()?;
     let client = AgentClient::new(
@@ -236,6 +242,7 @@ async fn crew(
         &identity.certificate_pem,
         &identity.key_pem,
     );
+    let agents = Arc::new(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?));
     let inventory = database.inventory();
     let installation = inventory.installation().await?;
     let known = inventory.key_fingerprint().await?;
@@ -245,7 +252,7 @@ async fn crew(
     }
     Ok(Arc::new(Crew {
         inventory: Arc::new(inventory),
-        agents: Arc::new(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?)),
+        agents: Arc::new(MeasuredAgents::new(agents, Arc::clone(metrics))),
         packages: state_dir.packages(),
         sealer: Sealer::new(&key)?,
         installation,
@@ -253,10 +260,11 @@ async fn crew(
     }))
 }
 
-async fn fleet(crew: &Arc<Crew>, database: &Database, url: &str) -> Result<Fleet, ServerError> {
+async fn fleet(crew: &Arc<Crew>, database: &Database, url: &str, metrics: &Arc<Metrics>) -> Result<Fleet, ServerError> {
     let registry = Registry::<InventoryChange>::new(flows::actions(crew))?;
     let options = obfleet_engine::Options::new(host_of(url));
-    let engine = Engine::start(Arc::new(database.tasks()), registry, options).await?;
+    let store = MeasuredStore::new(database.tasks(), Arc::clone(metrics));
+    let engine = Engine::start(Arc::new(store), registry, options).await?;
     Ok(Fleet::new(Arc::clone(crew), engine, url))
 }
 

@@ -1,8 +1,55 @@
-//! The server itself.
+//! The server itself: its clock, its health and its metrics. Nothing here is in an envelope.
 
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse as _, Response},
+};
+use obfleet_engine::{TaskFilter, TaskStatus};
 use obfleet_wire::time::Timestamp;
+
+use crate::{
+    app::AppState,
+    http::{ApiError, ApiResult},
+    metrics,
+};
 
 /// `GET /api/v2/time`: the server's clock as plain text, without a login. Clients use it as a sign of life.
 pub async fn time() -> String {
     Timestamp::now().to_string()
+}
+
+/// `GET /healthz`: that the process answers, without a login.
+pub async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: whether requests should be sent here, and what is missing if not; 200 or 503, without a login.
+pub async fn ready(State(app): AppState) -> Response {
+    let readiness = app.health.look().await;
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness)).into_response()
+}
+
+/// `GET /metrics`, for Prometheus.
+pub async fn metrics(State(app): AppState) -> ApiResult<Response> {
+    for status in [TaskStatus::Running, TaskStatus::Failed] {
+        let only_counted = TaskFilter {
+            status: vec![status],
+            size: 1,
+            ..TaskFilter::default()
+        };
+        let counted = app.fleet.engine().list(&only_counted).await;
+        // A scrape is wanted most when the database is away.
+        let counted = counted.inspect_err(|error| tracing::warn!(%error, "the tasks could not be counted"));
+        app.metrics.steps.stand(status, counted.ok().map(|page| page.total));
+    }
+    let text = app.metrics.render().map_err(ApiError::internal)?;
+    let kind = (CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    Ok(([kind], text).into_response())
 }

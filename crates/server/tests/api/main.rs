@@ -8,6 +8,7 @@ mod enrolment;
 mod errors;
 mod fake_agent;
 mod login;
+mod operations;
 mod packages;
 mod restart;
 mod shape;

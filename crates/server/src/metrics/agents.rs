@@ -1,0 +1,120 @@
+//! Calls to agents: how long they take, and why they fail.
+
+use std::{future::Future, path::Path, sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use obfleet_fleet::{
+    host_agent::{HostAgent, HostAgentError, LogLine},
+    inventory::Host,
+};
+use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::{Metrics, long_times};
+
+/// Instruments of calls to agents.
+pub struct AgentMetrics {
+    durations: Family<Call, Histogram, fn() -> Histogram>,
+    failures: Family<Failure, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    call: &'static str,
+    reason: &'static str,
+}
+
+fn reason(error: &HostAgentError) -> &'static str {
+    match error {
+        HostAgentError::Failed(_) => "failed",
+        HostAgentError::Fenced { .. } => "fenced",
+        HostAgentError::Unreachable { .. } => "unreachable",
+        HostAgentError::Refused { .. } => "refused",
+    }
+}
+
+impl AgentMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            durations: Family::new_with_constructor(long_times),
+            failures: Family::default(),
+        };
+        registry.register_with_unit(
+            "agent_call_duration",
+            "Time of calls to agents; 'perform' lasts until the operation is over, an agent that is away included",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "agent_call_failures",
+            "Calls to agents without the result asked for",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+
+    async fn time<T>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T, HostAgentError>>,
+    ) -> Result<T, HostAgentError> {
+        let started = Instant::now();
+        let result = work.await;
+        self.durations
+            .get_or_create(&Call { call })
+            .observe(started.elapsed().as_secs_f64());
+        if let Err(error) = &result {
+            let reason = reason(error);
+            self.failures.get_or_create(&Failure { call, reason }).inc();
+        }
+        result
+    }
+}
+
+/// The agents behind it, measured.
+pub struct MeasuredAgents<A> {
+    agents: Arc<A>,
+    metrics: Arc<Metrics>,
+}
+
+impl<A> MeasuredAgents<A> {
+    /// Measures calls to these agents.
+    pub fn new(agents: Arc<A>, metrics: Arc<Metrics>) -> Self {
+        Self { agents, metrics }
+    }
+}
+
+#[async_trait]
+impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
+    async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
+        self.metrics.agents.time("status", self.agents.status(host)).await
+    }
+
+    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError> {
+        let work = self.agents.put_package(host, sha256, file);
+        self.metrics.agents.time("put_package", work).await
+    }
+
+    async fn perform(
+        &self,
+        host: &Host,
+        request: OperationRequest,
+        log: LogLine<'_>,
+    ) -> Result<Outcome, HostAgentError> {
+        let work = self.agents.perform(host, request, log);
+        self.metrics.agents.time("perform", work).await
+    }
+
+    async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError> {
+        self.metrics.agents.time("fence", self.agents.fence(host, fence)).await
+    }
+}
