@@ -9,12 +9,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-
-use crate::databases::{MariaDb, SeekDb};
 use obfleet_mysqlwire::{
     Column, Greeting, ServerConnection,
     protocol::{CHARSET_UTF8MB4_BIN, NATIVE_PASSWORD, capability, command, status},
 };
+use obfleet_testdb::{MariaDb, SeekDb};
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     task::JoinHandle,

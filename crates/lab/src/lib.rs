@@ -21,7 +21,6 @@ pub mod api;
 pub mod backend;
 pub mod chaos;
 mod clients;
-pub mod databases;
 pub mod demo;
 pub mod fleet;
 mod ledger;

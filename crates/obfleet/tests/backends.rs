@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use obfleet_lab::databases::{MariaDb, SeekDb};
 use obfleet_mysqlwire::{Client, QueryResult};
 use obfleet_obproxy::admin::AdminConn;
 use obfleet_standin::ports::PortLease;
 use obfleet_standin::{Trailer, pack};
+use obfleet_testdb::{MariaDb, SeekDb};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};

@@ -1,7 +1,12 @@
-//! Real databases in processes of their own: what a fleet's proxies relay to where more than a built-in database is wanted.
+//! Real databases in processes of their own: under the state of servers in tests, and behind a fleet's proxies where more
+//! than a built-in database is wanted.
 //!
-//! Both give the user `root` with an empty password over TCP, which is what a stand-in proxy logs in with. Neither is part of
+//! A database ends with its value, and with the process that started it however that ends. Tests of one executable share
+//! one by [`shared`], each with a schema of its own. Both give the user `root` with an empty password over TCP, which is what a stand-in proxy logs in with. Neither is part of
 //! obfleet: a program that is missing is an error that says who installs it.
+
+mod keeper;
+pub mod shared;
 
 use std::env;
 use std::ffi::OsStr;
@@ -35,9 +40,12 @@ pub struct MariaDb {
 impl MariaDb {
     /// Makes a database in the empty folder `dir` and waits until it takes logins.
     pub async fn start(dir: &Path) -> Result<Self> {
+        Self::start_in(Home::of_caller(dir)?).await
+    }
+
+    async fn start_in(home: Home) -> Result<Self> {
         let (installer, program) = (installed("mariadb-install-db")?, installed("mariadbd")?);
-        // The programs change their working folder.
-        let data = dir.canonicalize()?.join("data");
+        let data = home.dir.join("data");
         let mut common = vec!["--no-defaults".to_owned(), format!("--datadir={}", data.display())];
         if geteuid().is_root() {
             // Without this it refuses to run as root; others may not name a user.
@@ -62,7 +70,7 @@ impl MariaDb {
             "--socket=sql.sock".into(),
             "--innodb-buffer-pool-size=32M".into(),
         ]);
-        let server = Server::launch(command, port, dir).await?;
+        let server = Server::launch(command, port, &home).await?;
         Ok(Self { server })
     }
 
@@ -83,8 +91,12 @@ pub struct SeekDb {
 impl SeekDb {
     /// Makes a database in the empty folder `dir`, about 1.2 GB large, and waits until it takes logins.
     pub async fn start(dir: &Path) -> Result<Self> {
+        Self::start_in(Home::of_caller(dir)?).await
+    }
+
+    async fn start_in(home: Home) -> Result<Self> {
         let program = seekdb()?;
-        let base = dir.canonicalize()?.join("base");
+        let base = home.dir.join("base");
         fs::create_dir(&base)?;
         let port = PortLease::take()?;
         let mut command = Command::new(&program);
@@ -102,7 +114,7 @@ impl SeekDb {
         ] {
             command.args(["--parameter", parameter]);
         }
-        let server = Server::launch(command, port, dir).await?;
+        let server = Server::launch(command, port, &home).await?;
         Ok(Self { server })
     }
 
@@ -112,21 +124,47 @@ impl SeekDb {
     }
 }
 
+/// Where a database keeps its files.
+struct Home {
+    /// Absolute: the programs change their working folder.
+    dir: PathBuf,
+    /// Whether it is removed when the database ends.
+    doomed: bool,
+}
+
+impl Home {
+    fn of_caller(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            dir: dir.canonicalize()?,
+            doomed: false,
+        })
+    }
+
+    /// One of its own, for a database that lives as long as this process.
+    fn doomed() -> Result<Self> {
+        Ok(Self {
+            dir: tempfile::Builder::new().prefix("obfleet-testdb-").tempdir()?.keep(),
+            doomed: true,
+        })
+    }
+}
+
 /// A database's process and its port.
 #[derive(Debug)]
 struct Server {
+    /// The keeper, with the database below it.
     process: Child,
     port: PortLease,
 }
 
 impl Server {
-    /// Starts `command`, its output going to a file in `dir`, and waits until a login answers.
-    async fn launch(mut command: Command, port: PortLease, dir: &Path) -> Result<Self> {
+    /// Starts `command`, its output going to a file at home, and waits until a login answers.
+    async fn launch(command: Command, port: PortLease, home: &Home) -> Result<Self> {
         let program = command.get_program().display().to_string();
-        let log = dir.join("output.log");
+        let log = home.dir.join("output.log");
         let output = File::create(&log)?;
-        let process = command
-            .stdin(Stdio::null())
+        let process = keeper::kept(&command, home.doomed.then_some(&*home.dir))
+            .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
@@ -163,8 +201,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Its data is thrown away, so nothing is lost with it; one that ended by itself needs no signal.
-        let _ = self.process.kill();
+        // The keeper reads the end of its input; what the database held is thrown away, so nothing is lost with it.
+        drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
