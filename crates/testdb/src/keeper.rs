@@ -61,6 +61,8 @@ mod tests {
         let mut program = Command::new("sh");
         program.args(["-c", "exit $status"]).env("status", "7");
         let mut keeper = kept(&program, None).stdin(Stdio::piped()).spawn().unwrap();
+        // Waiting closes an input that is still there.
+        let _input = keeper.stdin.take();
         assert_eq!(keeper.wait().unwrap().code(), Some(7));
     }
 }
