@@ -22,7 +22,7 @@ use crate::core::{Command, Draft, Event};
 use crate::error::EngineError;
 use crate::registry::Registry;
 use crate::state::{Owner, SubtaskId, TaskId, TaskOperation, TaskStatus};
-use crate::store::{Created, NewTask, Page, Store, TaskFilter};
+use crate::store::{Created, NewTask, Page, Store, TaskFilter, nonce};
 use crate::submission::{Lock, Submission};
 use crate::view::TaskView;
 use shared::Shared;
@@ -119,6 +119,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
                 draft,
                 env: &env,
                 changes: &changes,
+                nonce: nonce(),
             })
             .await?
         {

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 
-use crate::core::{Draft, Env, Event};
+use crate::core::{Decision, Draft, Env, Event};
 use crate::state::{Owner, Subtask, SubtaskId, SubtaskOperation, Task, TaskId, TaskState, TaskStatus, TaskType};
 use crate::submission::Lock;
 
@@ -28,7 +28,7 @@ pub enum StoreError {
     /// A domain change cannot be applied to what the database holds. Nothing was written; repeating will not help.
     #[error("a change was refused: {0}")]
     Refused(String),
-    /// The database failed. Whether the transaction happened is unknown: read before repeating.
+    /// The database failed. Whether a commit happened is unknown: ask by [`Store::landed`] before repeating.
     #[error("the state database failed")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What the database holds cannot be understood.
@@ -45,6 +45,8 @@ pub struct NewTask<'a, C> {
     pub env: &'a Env,
     /// Domain changes of the same transaction.
     pub changes: &'a [C],
+    /// Random, as [`Commit::nonce`].
+    pub nonce: i64,
 }
 
 /// What became of a [`NewTask`].
@@ -71,6 +73,33 @@ pub struct Commit<'a, C> {
     pub changes: &'a [C],
     /// Whether the task gives up its locks.
     pub release_locks: bool,
+    /// Random; kept with the events, to tell by when the database's answer is lost.
+    pub nonce: i64,
+}
+
+impl<'a, C> Commit<'a, C> {
+    /// What takes a task from the rows before a decision to those after it.
+    pub fn of(before: &'a TaskState, decision: &'a Decision, changes: &'a [C]) -> Self {
+        let after = &decision.state;
+        Self {
+            expected_rev: before.task.rev,
+            task: &after.task,
+            subtasks: after
+                .changed_since(before)
+                .map(|index| &*after.subtasks[index])
+                .collect(),
+            events: &decision.events,
+            changes,
+            release_locks: !before.task.locks.is_empty() && after.task.locks.is_empty(),
+            nonce: nonce(),
+        }
+    }
+}
+
+/// A number for one commit alone.
+pub fn nonce() -> i64 {
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    random.cast_signed()
 }
 
 /// A property to sort by.
@@ -167,6 +196,10 @@ pub trait Store<C>: Send + Sync + 'static {
 
     /// Makes one step durable, or fails with [`StoreError::Stale`] if `expected_rev` is not the task's.
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError>;
+
+    /// Whether the commit with this nonce is durable, whose first event is `seq`; waits for the end of one that is still
+    /// under way.
+    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError>;
 
     /// The rows of a task.
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError>;

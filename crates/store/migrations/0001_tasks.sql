@@ -1,4 +1,5 @@
--- Tasks: rows, edges, events, locks. Portable: ids made by the application, times as BIGINT milliseconds, JSON as TEXT.
+-- Tasks: rows, edges, events, locks. Portable: ids made by the application, times as BIGINT milliseconds, JSON as MEDIUMTEXT
+-- (MySQL's TEXT ends at 64 KiB).
 
 -- Next free id per kind.
 CREATE TABLE id_sequence (
@@ -19,7 +20,7 @@ CREATE TABLE task_instance (
     cluster_id   BIGINT,
     host_id      BIGINT,
     client_token VARCHAR(128) UNIQUE,
-    context      TEXT         NOT NULL,
+    context      MEDIUMTEXT   NOT NULL,
     state        VARCHAR(16)  NOT NULL,
     operation    VARCHAR(16)  NOT NULL,
     outcome      VARCHAR(16),
@@ -35,7 +36,7 @@ CREATE TABLE subtask_instance (
     id                BIGINT      NOT NULL PRIMARY KEY,
     task_id           BIGINT      NOT NULL,
     series_id         BIGINT      NOT NULL,
-    spec              TEXT        NOT NULL,
+    spec              MEDIUMTEXT  NOT NULL,
     state             VARCHAR(16) NOT NULL,
     operation         VARCHAR(16) NOT NULL,
     run_time          BIGINT      NOT NULL,
@@ -50,9 +51,9 @@ CREATE TABLE subtask_instance (
     ready_from        VARCHAR(16),
     start_time        BIGINT,
     end_time          BIGINT,
-    ctx_delta         TEXT        NOT NULL,
-    checkpoint        TEXT        NOT NULL,
-    failure           TEXT
+    ctx_delta         MEDIUMTEXT  NOT NULL,
+    checkpoint        MEDIUMTEXT  NOT NULL,
+    failure           MEDIUMTEXT
 );
 CREATE UNIQUE INDEX subtask_instance_series ON subtask_instance (task_id, series_id);
 
@@ -63,7 +64,8 @@ CREATE TABLE subtask_dependencies (
     PRIMARY KEY (task_id, parent_id, child_id)
 );
 
--- Append only; folded in order of seq the events of a task give its rows.
+-- Append only; folded in order of seq the events of a task give its rows. nonce: random per commit, to find it again by when
+-- its answer was lost.
 CREATE TABLE task_event (
     task_id     BIGINT      NOT NULL,
     seq         BIGINT      NOT NULL,
@@ -72,7 +74,8 @@ CREATE TABLE task_event (
     subtask_id  BIGINT,
     server      VARCHAR(64) NOT NULL,
     incarnation VARCHAR(64) NOT NULL,
-    payload     TEXT        NOT NULL,
+    nonce       BIGINT      NOT NULL,
+    payload     MEDIUMTEXT  NOT NULL,
     PRIMARY KEY (task_id, seq)
 );
 

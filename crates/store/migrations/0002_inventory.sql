@@ -1,5 +1,7 @@
+-- One row.
 CREATE TABLE installation (
-    id VARCHAR(32) NOT NULL PRIMARY KEY,
+    only_row BIGINT NOT NULL PRIMARY KEY,
+    id VARCHAR(32) NOT NULL,
     era BIGINT NOT NULL,
     next_id BIGINT NOT NULL,
     key_fingerprint VARCHAR(64)
@@ -8,7 +10,7 @@ CREATE TABLE installation (
 CREATE TABLE host (
     id BIGINT NOT NULL PRIMARY KEY,
     host_uid VARCHAR(64) NOT NULL UNIQUE,
-    facts TEXT NOT NULL,
+    facts MEDIUMTEXT NOT NULL,
     address VARCHAR(255) NOT NULL,
     agent_port INTEGER NOT NULL,
     agent_version VARCHAR(64) NOT NULL,
@@ -24,7 +26,7 @@ CREATE TABLE obproxy_cluster (
     address VARCHAR(255),
     port INTEGER,
     work_mode VARCHAR(16) NOT NULL,
-    settings TEXT NOT NULL,
+    settings MEDIUMTEXT NOT NULL,
     parameter_version BIGINT NOT NULL,
     version VARCHAR(64),
     creator_id BIGINT NOT NULL,

@@ -1,90 +1,118 @@
 //! Opening the state database.
+//!
+//! A file of SQLite's is one server's own, and the attempts' logs lie in a second file beside it, which may lose its last
+//! moments in a power cut but never costs a step a write to disk. A database on a MySQL server may be shared by any number of
+//! obfleet servers. There the logs are a table like the others: every server must find them, one connection string is
+//! enough to configure, back up and restore, and the server writes commits that come together to disk together anyway.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use obfleet_fleet::inventory::InventoryChange;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr as _, SqlStr};
+use sqlx::{Connection as _, Executor as _};
 
 use crate::inventory::{self, InventoryApplier, SqlInventory};
+use crate::migrations::{self, Migration, MigrationError, migrate};
+use crate::sql::Pool;
 use crate::tasks::{ChangeApplier, TaskStore};
 use crate::users::Users;
 
 /// How long a connection waits for another process to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections that only read.
-const READERS: u32 = 4;
+/// Connections to a file that only read.
+const FILE_READERS: u32 = 4;
 
-/// Every migration of the state database, oldest first. A released one never changes.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "tasks", include_str!("../migrations/0001_tasks.sql")),
-    (2, "inventory", include_str!("../migrations/0002_inventory.sql")),
-    (3, "users", include_str!("../migrations/0003_users.sql")),
-];
+/// Connections to a server that write, and as many again that read.
+const SERVER_CONNECTIONS: u32 = 16;
 
-/// Every migration of the log file.
-const LOG_MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "subtask_log",
-    include_str!("../migrations/logs/0001_subtask_log.sql"),
-)];
+/// How long to wait for a connection to a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that was idle for longer is tried before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// For transactions that write. They compare and set: what they read need not stand still, and only the rows they change
+/// are locked.
+const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// For transactions that read: each sees one moment.
+const REPEATABLE_READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The file cannot be opened or is no database.
-    #[error("the database file {} cannot be opened", path.display())]
+    /// It cannot be reached, or is no database.
+    #[error("the database {place} cannot be opened")]
     Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
+        /// File, or server and database.
+        place: String,
+        /// What the driver says.
         source: sqlx::Error,
     },
-    /// Its schema cannot be brought up to date; it may be a later release's.
-    #[error("the schema of {} cannot be brought up to date", path.display())]
+    /// The URL of a database on a server is not of the form `mysql://user:password@host:port/database`.
+    #[error("the database's URL must read mysql://user:password@host:port/database")]
+    Url,
+    /// Its schema cannot be brought up to date.
+    #[error("the database {place} cannot be brought up to date")]
     Migrate {
-        /// The file.
-        path: PathBuf,
-        /// What the migrator says.
-        source: MigrateError,
+        /// File, or server and database.
+        place: String,
+        /// Why.
+        source: MigrationError,
     },
 }
 
-/// The open state database: one connection that writes, some that read, and the attempts' logs in a file of their own.
+/// The open state database.
 #[derive(Clone, Debug)]
 pub struct Database {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    logs: SqlitePool,
+    /// Transactions that write: one at a time on a file, so that they never wait for each other inside SQLite.
+    writer: Pool,
+    /// Transactions that read; all of one sees one moment.
+    readers: Pool,
+    logs: Pool,
 }
 
 impl Database {
-    /// Opens the database at `path`, creating it if it is not there, and brings its schema up to date. Logs go to
+    /// Opens the database in the file `path`, creating it if it is not there, and brings its schema up to date. Logs go to
     /// `<stem>-logs.<extension>` beside it.
     pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
         // Commits survive a power cut; logs may lose their last moments.
-        let writer = connect(path, options(path).synchronous(SqliteSynchronous::Full), 1).await?;
-        migrate(path, &writer, MIGRATIONS).await?;
-        inventory::found(&writer, path).await?;
-        let readers = connect(path, options(path).read_only(true), READERS).await?;
+        let writer = file(path, options(path).synchronous(SqliteSynchronous::Full), 1).await?;
+        prepare(&path.display().to_string(), &writer, &[migrations::STATE]).await?;
+        found(&path.display().to_string(), &writer).await?;
+        let readers = file(path, options(path).read_only(true), FILE_READERS).await?;
         let log_path = beside(path, "-logs");
-        let logs = connect(&log_path, options(&log_path).synchronous(SqliteSynchronous::Normal), 1).await?;
-        migrate(&log_path, &logs, LOG_MIGRATIONS).await?;
+        let logs = file(&log_path, options(&log_path).synchronous(SqliteSynchronous::Normal), 1).await?;
+        prepare(&log_path.display().to_string(), &logs, &[migrations::LOGS]).await?;
         Ok(Self { writer, readers, logs })
     }
 
-    /// The one connection that writes; transactions on it never wait for each other inside SQLite.
-    pub fn writer(&self) -> &SqlitePool {
+    /// Opens the database at `mysql://user:password@host:port/database`, which must exist, and brings its schema up to date.
+    /// Any number of servers may do so, also at the same time.
+    pub async fn connect(url: &str) -> Result<Self, DatabaseError> {
+        let options = MySqlConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?;
+        let database = options.get_database().ok_or(DatabaseError::Url)?;
+        let place = format!("{database} on {}:{}", options.get_host(), options.get_port());
+        let writer = server(&place, options.clone(), READ_COMMITTED).await?;
+        prepare(&place, &writer, &[migrations::STATE, migrations::LOGS]).await?;
+        found(&place, &writer).await?;
+        let readers = server(&place, options, REPEATABLE_READ).await?;
+        let logs = writer.clone();
+        Ok(Self { writer, readers, logs })
+    }
+
+    /// Where to write.
+    pub fn writer(&self) -> &Pool {
         &self.writer
     }
 
-    /// Connections that only read, each transaction a snapshot.
-    pub fn readers(&self) -> &SqlitePool {
+    /// Where to read; each transaction is a snapshot.
+    pub fn readers(&self) -> &Pool {
         &self.readers
     }
 
@@ -121,6 +149,20 @@ impl Database {
     }
 }
 
+async fn prepare(place: &str, pool: &Pool, parts: &[&[Migration]]) -> Result<(), DatabaseError> {
+    migrate(pool, parts).await.map_err(|source| DatabaseError::Migrate {
+        place: place.to_owned(),
+        source,
+    })
+}
+
+async fn found(place: &str, pool: &Pool) -> Result<(), DatabaseError> {
+    inventory::found(pool).await.map_err(|source| DatabaseError::Open {
+        place: place.to_owned(),
+        source,
+    })
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -139,30 +181,42 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-async fn connect(path: &Path, options: SqliteConnectOptions, most: u32) -> Result<SqlitePool, DatabaseError> {
+async fn file(path: &Path, options: SqliteConnectOptions, most: u32) -> Result<Pool, DatabaseError> {
     let pool = SqlitePoolOptions::new().max_connections(most).min_connections(1);
     // A connection to a file does not break while nobody uses it, and a test costs as much as a query.
     let pool = pool.test_before_acquire(false);
     // An idle connection keeps its prepared statements; SQLite's do not go stale.
-    let pool = pool.idle_timeout(None).max_lifetime(None).connect_with(options).await;
-    pool.map_err(|source| DatabaseError::Open {
-        path: path.to_owned(),
+    let pool = pool.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    let pool: Result<SqlitePool, _> = pool.connect_with(options).await;
+    pool.map(Pool::Sqlite).map_err(|source| DatabaseError::Open {
+        place: path.display().to_string(),
         source,
     })
 }
 
-async fn migrate(
-    path: &Path,
-    pool: &SqlitePool,
-    migrations: &'static [(i64, &'static str, &'static str)],
-) -> Result<(), DatabaseError> {
-    let migrations = migrations.iter().map(|&(version, description, sql)| {
-        let sql: SqlStr = sql.into_sql_str();
-        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql, false)
-    });
-    let migrator = Migrator::with_migrations(migrations.collect());
-    migrator.run(pool).await.map_err(|source| DatabaseError::Migrate {
-        path: path.to_owned(),
+async fn server(place: &str, options: MySqlConnectOptions, session: &'static str) -> Result<Pool, DatabaseError> {
+    let pool = MySqlPoolOptions::new()
+        .max_connections(SERVER_CONNECTIONS)
+        .min_connections(1);
+    let pool = pool.acquire_timeout(CONNECT_TIMEOUT).test_before_acquire(false);
+    let pool = pool
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(session).await?;
+                Ok(())
+            })
+        })
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
+    let pool: Result<MySqlPool, _> = pool.connect_with(options).await;
+    pool.map(Pool::MySql).map_err(|source| DatabaseError::Open {
+        place: place.to_owned(),
         source,
     })
 }

@@ -5,8 +5,6 @@ mod all;
 mod applier;
 mod rows;
 mod sighting;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +13,16 @@ use obfleet_fleet::{
     inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
     plan::Snapshot,
 };
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, Transaction};
 
 pub use applier::InventoryApplier;
 
-use crate::database::DatabaseError;
+use crate::sql::{self, Pool, Transaction};
 
-/// The inventory on SQLite.
+/// The inventory in a database.
 #[derive(Clone, Debug)]
 pub struct SqlInventory {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Pool,
 }
 
 fn failed(error: impl Into<sqlx::Error>) -> InventoryError {
@@ -33,69 +30,61 @@ fn failed(error: impl Into<sqlx::Error>) -> InventoryError {
 }
 
 /// Gives a new database its id.
-pub(crate) async fn found(writer: &SqlitePool, path: &std::path::Path) -> Result<(), DatabaseError> {
-    let open = |source| DatabaseError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let found = sqlx::query("SELECT id FROM installation")
-        .fetch_optional(writer)
-        .await
-        .map_err(open)?;
-    if found.is_none() {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let query = sqlx::query("INSERT INTO installation (id, era, next_id) VALUES (?, 1, 1)").bind(id);
-        query.execute(writer).await.map_err(open)?;
+pub(crate) async fn found(writer: &Pool) -> Result<(), sqlx::Error> {
+    let found = sql::query("SELECT id FROM installation").fetch_optional(writer).await?;
+    if found.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let query = sql::query("INSERT INTO installation (only_row, id, era, next_id) VALUES (1, ?, 1, 1)").bind(id);
+    match query.execute(writer).await {
+        // Another server was faster.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 impl SqlInventory {
-    pub(crate) fn new(writer: SqlitePool, readers: SqlitePool) -> Self {
+    pub(crate) fn new(writer: Pool, readers: Pool) -> Self {
         Self { writer, readers }
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, InventoryError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+    async fn begin(&self) -> Result<Transaction, InventoryError> {
+        self.writer.write().await.map_err(failed)
     }
 }
 
-async fn take_id(tx: &mut Transaction<'static, Sqlite>) -> Result<i64, InventoryError> {
-    let row = sqlx::query("SELECT next_id FROM installation")
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(failed)?;
-    let id: i64 = row.try_get(0).map_err(failed)?;
-    sqlx::query("UPDATE installation SET next_id = ?")
-        .bind(id + 1)
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
-    Ok(id)
+/// Writing comes first: whoever else takes an id waits for this transaction.
+async fn take_id(tx: &mut Transaction) -> Result<i64, InventoryError> {
+    let take = sql::query("UPDATE installation SET next_id = next_id + 1");
+    take.execute(&mut *tx).await.map_err(failed)?;
+    let read = sql::query("SELECT next_id FROM installation").fetch_one(tx).await;
+    let next: i64 = read.map_err(failed)?.get("next_id").map_err(failed)?;
+    Ok(next - 1)
 }
 
 #[async_trait]
 impl Inventory for SqlInventory {
     async fn installation(&self) -> Result<Installation, InventoryError> {
-        let row = sqlx::query("SELECT id, era FROM installation")
+        let row = sql::query("SELECT id, era FROM installation")
             .fetch_one(&self.readers)
             .await
             .map_err(failed)?;
-        let era: i64 = row.try_get("era").map_err(failed)?;
+        let era: i64 = row.get("era").map_err(failed)?;
         Ok(Installation {
-            id: row.try_get("id").map_err(failed)?,
+            id: row.get("id").map_err(failed)?,
             era: era.unsigned_abs(),
         })
     }
 
     async fn key_fingerprint(&self) -> Result<Option<String>, InventoryError> {
-        let query = sqlx::query("SELECT key_fingerprint FROM installation");
+        let query = sql::query("SELECT key_fingerprint FROM installation");
         let row = query.fetch_one(&self.readers).await.map_err(failed)?;
-        row.try_get(0).map_err(failed)
+        row.get("key_fingerprint").map_err(failed)
     }
 
     async fn keep_key_fingerprint(&self, fingerprint: &str) -> Result<(), InventoryError> {
-        let query = sqlx::query("UPDATE installation SET key_fingerprint = ? WHERE key_fingerprint IS NULL");
+        let query = sql::query("UPDATE installation SET key_fingerprint = ? WHERE key_fingerprint IS NULL");
         query.bind(fingerprint).execute(&self.writer).await.map_err(failed)?;
         Ok(())
     }
@@ -109,11 +98,11 @@ impl Inventory for SqlInventory {
 
     async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
         // One transaction is one state of the database: nothing can be half-way between two of the reads.
-        let mut tx = self.readers.begin().await.map_err(failed)?;
-        let hosts = all::hosts(&mut *tx).await.map_err(failed)?;
-        let clusters = all::clusters(&mut *tx).await.map_err(failed)?;
-        let proxies = all::proxies(&mut *tx).await.map_err(failed)?;
-        let packages = all::packages(&mut *tx).await.map_err(failed)?;
+        let mut tx = self.readers.read().await.map_err(failed)?;
+        let hosts = all::hosts(&mut tx).await.map_err(failed)?;
+        let clusters = all::clusters(&mut tx).await.map_err(failed)?;
+        let proxies = all::proxies(&mut tx).await.map_err(failed)?;
+        let packages = all::packages(&mut tx).await.map_err(failed)?;
         Ok(Snapshot {
             hosts: hosts.into_iter().map(|host| (host.id, host)).collect(),
             clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
@@ -135,13 +124,13 @@ impl Inventory for SqlInventory {
     }
 
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM host WHERE id = ?").bind(id);
+        let query = sql::query("SELECT * FROM host WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::host).transpose().map_err(failed)
     }
 
     async fn cluster(&self, id: i64) -> Result<Option<Cluster>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM obproxy_cluster WHERE id = ?").bind(id);
+        let query = sql::query("SELECT * FROM obproxy_cluster WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::cluster).transpose().map_err(failed)
     }
@@ -150,30 +139,22 @@ impl Inventory for SqlInventory {
         if ids.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM obproxy_cluster WHERE id IN (");
-        let mut marks = query.separated(", ");
-        for id in ids {
-            marks.push_bind(*id);
-        }
-        query.push(")");
-        let rows = query
-            .build()
-            .persistent(false)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?;
-        let named = rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("name")?)));
+        let marks = sql::marks(ids.len());
+        let query = sql::composed(format!("SELECT id, name FROM obproxy_cluster WHERE id IN ({marks})")).once();
+        let query = ids.iter().fold(query, |query, id| query.bind(*id));
+        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let named = rows.iter().map(|row| Ok((row.get("id")?, row.get("name")?)));
         named.collect::<Result<_, sqlx::Error>>().map_err(failed)
     }
 
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM obproxy_server WHERE id = ?").bind(id);
+        let query = sql::query("SELECT * FROM obproxy_server WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::proxy).transpose().map_err(failed)
     }
 
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError> {
-        let query = sqlx::query(
+        let query = sql::query(
             "INSERT INTO software_package (id, file_name, is_proxy, size, sha1, sha256, created_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?)",
         );
@@ -195,12 +176,12 @@ impl Inventory for SqlInventory {
     }
 
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError> {
-        let query = sqlx::query("DELETE FROM software_package WHERE id = ?").bind(id);
-        Ok(query.execute(&self.writer).await.map_err(failed)?.rows_affected() == 1)
+        let query = sql::query("DELETE FROM software_package WHERE id = ?").bind(id);
+        Ok(query.execute(&self.writer).await.map_err(failed)? == 1)
     }
 
     async fn insert_token(&self, token: &EnrolToken) -> Result<(), InventoryError> {
-        let query = sqlx::query("INSERT INTO enrol_token (id, proof_key, expires_at, used) VALUES (?, ?, ?, FALSE)");
+        let query = sql::query("INSERT INTO enrol_token (id, proof_key, expires_at, used) VALUES (?, ?, ?, FALSE)");
         let query = query
             .bind(&token.id)
             .bind(hex::encode(&token.key))
@@ -210,24 +191,24 @@ impl Inventory for SqlInventory {
     }
 
     async fn token(&self, id: &str) -> Result<Option<EnrolToken>, InventoryError> {
-        let query = sqlx::query("SELECT * FROM enrol_token WHERE id = ? AND used = FALSE").bind(id);
+        let query = sql::query("SELECT * FROM enrol_token WHERE id = ? AND used = FALSE").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::token).transpose().map_err(failed)
     }
 
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError> {
         let mut tx = self.begin().await?;
-        let used = sqlx::query("UPDATE enrol_token SET used = TRUE WHERE id = ? AND used = FALSE").bind(token_id);
-        if used.execute(&mut *tx).await.map_err(failed)?.rows_affected() == 0 {
+        let used = sql::query("UPDATE enrol_token SET used = TRUE WHERE id = ? AND used = FALSE").bind(token_id);
+        if used.execute(&mut tx).await.map_err(failed)? == 0 {
             return Ok(None);
         }
-        let known = sqlx::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
-        let known = known.fetch_optional(&mut *tx).await.map_err(failed)?;
+        let known = sql::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
+        let known = known.fetch_optional(&mut tx).await.map_err(failed)?;
         let facts = serde_json::to_string(&host.facts).map_err(|error| InventoryError(error.to_string()))?;
         let id = match known {
             Some(row) => {
-                let id: i64 = row.try_get("id").map_err(failed)?;
-                let query = sqlx::query(
+                let id: i64 = row.get("id").map_err(failed)?;
+                let query = sql::query(
                     "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, \
                      updated_at = ? WHERE id = ?",
                 );
@@ -237,12 +218,12 @@ impl Inventory for SqlInventory {
                     .bind(host.agent_port)
                     .bind(&host.agent_version);
                 let query = query.bind(host.online).bind(host.updated.millis()).bind(id);
-                query.execute(&mut *tx).await.map_err(failed)?;
+                query.execute(&mut tx).await.map_err(failed)?;
                 id
             }
             None => {
                 let id = take_id(&mut tx).await?;
-                let query = sqlx::query(
+                let query = sql::query(
                     "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, \
                      created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 );
@@ -256,7 +237,7 @@ impl Inventory for SqlInventory {
                     .bind(host.reserved)
                     .bind(host.created.millis())
                     .bind(host.updated.millis());
-                query.execute(&mut *tx).await.map_err(failed)?;
+                query.execute(&mut tx).await.map_err(failed)?;
                 id
             }
         };

@@ -2,8 +2,9 @@
 //! than a built-in database is wanted.
 //!
 //! A database ends with its value, and with the process that started it however that ends. Tests of one executable share
-//! one by [`shared`], each with a schema of its own. Both give the user `root` with an empty password over TCP, which is what a stand-in proxy logs in with. Neither is part of
-//! obfleet: a program that is missing is an error that says who installs it.
+//! one by [`shared`], each with a schema of its own. Both give the user `root` with an empty password over TCP, which is
+//! what a stand-in proxy logs in with. Neither is part of obfleet: a program that is missing is an error that says who
+//! installs it.
 
 mod keeper;
 pub mod shared;

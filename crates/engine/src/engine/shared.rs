@@ -217,27 +217,16 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
-    /// Commits; when the database failed, reads whether it happened all the same.
+    /// Commits; when the database failed, asks whether it happened all the same.
     async fn commit(&self, before: &TaskState, decision: &Decision, changes: &[C]) -> Result<(), StoreError> {
-        let after = &decision.state;
-        let commit = Commit {
-            expected_rev: before.task.rev,
-            task: &after.task,
-            subtasks: after
-                .changed_since(before)
-                .map(|index| &*after.subtasks[index])
-                .collect(),
-            events: &decision.events,
-            changes,
-            release_locks: !before.task.locks.is_empty() && after.task.locks.is_empty(),
-        };
+        let commit = Commit::of(before, decision, changes);
+        let nonce = commit.nonce;
         let failed = match self.store.commit(commit).await {
             Err(StoreError::Unavailable(failed)) => failed,
             other => return other,
         };
-        let count = u32::try_from(decision.events.len()).unwrap_or(u32::MAX);
-        match self.store.events(after.task.id, before.task.rev, count).await {
-            Ok(events) if events == decision.events => Ok(()),
+        match self.store.landed(before.task.id, before.task.rev + 1, nonce).await {
+            Ok(true) => Ok(()),
             _ => Err(StoreError::Unavailable(failed)),
         }
     }

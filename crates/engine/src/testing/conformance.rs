@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::join_all;
+
 use crate::action::{OnCrash, RetryMode};
-use crate::context::{Context, ContextDelta};
+use crate::context::{CONTEXT_LIMIT, Context, ContextDelta};
 use crate::core::{Command, Decision, Draft, Env, decide, fsck};
 use crate::state::{Graph, Owner, SubtaskId, SubtaskSpec, TaskId, TaskState, TaskStatus, TaskType};
-use crate::store::{Commit, Created, LogChunk, NewTask, SortKey, Store, StoreError, TaskFilter};
+use crate::store::{Commit, Created, LogChunk, NewTask, SortKey, Store, StoreError, TaskFilter, nonce};
 use crate::submission::Lock;
+
+/// How many do the same thing at once.
+const CONTENDERS: usize = 6;
 
 type Suite = Result<(), StoreError>;
 
@@ -17,6 +22,10 @@ pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change:
     store.register_server(&env(0).owner, 1).await?;
     creates_and_loads(store, change).await?;
     commits_by_compare_and_set(store).await?;
+    tells_whether_a_commit_landed(store).await?;
+    one_of_many_commits_wins(store).await?;
+    one_of_many_holders_wins(store).await?;
+    large_texts_are_kept(store).await?;
     ids_never_repeat(store).await?;
     locks_conflict(store).await?;
     client_tokens_name_one_task(store).await?;
@@ -78,6 +87,7 @@ async fn create<C: Send + Sync + 'static>(store: &dyn Store<C>, draft: Draft) ->
             draft,
             env: &env(1000),
             changes: &[],
+            nonce: nonce(),
         })
         .await?
     {
@@ -107,19 +117,7 @@ async fn commit<C: Send + Sync + 'static>(
     decision: &Decision,
     changes: &[C],
 ) -> Suite {
-    let after = &decision.state;
-    let commit = Commit {
-        expected_rev: before.task.rev,
-        task: &after.task,
-        subtasks: after
-            .changed_since(before)
-            .map(|index| &*after.subtasks[index])
-            .collect(),
-        events: &decision.events,
-        changes,
-        release_locks: !before.task.locks.is_empty() && after.task.locks.is_empty(),
-    };
-    store.commit(commit).await
+    store.commit(Commit::of(before, decision, changes)).await
 }
 
 fn root(state: &TaskState) -> (SubtaskId, i64) {
@@ -132,6 +130,7 @@ async fn creates_and_loads<C: Send + Sync + 'static>(store: &dyn Store<C>, chang
             draft: draft("created"),
             env: &env(1000),
             changes: &[change],
+            nonce: nonce(),
         })
         .await?;
     let Created::New(state, events) = created else {
@@ -176,6 +175,71 @@ async fn commits_by_compare_and_set<C: Send + Sync + 'static>(store: &dyn Store<
     assert_eq!(reloaded.subtasks[0].delta.set["port"], "2883");
     let later = store.events(new.task.id, noted.state.task.rev, 1).await?;
     assert_eq!(later, finished.events[..1], "events page by seq");
+    Ok(())
+}
+
+async fn tells_whether_a_commit_landed<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let new = create(store, draft("landed")).await?;
+    let (subtask, _) = root(&new);
+    let claimed = next(&new, Command::Claim { subtask });
+    let (landed, lost) = (Commit::of(&new, &claimed, &[]), Commit::of(&new, &claimed, &[]));
+    let (seq, landed_nonce, lost_nonce) = (new.task.rev + 1, landed.nonce, lost.nonce);
+    assert!(!store.landed(new.task.id, seq, landed_nonce).await?);
+    store.commit(landed).await?;
+    assert!(matches!(store.commit(lost).await, Err(StoreError::Stale)));
+    assert!(store.landed(new.task.id, seq, landed_nonce).await?);
+    assert!(
+        !store.landed(new.task.id, seq, lost_nonce).await?,
+        "the same events of another commit are not this one's"
+    );
+    Ok(())
+}
+
+/// The same step by many at once: exactly one does it.
+async fn one_of_many_commits_wins<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let new = create(store, draft("contended")).await?;
+    let (subtask, _) = root(&new);
+    let claimed = next(&new, Command::Claim { subtask });
+    let all = (0..CONTENDERS).map(|_| commit(store, &new, &claimed, &[]));
+    let results = join_all(all).await;
+    let won = results.iter().filter(|result| result.is_ok()).count();
+    let stale = results
+        .iter()
+        .filter(|result| matches!(result, Err(StoreError::Stale)))
+        .count();
+    assert_eq!((won, stale), (1, CONTENDERS - 1), "{results:?}");
+    assert_eq!(reload(store, new.task.id).await?, claimed.state);
+    Ok(())
+}
+
+/// Many submissions at once for the same thing: exactly one gets it.
+async fn one_of_many_holders_wins<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let wanting = || Draft {
+        locks: vec![Lock::exclusive("contended", 1)],
+        ..draft("contender")
+    };
+    let results = join_all((0..CONTENDERS).map(|_| create(store, wanting()))).await;
+    let held = results.iter().filter(|result| result.is_ok()).count();
+    let refused = results
+        .iter()
+        .filter(|result| matches!(result, Err(StoreError::Locked { .. })))
+        .count();
+    assert_eq!((held, refused), (1, CONTENDERS - 1), "{results:?}");
+    Ok(())
+}
+
+async fn large_texts_are_kept<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let large = "语".repeat(CONTEXT_LIMIT / 3 - 100);
+    let context = Context::new().with("large", &large);
+    let state = create(
+        store,
+        Draft {
+            context,
+            ..draft("large")
+        },
+    )
+    .await?;
+    assert_eq!(reload(store, state.task.id).await?, state);
     Ok(())
 }
 
@@ -271,6 +335,7 @@ async fn client_tokens_name_one_task<C: Send + Sync + 'static>(store: &dyn Store
             draft: with_token(),
             env: &env(3000),
             changes: &[],
+            nonce: nonce(),
         })
         .await?;
     assert_eq!(again, Created::Existing(first.task.id));

@@ -18,6 +18,8 @@ pub struct MemoryStore<C> {
 struct Inner<C> {
     tasks: BTreeMap<TaskId, TaskState>,
     events: BTreeMap<TaskId, Vec<Event>>,
+    /// By the first event of each commit.
+    nonces: BTreeMap<(TaskId, i64), i64>,
     logs: BTreeMap<SubtaskId, BTreeMap<(i64, i64), String>>,
     changes: Vec<(TaskId, C)>,
     last_subtask: i64,
@@ -29,6 +31,7 @@ impl<C> Default for MemoryStore<C> {
         let inner = Inner {
             tasks: BTreeMap::new(),
             events: BTreeMap::new(),
+            nonces: BTreeMap::new(),
             logs: BTreeMap::new(),
             changes: Vec::new(),
             last_subtask: 0,
@@ -100,6 +103,7 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
             .changes
             .extend(new.changes.iter().map(|change| (id, change.clone())));
         inner.tasks.insert(id, state.clone());
+        inner.nonces.insert((id, 1), new.nonce);
         inner.events.insert(id, events.clone());
         Ok(Created::New(Box::new(state), events))
     }
@@ -123,11 +127,16 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
         for row in commit.subtasks {
             state.subtasks[row.series_id as usize] = Arc::new(row.clone());
         }
+        inner.nonces.insert((id, commit.expected_rev + 1), commit.nonce);
         inner.events.entry(id).or_default().extend_from_slice(commit.events);
         inner
             .changes
             .extend(commit.changes.iter().map(|change| (id, change.clone())));
         Ok(())
+    }
+
+    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
+        Ok(self.lock().nonces.get(&(task, seq)) == Some(&nonce))
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {

@@ -51,6 +51,10 @@ impl Store<String> for Faulty {
         if fault == Fault::After { Err(away()) } else { Ok(()) }
     }
 
+    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
+        self.memory.landed(task, seq, nonce).await
+    }
+
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
         self.memory.load(task).await
     }

@@ -115,6 +115,11 @@ impl<C: Send + Sync + 'static, S: Store<C>> Store<C> for MeasuredStore<S> {
         Ok(())
     }
 
+    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
+        let work = self.store.landed(task, seq, nonce);
+        self.metrics.store.time("landed", work).await
+    }
+
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
         let state = self.metrics.store.time("load", self.store.load(task)).await?;
         if let Some(state) = &state {

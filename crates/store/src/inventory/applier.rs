@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
-use sqlx::SqliteConnection;
 
 use super::rows::word;
+use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
 /// Applies [`InventoryChange`]s.
@@ -14,7 +14,7 @@ pub struct InventoryApplier;
 
 #[async_trait]
 impl ChangeApplier<InventoryChange> for InventoryApplier {
-    async fn apply(&self, tx: &mut SqliteConnection, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
+    async fn apply(&self, tx: &mut Transaction, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
         let query = match change {
             InventoryChange::InsertCluster(cluster) => return insert_cluster(tx, cluster).await,
             InventoryChange::InsertProxy(proxy) => {
@@ -22,12 +22,12 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                 return touch_cluster(tx, task, change).await;
             }
             InventoryChange::SetClusterDeleted { cluster_id, deleted } => {
-                sqlx::query("UPDATE obproxy_cluster SET deleted = ? WHERE id = ?")
+                sql::query("UPDATE obproxy_cluster SET deleted = ? WHERE id = ?")
                     .bind(deleted)
                     .bind(cluster_id)
             }
             InventoryChange::SetClusterVersion { cluster_id, version } => {
-                let query = sqlx::query("UPDATE obproxy_cluster SET version = ? WHERE id = ?");
+                let query = sql::query("UPDATE obproxy_cluster SET version = ? WHERE id = ?");
                 query.bind(version.as_ref().map(ToString::to_string)).bind(cluster_id)
             }
             InventoryChange::SetProxyStatus {
@@ -35,31 +35,31 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                 status,
                 operate_status,
             } => {
-                let query = sqlx::query("UPDATE obproxy_server SET status = ?, operate_status = ? WHERE id = ?");
+                let query = sql::query("UPDATE obproxy_server SET status = ?, operate_status = ? WHERE id = ?");
                 query.bind(word(status)).bind(word(operate_status)).bind(proxy_id)
             }
             InventoryChange::SetProxyVersion { proxy_id, version } => {
-                let query = sqlx::query("UPDATE obproxy_server SET version = ? WHERE id = ?");
+                let query = sql::query("UPDATE obproxy_server SET version = ? WHERE id = ?");
                 query.bind(version.to_string()).bind(proxy_id)
             }
             InventoryChange::SetProxyParameterVersion {
                 proxy_id,
                 parameter_version,
             } => {
-                let query = sqlx::query("UPDATE obproxy_server SET parameter_version = ? WHERE id = ?");
+                let query = sql::query("UPDATE obproxy_server SET parameter_version = ? WHERE id = ?");
                 query.bind(parameter_version).bind(proxy_id)
             }
             InventoryChange::SetExporterRegistered { proxy_id, registered } => {
-                let query = sqlx::query("UPDATE obproxy_server SET exporter_registered = ? WHERE id = ?");
+                let query = sql::query("UPDATE obproxy_server SET exporter_registered = ? WHERE id = ?");
                 query.bind(registered).bind(proxy_id)
             }
             InventoryChange::SetProxyDeleted { proxy_id, deleted } => {
-                sqlx::query("UPDATE obproxy_server SET deleted = ? WHERE id = ?")
+                sql::query("UPDATE obproxy_server SET deleted = ? WHERE id = ?")
                     .bind(deleted)
                     .bind(proxy_id)
             }
             InventoryChange::SetHostReserved { host_id, reserved } => {
-                sqlx::query("UPDATE host SET reserved = ? WHERE id = ?")
+                sql::query("UPDATE host SET reserved = ? WHERE id = ?")
                     .bind(reserved)
                     .bind(host_id)
             }
@@ -79,7 +79,7 @@ const CLUSTER_OF_PROXY: &str = "UPDATE obproxy_cluster SET updated_at = \
 
 /// A cluster has changed when one of its proxies has. The time is that of the task's last event: the one this change is
 /// committed with.
-async fn touch_cluster(tx: &mut SqliteConnection, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
+async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
     let (set, id) = match change {
         // Says when it was made by itself; a host is no part of a cluster.
         InventoryChange::InsertCluster(_) | InventoryChange::SetHostReserved { .. } => return Ok(()),
@@ -92,13 +92,17 @@ async fn touch_cluster(tx: &mut SqliteConnection, task: TaskId, change: &Invento
         | InventoryChange::SetExporterRegistered { proxy_id, .. }
         | InventoryChange::SetProxyDeleted { proxy_id, .. } => (CLUSTER_OF_PROXY, *proxy_id),
     };
-    sqlx::query(set).bind(task.0).bind(id).execute(tx).await?;
+    sql::query(set).bind(task.0).bind(id).execute(tx).await?;
     Ok(())
 }
 
-/// The name was looked up before the transaction; somebody may have taken it since.
-async fn insert_cluster(tx: &mut SqliteConnection, cluster: &Cluster) -> Result<(), ApplyError> {
-    let taken = sqlx::query("SELECT id FROM obproxy_cluster WHERE name = ? AND deleted = FALSE").bind(&cluster.name);
+/// The name was looked up before the transaction; somebody may have taken it since, or be about to: whoever makes a cluster
+/// waits for the others.
+async fn insert_cluster(tx: &mut Transaction, cluster: &Cluster) -> Result<(), ApplyError> {
+    let for_update = tx.dialect().for_update();
+    let wait = sql::composed(format!("SELECT id FROM installation{for_update}"));
+    wait.fetch_optional(&mut *tx).await?;
+    let taken = sql::query("SELECT id FROM obproxy_cluster WHERE name = ? AND deleted = FALSE").bind(&cluster.name);
     if taken.fetch_optional(&mut *tx).await?.is_some() {
         return Err(ApplyError::Refused(format!(
             "an obproxy cluster named {} exists",
@@ -106,7 +110,7 @@ async fn insert_cluster(tx: &mut SqliteConnection, cluster: &Cluster) -> Result<
         )));
     }
     let settings = serde_json::to_string(&cluster.settings).map_err(|error| ApplyError::Refused(error.to_string()))?;
-    let query = sqlx::query(
+    let query = sql::query(
         "INSERT INTO obproxy_cluster (id, name, address, port, work_mode, settings, parameter_version, version, \
          creator_id, creator_name, deleted, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
@@ -130,8 +134,8 @@ async fn insert_cluster(tx: &mut SqliteConnection, cluster: &Cluster) -> Result<
     Ok(())
 }
 
-pub(super) async fn insert_proxy(tx: &mut SqliteConnection, proxy: &Proxy) -> Result<(), ApplyError> {
-    let query = sqlx::query(
+pub(super) async fn insert_proxy(tx: &mut Transaction, proxy: &Proxy) -> Result<(), ApplyError> {
+    let query = sql::query(
         "INSERT INTO obproxy_server (id, cluster_id, host_id, version, sql_port, exporter_port, rpc_port, status, \
          operate_status, parameter_version, exporter_registered, last_active_at, deleted) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

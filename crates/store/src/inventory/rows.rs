@@ -3,7 +3,9 @@
 use obfleet_fleet::inventory::{Cluster, EnrolToken, Host, Package, Proxy};
 use obfleet_wire::time::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{ColumnIndex, Decode, Error, Row as _, Sqlite, Type, sqlite::SqliteRow};
+use sqlx::Error;
+
+use crate::sql::{Column, Row};
 
 /// The word an enum is stored as: that of its JSON.
 pub(super) fn word(value: &impl Serialize) -> String {
@@ -15,19 +17,25 @@ fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Decode(Box::new(error))
 }
 
-fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, Error>
-where
-    T: Decode<'r, Sqlite> + Type<Sqlite>,
-    for<'c> &'c str: ColumnIndex<SqliteRow>,
-{
-    row.try_get(column)
+fn get<'r, T: Column<'r>>(row: &'r Row, column: &str) -> Result<T, Error> {
+    row.get(column)
 }
 
-fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+/// A number that is a port.
+fn port(row: &Row, column: &str) -> Result<u16, Error> {
+    u16::try_from(get::<i64>(row, column)?).map_err(decode)
+}
+
+fn port_or_null(row: &Row, column: &str) -> Result<Option<u16>, Error> {
+    let number: Option<i64> = get(row, column)?;
+    number.map(u16::try_from).transpose().map_err(decode)
+}
+
+fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
     serde_json::from_str(get(row, column)?).map_err(decode)
 }
 
-fn enumerated<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+fn enumerated<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
     serde_json::from_value(serde_json::Value::String(get(row, column)?)).map_err(decode)
 }
 
@@ -35,16 +43,16 @@ fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     text.parse().map_err(decode)
 }
 
-fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, Error> {
+fn time(row: &Row, column: &str) -> Result<Timestamp, Error> {
     Ok(Timestamp(get(row, column)?))
 }
 
-pub(super) fn host(row: &SqliteRow) -> Result<Host, Error> {
+pub(super) fn host(row: &Row) -> Result<Host, Error> {
     Ok(Host {
         id: get(row, "id")?,
         facts: json(row, "facts")?,
         address: get(row, "address")?,
-        agent_port: get(row, "agent_port")?,
+        agent_port: port(row, "agent_port")?,
         agent_version: get(row, "agent_version")?,
         online: get(row, "online")?,
         reserved: get(row, "reserved")?,
@@ -53,12 +61,12 @@ pub(super) fn host(row: &SqliteRow) -> Result<Host, Error> {
     })
 }
 
-pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, Error> {
+pub(super) fn cluster(row: &Row) -> Result<Cluster, Error> {
     Ok(Cluster {
         id: get(row, "id")?,
         name: get(row, "name")?,
         address: get(row, "address")?,
-        port: get(row, "port")?,
+        port: port_or_null(row, "port")?,
         work_mode: enumerated(row, "work_mode")?,
         settings: json(row, "settings")?,
         parameter_version: get(row, "parameter_version")?,
@@ -71,15 +79,15 @@ pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, Error> {
     })
 }
 
-pub(super) fn proxy(row: &SqliteRow) -> Result<Proxy, Error> {
+pub(super) fn proxy(row: &Row) -> Result<Proxy, Error> {
     Ok(Proxy {
         id: get(row, "id")?,
         cluster_id: get(row, "cluster_id")?,
         host_id: get(row, "host_id")?,
         version: parsed(get(row, "version")?)?,
-        sql_port: get(row, "sql_port")?,
-        exporter_port: get(row, "exporter_port")?,
-        rpc_port: get(row, "rpc_port")?,
+        sql_port: port(row, "sql_port")?,
+        exporter_port: port(row, "exporter_port")?,
+        rpc_port: port_or_null(row, "rpc_port")?,
         status: enumerated(row, "status")?,
         operate_status: enumerated(row, "operate_status")?,
         parameter_version: get(row, "parameter_version")?,
@@ -89,7 +97,7 @@ pub(super) fn proxy(row: &SqliteRow) -> Result<Proxy, Error> {
     })
 }
 
-pub(super) fn package(row: &SqliteRow) -> Result<Package, Error> {
+pub(super) fn package(row: &Row) -> Result<Package, Error> {
     Ok(Package {
         id: get(row, "id")?,
         name: parsed(get(row, "file_name")?)?,
@@ -101,7 +109,7 @@ pub(super) fn package(row: &SqliteRow) -> Result<Package, Error> {
     })
 }
 
-pub(super) fn token(row: &SqliteRow) -> Result<EnrolToken, Error> {
+pub(super) fn token(row: &Row) -> Result<EnrolToken, Error> {
     Ok(EnrolToken {
         id: get(row, "id")?,
         key: hex::decode(get::<&str>(row, "proof_key")?).map_err(decode)?,

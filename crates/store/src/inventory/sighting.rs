@@ -2,12 +2,13 @@
 
 use obfleet_fleet::inventory::HostSighting;
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
-use sqlx::{Error, SqliteConnection};
+use sqlx::Error;
 
 use super::rows::word;
+use crate::sql::{self, Transaction};
 
-pub(super) async fn record(tx: &mut SqliteConnection, sighting: &HostSighting) -> Result<(), Error> {
-    let query = sqlx::query(
+pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Result<(), Error> {
+    let query = sql::query(
         "UPDATE host SET online = ?, agent_version = COALESCE(?, agent_version), updated_at = ? \
          WHERE id = ? AND (online <> ? OR agent_version <> COALESCE(?, agent_version))",
     );
@@ -22,7 +23,7 @@ pub(super) async fn record(tx: &mut SqliteConnection, sighting: &HostSighting) -
     // Away agents say nothing of their proxies: those keep their status, and their last active time grows old.
     for (proxy_id, serving) in &sighting.serving {
         if *serving {
-            let query = sqlx::query("UPDATE obproxy_server SET last_active_at = ? WHERE id = ? AND host_id = ?");
+            let query = sql::query("UPDATE obproxy_server SET last_active_at = ? WHERE id = ? AND host_id = ?");
             let query = query.bind(sighting.at.millis()).bind(proxy_id).bind(sighting.host_id);
             query.execute(&mut *tx).await?;
         }
@@ -32,24 +33,19 @@ pub(super) async fn record(tx: &mut SqliteConnection, sighting: &HostSighting) -
 }
 
 /// A proxy that a task holds keeps its status: the task says what it is.
-async fn set_status(
-    tx: &mut SqliteConnection,
-    sighting: &HostSighting,
-    proxy_id: i64,
-    serving: bool,
-) -> Result<(), Error> {
+async fn set_status(tx: &mut Transaction, sighting: &HostSighting, proxy_id: i64, serving: bool) -> Result<(), Error> {
     let status = if serving {
         ProxyStatus::Running
     } else {
         ProxyStatus::Unavailable
     };
-    let query = sqlx::query(
+    let query = sql::query(
         "UPDATE obproxy_server SET status = ? WHERE id = ? AND host_id = ? AND operate_status = ? AND status <> ?",
     );
     let query = query.bind(word(&status)).bind(proxy_id).bind(sighting.host_id);
     let query = query.bind(word(&OperateStatus::Normal)).bind(word(&status));
-    if query.execute(&mut *tx).await?.rows_affected() == 1 {
-        let query = sqlx::query(
+    if query.execute(&mut *tx).await? == 1 {
+        let query = sql::query(
             "UPDATE obproxy_cluster SET updated_at = ? WHERE id = (SELECT cluster_id FROM obproxy_server WHERE id = ?)",
         );
         query.bind(sighting.at.millis()).bind(proxy_id).execute(tx).await?;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use obfleet_engine::{StoreError, TaskId};
-use sqlx::SqliteConnection;
 
 use super::codec::unavailable;
+use crate::sql::Transaction;
 
 /// Why a change was not applied. The whole transaction is rolled back either way.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +21,13 @@ pub enum ApplyError {
 /// both happen or neither.
 #[async_trait]
 pub trait ChangeApplier<C>: Send + Sync + 'static {
-    /// Applies one change of a task. Must not commit, roll back, or read the clock.
-    async fn apply(&self, tx: &mut SqliteConnection, task: TaskId, change: &C) -> Result<(), ApplyError>;
+    /// Applies one change of a task. Must not read the clock.
+    async fn apply(&self, tx: &mut Transaction, task: TaskId, change: &C) -> Result<(), ApplyError>;
 }
 
 pub(super) async fn apply_all<C: Sync + 'static>(
     applier: &dyn ChangeApplier<C>,
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     task: TaskId,
     changes: &[C],
 ) -> Result<(), StoreError> {

@@ -8,8 +8,8 @@ use obfleet_engine::state::{Subtask, Task};
 use obfleet_engine::{Owner, StoreError, SubtaskId, TaskId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+
+use crate::sql::{Column, Row};
 
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {
@@ -28,44 +28,41 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// A column of any type SQLite hands out as it is.
-pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    row.try_get(column).map_err(unavailable)
+/// A column of any type that needs no more.
+pub(super) fn get<'r, T: Column<'r>>(row: &'r Row, column: &str) -> Result<T, StoreError> {
+    row.get(column).map_err(unavailable)
 }
 
 /// A column with one of an enum's spellings.
-fn spelled<T: FromStr<Err: std::fmt::Display>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+fn spelled<T: FromStr<Err: std::fmt::Display>>(row: &Row, column: &str) -> Result<T, StoreError> {
     let text: &str = get(row, column)?;
     text.parse().map_err(|error: T::Err| corrupt(column, &error))
 }
 
-fn spelled_or_null<T: FromStr<Err: std::fmt::Display>>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+fn spelled_or_null<T: FromStr<Err: std::fmt::Display>>(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = get(row, column)?;
     text.map(|text| text.parse().map_err(|error: T::Err| corrupt(column, &error)))
         .transpose()
 }
 
-fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
     let text: &str = get(row, column)?;
     serde_json::from_str(text).map_err(|error| corrupt(column, &error))
 }
 
-fn from_json_or_null<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+fn from_json_or_null<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = get(row, column)?;
     text.map(|text| serde_json::from_str(text).map_err(|error| corrupt(column, &error)))
         .transpose()
 }
 
-fn count(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
+fn count(row: &Row, column: &str) -> Result<u32, StoreError> {
     let number: i64 = get(row, column)?;
     u32::try_from(number).map_err(|error| corrupt(column, &error))
 }
 
 /// The task row; its locks are a table of their own.
-pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
+pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
     Ok(Task {
         id: TaskId(get(row, "id")?),
         rev: get(row, "rev")?,
@@ -87,7 +84,7 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
 }
 
 /// A subtask row and the task it belongs to.
-pub(super) fn subtask(row: &SqliteRow) -> Result<(TaskId, Arc<Subtask>), StoreError> {
+pub(super) fn subtask(row: &Row) -> Result<(TaskId, Arc<Subtask>), StoreError> {
     let server: Option<String> = get(row, "owner_server")?;
     let incarnation: Option<String> = get(row, "owner_incarnation")?;
     let subtask = Subtask {
@@ -116,7 +113,7 @@ pub(super) fn subtask(row: &SqliteRow) -> Result<(TaskId, Arc<Subtask>), StoreEr
     Ok((TaskId(get(row, "task_id")?), Arc::new(subtask)))
 }
 
-pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+pub(super) fn event(row: &Row) -> Result<Event, StoreError> {
     Ok(Event {
         seq: get(row, "seq")?,
         at: get(row, "at")?,

@@ -4,29 +4,29 @@ use obfleet_engine::core::Event;
 use obfleet_engine::state::Subtask;
 use obfleet_engine::store::Commit;
 use obfleet_engine::{Owner, StoreError, TaskId};
-use sqlx::SqliteConnection;
 
 use super::codec::{json, unavailable};
 use super::rows::insert_rows;
+use crate::sql::{self, Transaction};
 
 /// Writes everything but the domain's changes.
-pub(super) async fn write<C>(tx: &mut SqliteConnection, commit: &Commit<'_, C>) -> Result<(), StoreError> {
+pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
     compare_and_set(tx, commit).await?;
     for row in &commit.subtasks {
         update_subtask(tx, row).await?;
     }
-    insert_events(tx, commit.task.id, commit.events).await?;
+    insert_events(tx, commit.task.id, commit.events, commit.nonce).await?;
     if commit.release_locks {
-        let query = sqlx::query("DELETE FROM resource_lock WHERE task_id = ?").bind(commit.task.id.0);
+        let query = sql::query("DELETE FROM resource_lock WHERE task_id = ?").bind(commit.task.id.0);
         query.execute(tx).await.map_err(unavailable)?;
     }
     Ok(())
 }
 
 /// The guard of everything else: no row is touched unless the task still has the expected rev.
-async fn compare_and_set<C>(tx: &mut SqliteConnection, commit: &Commit<'_, C>) -> Result<(), StoreError> {
+async fn compare_and_set<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
     let task = commit.task;
-    let query = sqlx::query(
+    let query = sql::query(
         "UPDATE task_instance SET rev = ?, state = ?, operation = ?, outcome = ?, end_time = ? WHERE id = ? AND rev = ?",
     );
     let query = query
@@ -37,14 +37,14 @@ async fn compare_and_set<C>(tx: &mut SqliteConnection, commit: &Commit<'_, C>) -
         .bind(task.outcome.map(|outcome| outcome.as_str()))
         .bind(task.end_time);
     let query = query.bind(task.id.0).bind(commit.expected_rev);
-    match query.execute(tx).await.map_err(unavailable)?.rows_affected() {
+    match query.execute(tx).await.map_err(unavailable)? {
         1 => Ok(()),
         _ => Err(StoreError::Stale),
     }
 }
 
-async fn update_subtask(tx: &mut SqliteConnection, row: &Subtask) -> Result<(), StoreError> {
-    let query = sqlx::query(
+async fn update_subtask(tx: &mut Transaction, row: &Subtask) -> Result<(), StoreError> {
+    let query = sql::query(
         "UPDATE subtask_instance SET state = ?, operation = ?, run_time = ?, epoch = ?, crash_count = ?, undo_tries = ?, \
          owner_server = ?, owner_incarnation = ?, executor = ?, deadline_at = ?, not_before = ?, ready_from = ?, \
          start_time = ?, end_time = ?, ctx_delta = ?, checkpoint = ?, failure = ? WHERE id = ?",
@@ -68,35 +68,62 @@ async fn update_subtask(tx: &mut SqliteConnection, row: &Subtask) -> Result<(), 
         .bind(row.end_time);
     let query = query.bind(json(&row.delta)?).bind(json(&row.checkpoint)?);
     let query = query.bind(row.failure.as_ref().map(json).transpose()?).bind(row.id.0);
-    match query.execute(tx).await.map_err(unavailable)?.rows_affected() {
+    match query.execute(tx).await.map_err(unavailable)? {
         1 => Ok(()),
         _ => Err(StoreError::Corrupt(format!("there is no subtask {}", row.id))),
     }
 }
 
-pub(super) async fn insert_events(tx: &mut SqliteConnection, task: TaskId, events: &[Event]) -> Result<(), StoreError> {
-    const INTO: &str = "INSERT INTO task_event (task_id, seq, at, kind, subtask_id, server, incarnation, payload) ";
-    insert_rows(tx, INTO, events, |values, event| {
-        values
-            .push_bind(task.0)
-            .push_bind(event.seq)
-            .push_bind(event.at)
-            .push_bind(event.change.kind())
-            .push_bind(event.change.subtask().map(|subtask| subtask.0))
-            .push_bind(event.by.server.clone())
-            .push_bind(event.by.incarnation.clone())
-            .push_bind(json(&event.change)?);
-        Ok(())
+pub(super) async fn insert_events(
+    tx: &mut Transaction,
+    task: TaskId,
+    events: &[Event],
+    nonce: i64,
+) -> Result<(), StoreError> {
+    let columns = [
+        "task_id",
+        "seq",
+        "at",
+        "kind",
+        "subtask_id",
+        "server",
+        "incarnation",
+        "nonce",
+        "payload",
+    ];
+    insert_rows(tx, "task_event", columns, events, |event| {
+        Ok([
+            task.0.into(),
+            event.seq.into(),
+            event.at.into(),
+            event.change.kind().into(),
+            event.change.subtask().map(|subtask| subtask.0).into(),
+            (&event.by.server).into(),
+            (&event.by.incarnation).into(),
+            nonce.into(),
+            json(&event.change)?.into(),
+        ])
     })
     .await
 }
 
+/// Whether the event `seq` of a task is there and of the commit with this nonce. Waits for a transaction that is still about
+/// to write it.
+pub(super) async fn landed(tx: &mut Transaction, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
+    let for_update = tx.dialect().for_update();
+    let wait = sql::composed(format!("SELECT rev FROM task_instance WHERE id = ?{for_update}"));
+    wait.bind(task.0).fetch_optional(&mut *tx).await.map_err(unavailable)?;
+    let find = sql::query("SELECT seq FROM task_event WHERE task_id = ? AND seq = ? AND nonce = ?");
+    let find = find.bind(task.0).bind(seq).bind(nonce);
+    Ok(find.fetch_optional(tx).await.map_err(unavailable)?.is_some())
+}
+
 /// One row per server: the process that runs under its name now.
-pub(super) async fn register_server(tx: &mut SqliteConnection, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
-    let query = sqlx::query("UPDATE engine_server SET incarnation = ?, started_at = ? WHERE server = ?");
+pub(super) async fn register_server(tx: &mut Transaction, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
+    let query = sql::query("UPDATE engine_server SET incarnation = ?, started_at = ? WHERE server = ?");
     let query = query.bind(&owner.incarnation).bind(now_ms).bind(&owner.server);
-    if query.execute(&mut *tx).await.map_err(unavailable)?.rows_affected() == 0 {
-        let query = sqlx::query("INSERT INTO engine_server (server, incarnation, started_at) VALUES (?, ?, ?)");
+    if query.execute(&mut *tx).await.map_err(unavailable)? == 0 {
+        let query = sql::query("INSERT INTO engine_server (server, incarnation, started_at) VALUES (?, ?, ?)");
         let query = query.bind(&owner.server).bind(&owner.incarnation).bind(now_ms);
         query.execute(tx).await.map_err(unavailable)?;
     }

@@ -6,23 +6,25 @@ use obfleet_engine::core::{Draft, Env};
 use obfleet_engine::state::{Subtask, Task};
 use obfleet_engine::store::Created;
 use obfleet_engine::{Lock, StoreError, SubtaskId, TaskId, TaskState};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::codec::{get, json, unavailable};
 use super::commit::insert_events;
 use super::rows::insert_rows;
+use crate::sql::{self, Transaction};
 
 /// Locks looked for in one statement: well below any limit on bound values and on the depth of an expression.
 const LOCKS_PER_STATEMENT: usize = 100;
 
-pub(super) async fn create(tx: &mut SqliteConnection, draft: Draft, env: &Env) -> Result<Created, StoreError> {
+/// Ids come first: taking them makes creating transactions wait for each other, so that each sees the locks and tokens of
+/// those before it.
+pub(super) async fn create(tx: &mut Transaction, draft: Draft, env: &Env, nonce: i64) -> Result<Created, StoreError> {
+    let task = TaskId(allocate(tx, "task", 1).await?);
     if let Some(token) = &draft.client_token
         && let Some(existing) = find_by_token(tx, token).await?
     {
         return Ok(Created::Existing(existing));
     }
     refuse_if_held(tx, &draft.locks).await?;
-    let task = TaskId(allocate(tx, "task", 1).await?);
     let first = SubtaskId(allocate(tx, "subtask", draft.nodes.len()).await?);
     let (state, events) = draft
         .into_state(task, first, env)
@@ -31,34 +33,33 @@ pub(super) async fn create(tx: &mut SqliteConnection, draft: Draft, env: &Env) -
     insert_subtasks(tx, task, &state.subtasks).await?;
     insert_edges(tx, &state).await?;
     insert_locks(tx, &state.task).await?;
-    insert_events(tx, task, &events).await?;
+    insert_events(tx, task, &events, nonce).await?;
     Ok(Created::New(Box::new(state), events))
 }
 
-async fn find_by_token(tx: &mut SqliteConnection, token: &str) -> Result<Option<TaskId>, StoreError> {
-    let query = sqlx::query("SELECT id FROM task_instance WHERE client_token = ?").bind(token);
+async fn find_by_token(tx: &mut Transaction, token: &str) -> Result<Option<TaskId>, StoreError> {
+    let query = sql::query("SELECT id FROM task_instance WHERE client_token = ?").bind(token);
     let row = query.fetch_optional(tx).await.map_err(unavailable)?;
     row.map(|row| Ok(TaskId(get(&row, "id")?))).transpose()
 }
 
 /// Exclusive locks clash with every other, shared ones with exclusive ones. Of several clashes the oldest task's is told.
-async fn refuse_if_held(tx: &mut SqliteConnection, locks: &[Lock]) -> Result<(), StoreError> {
+async fn refuse_if_held(tx: &mut Transaction, locks: &[Lock]) -> Result<(), StoreError> {
     for locks in locks.chunks(LOCKS_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let clashes = locks.iter().map(|lock| match lock.exclusive {
+            // Any other lock is in the way.
+            true => "(l.kind = ? AND l.name = ?)",
+            false => "(l.kind = ? AND l.name = ? AND l.exclusive = 1)",
+        });
+        let clashes = clashes.collect::<Vec<_>>().join(" OR ");
+        let query = sql::composed(format!(
             "SELECT l.kind AS lock_kind, l.name AS lock_name, t.id, t.name FROM resource_lock l \
-             JOIN task_instance t ON t.id = l.task_id WHERE ",
-        );
-        let mut clashes = query.separated(" OR ");
-        for lock in locks {
-            clashes.push("(l.kind = ").push_bind_unseparated(&*lock.kind);
-            clashes
-                .push_unseparated(" AND l.name = ")
-                .push_bind_unseparated(&*lock.name);
-            // Taken exclusively, any other lock is in the way.
-            clashes.push_unseparated(if lock.exclusive { ")" } else { " AND l.exclusive = 1)" });
-        }
-        query.push(" ORDER BY t.id, l.kind, l.name LIMIT 1");
-        let Some(row) = query.build().fetch_optional(&mut *tx).await.map_err(unavailable)? else {
+             JOIN task_instance t ON t.id = l.task_id WHERE {clashes} ORDER BY t.id, l.kind, l.name LIMIT 1"
+        ));
+        let query = locks
+            .iter()
+            .fold(query, |query, lock| query.bind(&lock.kind).bind(&lock.name));
+        let Some(row) = query.fetch_optional(&mut *tx).await.map_err(unavailable)? else {
             continue;
         };
         let (kind, name): (&str, &str) = (get(&row, "lock_kind")?, get(&row, "lock_name")?);
@@ -75,21 +76,21 @@ async fn refuse_if_held(tx: &mut SqliteConnection, locks: &[Lock]) -> Result<(),
 }
 
 /// The first of `count` new ids. The row's lock makes others wait for this transaction, so ids ascend in commit order.
-async fn allocate(tx: &mut SqliteConnection, name: &str, count: usize) -> Result<i64, StoreError> {
+async fn allocate(tx: &mut Transaction, name: &str, count: usize) -> Result<i64, StoreError> {
     let count = i64::try_from(count).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let take = sqlx::query("UPDATE id_sequence SET next_id = next_id + ? WHERE name = ?")
+    let take = sql::query("UPDATE id_sequence SET next_id = next_id + ? WHERE name = ?")
         .bind(count)
         .bind(name);
-    if take.execute(&mut *tx).await.map_err(unavailable)?.rows_affected() != 1 {
+    if take.execute(&mut *tx).await.map_err(unavailable)? != 1 {
         return Err(StoreError::Corrupt(format!("there is no id sequence {name:?}")));
     }
-    let read = sqlx::query("SELECT next_id FROM id_sequence WHERE name = ?").bind(name);
+    let read = sql::query("SELECT next_id FROM id_sequence WHERE name = ?").bind(name);
     let next: i64 = get(&read.fetch_one(tx).await.map_err(unavailable)?, "next_id")?;
     Ok(next - count)
 }
 
-async fn insert_task(tx: &mut SqliteConnection, task: &Task) -> Result<(), StoreError> {
-    let query = sqlx::query(
+async fn insert_task(tx: &mut Transaction, task: &Task) -> Result<(), StoreError> {
+    let query = sql::query(
         "INSERT INTO task_instance (id, rev, name, type, creator, executor, cluster_id, host_id, client_token, context, \
          state, operation, outcome, create_time, end_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
@@ -116,49 +117,61 @@ async fn insert_task(tx: &mut SqliteConnection, task: &Task) -> Result<(), Store
 }
 
 /// What subtasks have when they are new; the rest is empty.
-async fn insert_subtasks(tx: &mut SqliteConnection, task: TaskId, rows: &[Arc<Subtask>]) -> Result<(), StoreError> {
-    const INTO: &str = "INSERT INTO subtask_instance (id, task_id, series_id, spec, state, operation, run_time, epoch, \
-                        crash_count, undo_tries, ready_from, ctx_delta, checkpoint) ";
-    insert_rows(tx, INTO, rows, |values, row| {
-        values
-            .push_bind(row.id.0)
-            .push_bind(task.0)
-            .push_bind(i64::from(row.series_id))
-            .push_bind(json(&row.spec)?)
-            .push_bind(row.status.as_str())
-            .push_bind(row.operation.as_str())
-            .push_bind(i64::from(row.run_time))
-            .push_bind(row.epoch)
-            .push_bind(i64::from(row.crash_count))
-            .push_bind(i64::from(row.undo_tries))
-            .push_bind(row.ready_from.map(|status| status.as_str()))
-            .push_bind(json(&row.delta)?)
-            .push_bind(json(&row.checkpoint)?);
-        Ok(())
+async fn insert_subtasks(tx: &mut Transaction, task: TaskId, rows: &[Arc<Subtask>]) -> Result<(), StoreError> {
+    let columns = [
+        "id",
+        "task_id",
+        "series_id",
+        "spec",
+        "state",
+        "operation",
+        "run_time",
+        "epoch",
+        "crash_count",
+        "undo_tries",
+        "ready_from",
+        "ctx_delta",
+        "checkpoint",
+    ];
+    insert_rows(tx, "subtask_instance", columns, rows, |row| {
+        Ok([
+            row.id.0.into(),
+            task.0.into(),
+            row.series_id.into(),
+            json(&row.spec)?.into(),
+            row.status.as_str().into(),
+            row.operation.as_str().into(),
+            row.run_time.into(),
+            row.epoch.into(),
+            row.crash_count.into(),
+            row.undo_tries.into(),
+            row.ready_from.map(|status| status.as_str()).into(),
+            json(&row.delta)?.into(),
+            json(&row.checkpoint)?.into(),
+        ])
     })
     .await
 }
 
-async fn insert_edges(tx: &mut SqliteConnection, state: &TaskState) -> Result<(), StoreError> {
-    const INTO: &str = "INSERT INTO subtask_dependencies (task_id, parent_id, child_id) ";
+async fn insert_edges(tx: &mut Transaction, state: &TaskState) -> Result<(), StoreError> {
+    let columns = ["task_id", "parent_id", "child_id"];
     let edges: Vec<_> = state.graph.edges().collect();
-    insert_rows(tx, INTO, &edges, |values, &(from, to)| {
+    insert_rows(tx, "subtask_dependencies", columns, &edges, |&(from, to)| {
         let (parent, child) = (state.subtasks[from].id, state.subtasks[to].id);
-        values.push_bind(state.task.id.0).push_bind(parent.0).push_bind(child.0);
-        Ok(())
+        Ok([state.task.id.0.into(), parent.0.into(), child.0.into()])
     })
     .await
 }
 
-async fn insert_locks(tx: &mut SqliteConnection, task: &Task) -> Result<(), StoreError> {
-    const INTO: &str = "INSERT INTO resource_lock (kind, name, task_id, exclusive) ";
-    insert_rows(tx, INTO, &task.locks, |values, lock| {
-        values
-            .push_bind(lock.kind.clone())
-            .push_bind(lock.name.clone())
-            .push_bind(task.id.0)
-            .push_bind(i64::from(lock.exclusive));
-        Ok(())
+async fn insert_locks(tx: &mut Transaction, task: &Task) -> Result<(), StoreError> {
+    let columns = ["kind", "name", "task_id", "exclusive"];
+    insert_rows(tx, "resource_lock", columns, &task.locks, |lock| {
+        Ok([
+            (&lock.kind).into(),
+            (&lock.name).into(),
+            task.id.0.into(),
+            i64::from(lock.exclusive).into(),
+        ])
     })
     .await
 }

@@ -1,64 +1,62 @@
 //! Pages of tasks.
 
 use obfleet_engine::{Page, SortKey, StoreError, TaskFilter, TaskState};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::codec::{get, unavailable};
 use super::load::whole;
+use crate::sql::{self, Query, Transaction, Value};
 
-pub(super) async fn list(tx: &mut SqliteConnection, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
-    let mut count = QueryBuilder::new("SELECT COUNT(*) AS total FROM task_instance");
-    push_conditions(&mut count, filter);
-    let row = count.build().fetch_one(&mut *tx).await.map_err(unavailable)?;
-    let total: i64 = get(&row, "total")?;
+pub(super) async fn list(tx: &mut Transaction, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
+    let (conditions, values) = conditions(filter);
+    let count = sql::composed(format!("SELECT COUNT(*) AS total FROM task_instance{conditions}"));
+    let count = values.iter().cloned().fold(count, Query::bind);
+    let total: i64 = get(&count.fetch_one(&mut *tx).await.map_err(unavailable)?, "total")?;
 
-    let mut query = QueryBuilder::new("SELECT * FROM task_instance");
-    push_conditions(&mut query, filter);
-    push_order(&mut query, filter);
+    let order = order(filter);
+    let page = sql::composed(format!(
+        "SELECT * FROM task_instance{conditions} ORDER BY {order} LIMIT ? OFFSET ?"
+    ));
     let before = i64::from(filter.page.saturating_sub(1)).saturating_mul(i64::from(filter.size));
-    query
-        .push(" LIMIT ")
-        .push_bind(i64::from(filter.size))
-        .push(" OFFSET ")
-        .push_bind(before);
-    let rows = query.build().fetch_all(&mut *tx).await.map_err(unavailable)?;
+    let page = values
+        .into_iter()
+        .fold(page, Query::bind)
+        .bind(filter.size)
+        .bind(before);
+    let rows = page.fetch_all(&mut *tx).await.map_err(unavailable)?;
     Ok(Page {
         items: whole(tx, &rows).await?,
         total: total.unsigned_abs(),
     })
 }
 
-fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &TaskFilter) {
-    let mut word = " WHERE ";
-    let mut next = |query: &mut QueryBuilder<Sqlite>, condition: &str| {
-        query.push(std::mem::replace(&mut word, " AND ")).push(condition);
-    };
+/// A WHERE clause, or nothing, and its values.
+fn conditions(filter: &TaskFilter) -> (String, Vec<Value<'static>>) {
+    let mut conditions = Vec::new();
+    let mut values: Vec<Value<'static>> = Vec::new();
     if let Some(name) = &filter.name {
-        next(query, "LOWER(name) LIKE ");
-        query
-            .push_bind(format!("%{}%", escaped(&name.to_lowercase())))
-            .push(" ESCAPE '!'");
+        conditions.push("LOWER(name) LIKE ? ESCAPE '!'".to_owned());
+        values.push(format!("%{}%", escaped(&name.to_lowercase())).into());
     }
     if !filter.status.is_empty() {
-        next(query, "state IN (");
-        let mut statuses = query.separated(", ");
-        for status in &filter.status {
-            statuses.push_bind(status.as_str());
+        conditions.push(format!("state IN ({})", sql::marks(filter.status.len())));
+        values.extend(filter.status.iter().map(|status| Value::from(status.as_str())));
+    }
+    let equal = [
+        ("type = ?", filter.task_type.map(|task_type| task_type.as_str().into())),
+        ("cluster_id = ?", filter.cluster_id.map(Value::Integer)),
+        ("host_id = ?", filter.host_id.map(Value::Integer)),
+    ];
+    for (condition, value) in equal {
+        if let Some(value) = value {
+            conditions.push(condition.to_owned());
+            values.push(value);
         }
-        query.push(")");
     }
-    if let Some(task_type) = filter.task_type {
-        next(query, "type = ");
-        query.push_bind(task_type.as_str());
-    }
-    if let Some(cluster) = filter.cluster_id {
-        next(query, "cluster_id = ");
-        query.push_bind(cluster);
-    }
-    if let Some(host) = filter.host_id {
-        next(query, "host_id = ");
-        query.push_bind(host);
-    }
+    let clause = match conditions.is_empty() {
+        true => String::new(),
+        false => format!(" WHERE {}", conditions.join(" AND ")),
+    };
+    (clause, values)
 }
 
 /// LIKE's wildcards mean themselves. The mark is not a backslash, which MySQL reads differently.
@@ -66,7 +64,8 @@ fn escaped(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
-fn push_order(query: &mut QueryBuilder<Sqlite>, filter: &TaskFilter) {
+/// Columns to sort by; the id tells equals apart.
+fn order(filter: &TaskFilter) -> String {
     let column = match filter.sort {
         SortKey::Id => "id",
         SortKey::Name => "name",
@@ -74,9 +73,6 @@ fn push_order(query: &mut QueryBuilder<Sqlite>, filter: &TaskFilter) {
         SortKey::StartTime => "create_time",
         SortKey::FinishTime => "end_time",
     };
-    let direction = if filter.ascending { " ASC" } else { " DESC" };
-    query.push(" ORDER BY ").push(column).push(direction);
-    if filter.sort != SortKey::Id {
-        query.push(", id").push(direction);
-    }
+    let direction = if filter.ascending { "ASC" } else { "DESC" };
+    format!("{column} {direction}, id {direction}")
 }

@@ -6,22 +6,21 @@ use std::sync::Arc;
 use obfleet_engine::core::Event;
 use obfleet_engine::state::{Graph, Subtask, Task};
 use obfleet_engine::{Lock, StoreError, TaskId, TaskState, TaskStatus};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::codec::{event, get, subtask, task, unavailable};
+use crate::sql::{self, Row, Transaction};
 
 /// Tasks whose parts are read in one statement: well below any limit on bound values.
 const TASKS_PER_STATEMENT: usize = 500;
 
-pub(super) async fn one(tx: &mut SqliteConnection, id: TaskId) -> Result<Option<TaskState>, StoreError> {
-    let query = sqlx::query("SELECT * FROM task_instance WHERE id = ?").bind(id.0);
+pub(super) async fn one(tx: &mut Transaction, id: TaskId) -> Result<Option<TaskState>, StoreError> {
+    let query = sql::query("SELECT * FROM task_instance WHERE id = ?").bind(id.0);
     let row = query.fetch_optional(&mut *tx).await.map_err(unavailable)?;
     Ok(whole(tx, row.as_slice()).await?.pop())
 }
 
-pub(super) async fn running(tx: &mut SqliteConnection) -> Result<Vec<TaskState>, StoreError> {
-    let query = sqlx::query("SELECT * FROM task_instance WHERE state = ? ORDER BY id");
+pub(super) async fn running(tx: &mut Transaction) -> Result<Vec<TaskState>, StoreError> {
+    let query = sql::query("SELECT * FROM task_instance WHERE state = ? ORDER BY id");
     let rows = query
         .bind(TaskStatus::Running.as_str())
         .fetch_all(&mut *tx)
@@ -31,12 +30,12 @@ pub(super) async fn running(tx: &mut SqliteConnection) -> Result<Vec<TaskState>,
 }
 
 pub(super) async fn events(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     task: TaskId,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Event>, StoreError> {
-    let query = sqlx::query(
+    let query = sql::query(
         "SELECT seq, at, server, incarnation, payload FROM task_event WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
     );
     let rows = query
@@ -50,7 +49,7 @@ pub(super) async fn events(
 }
 
 /// Adds subtasks, edges and locks to task rows; keeps their order.
-pub(super) async fn whole(tx: &mut SqliteConnection, rows: &[SqliteRow]) -> Result<Vec<TaskState>, StoreError> {
+pub(super) async fn whole(tx: &mut Transaction, rows: &[Row]) -> Result<Vec<TaskState>, StoreError> {
     let mut states = Vec::with_capacity(rows.len());
     for rows in rows.chunks(TASKS_PER_STATEMENT) {
         let tasks = rows.iter().map(task).collect::<Result<Vec<_>, _>>()?;
@@ -96,29 +95,19 @@ fn assemble(task: Task, subtasks: Vec<Arc<Subtask>>, edges: &[(i64, i64)]) -> Re
 }
 
 /// `<select> WHERE task_id IN (…) <order>`
-async fn rows_of(
-    tx: &mut SqliteConnection,
-    select: &'static str,
-    tasks: &[Task],
-    order: &'static str,
-) -> Result<Vec<SqliteRow>, StoreError> {
+async fn rows_of(tx: &mut Transaction, select: &str, tasks: &[Task], order: &str) -> Result<Vec<Row>, StoreError> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = QueryBuilder::<Sqlite>::new(select);
-    query.push(" WHERE task_id IN (");
-    let mut ids = query.separated(", ");
-    for task in tasks {
-        ids.push_bind(task.id.0);
-    }
-    query.push(") ORDER BY ").push(order);
-    query.build().fetch_all(tx).await.map_err(unavailable)
+    let query = sql::composed(format!(
+        "{select} WHERE task_id IN ({}) ORDER BY {order}",
+        sql::marks(tasks.len())
+    ));
+    let query = tasks.iter().fold(query, |query, task| query.bind(task.id.0));
+    query.fetch_all(tx).await.map_err(unavailable)
 }
 
-async fn subtasks_of(
-    tx: &mut SqliteConnection,
-    tasks: &[Task],
-) -> Result<HashMap<TaskId, Vec<Arc<Subtask>>>, StoreError> {
+async fn subtasks_of(tx: &mut Transaction, tasks: &[Task]) -> Result<HashMap<TaskId, Vec<Arc<Subtask>>>, StoreError> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows_of(tx, "SELECT * FROM subtask_instance", tasks, "task_id, series_id").await? {
         let (task, subtask) = subtask(&row)?;
@@ -127,7 +116,7 @@ async fn subtasks_of(
     Ok(found)
 }
 
-async fn edges_of(tx: &mut SqliteConnection, tasks: &[Task]) -> Result<HashMap<TaskId, Vec<(i64, i64)>>, StoreError> {
+async fn edges_of(tx: &mut Transaction, tasks: &[Task]) -> Result<HashMap<TaskId, Vec<(i64, i64)>>, StoreError> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows_of(
         tx,
@@ -143,7 +132,7 @@ async fn edges_of(tx: &mut SqliteConnection, tasks: &[Task]) -> Result<HashMap<T
     Ok(found)
 }
 
-async fn locks_of(tx: &mut SqliteConnection, tasks: &[Task]) -> Result<HashMap<TaskId, Vec<Lock>>, StoreError> {
+async fn locks_of(tx: &mut Transaction, tasks: &[Task]) -> Result<HashMap<TaskId, Vec<Lock>>, StoreError> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows_of(tx, "SELECT * FROM resource_lock", tasks, "task_id").await? {
         let exclusive: i64 = get(&row, "exclusive")?;

@@ -1,15 +1,15 @@
-//! Attempts' logs, in a file of their own.
+//! Attempts' logs.
 
 use obfleet_engine::store::LogChunk;
 use obfleet_engine::{StoreError, SubtaskId};
-use sqlx::SqliteConnection;
 
 use super::codec::{get, unavailable};
+use crate::sql::{self, Pool, Transaction};
 
-pub(super) async fn append(tx: &mut SqliteConnection, chunks: &[LogChunk]) -> Result<(), StoreError> {
+pub(super) async fn append(tx: &mut Transaction, chunks: &[LogChunk]) -> Result<(), StoreError> {
     for chunk in chunks {
         // A state database put back from a backup gives epochs out again: then the newer text stays.
-        let query = sqlx::query(
+        let query = sql::query(
             "REPLACE INTO subtask_log (subtask_id, epoch, seq, task_id, operation, run_time, at, content) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
@@ -29,9 +29,9 @@ pub(super) async fn append(tx: &mut SqliteConnection, chunks: &[LogChunk]) -> Re
     Ok(())
 }
 
-pub(super) async fn read(connection: &mut SqliteConnection, subtask: SubtaskId) -> Result<String, StoreError> {
-    let query = sqlx::query("SELECT content FROM subtask_log WHERE subtask_id = ? ORDER BY epoch, seq");
-    let rows = query.bind(subtask.0).fetch_all(connection).await.map_err(unavailable)?;
+pub(super) async fn read(pool: &Pool, subtask: SubtaskId) -> Result<String, StoreError> {
+    let query = sql::query("SELECT content FROM subtask_log WHERE subtask_id = ? ORDER BY epoch, seq");
+    let rows = query.bind(subtask.0).fetch_all(pool).await.map_err(unavailable)?;
     let texts = rows
         .iter()
         .map(|row| get::<&str>(row, "content"))

@@ -4,74 +4,70 @@
 //! dozens of steps, edges and events, and whoever submitted it waits for all of them.
 
 use obfleet_engine::StoreError;
-use sqlx::query_builder::Separated;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::codec::unavailable;
+use crate::sql::{self, Query, Transaction, Value};
 
 /// Rows of one statement: few enough that the prepared statements, one for each number of rows, stay small.
 const ROWS_PER_STATEMENT: usize = 32;
 
-/// `<into> VALUES (…), (…)`. `values` binds one row's columns in the order that `into` lists them.
-pub(super) async fn insert_rows<T>(
-    tx: &mut SqliteConnection,
-    into: &'static str,
-    rows: &[T],
-    values: impl Fn(&mut Separated<'_, Sqlite, &'static str>, &T) -> Result<(), StoreError>,
+/// Inserts `rows` into `table`; `values` gives one row's values in the order of the columns.
+pub(super) async fn insert_rows<'r, T, const N: usize>(
+    tx: &mut Transaction,
+    table: &str,
+    columns: [&str; N],
+    rows: &'r [T],
+    values: impl Fn(&'r T) -> Result<[Value<'r>; N], StoreError>,
 ) -> Result<(), StoreError> {
+    let (columns, row_of_marks) = (columns.join(", "), format!("({})", sql::marks(N)));
     for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut query = QueryBuilder::<Sqlite>::new(into);
-        let mut bound = Ok(());
-        query.push_values(rows, |mut row, item| {
-            if bound.is_ok() {
-                bound = values(&mut row, item);
-            }
-        });
-        bound?;
-        query.build().execute(&mut *tx).await.map_err(unavailable)?;
+        let marks = vec![&*row_of_marks; rows.len()].join(", ");
+        let mut query = sql::composed(format!("INSERT INTO {table} ({columns}) VALUES {marks}"));
+        for row in rows {
+            query = values(row)?.into_iter().fold(query, Query::bind);
+        }
+        query.execute(&mut *tx).await.map_err(unavailable)?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{Connection as _, Row as _};
-
     use super::*;
+    use crate::Database;
 
     #[tokio::test]
     async fn every_row_is_inserted_once_whatever_their_number() {
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        sqlx::raw_sql("CREATE TABLE pair (id BIGINT NOT NULL PRIMARY KEY, twice BIGINT NOT NULL)")
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        let pairs = async |connection: &mut SqliteConnection| {
-            let rows = sqlx::query("SELECT id, twice FROM pair ORDER BY id").fetch_all(connection);
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("state.db")).await.unwrap();
+        let mut tx = database.writer().write().await.unwrap();
+        let create = "CREATE TABLE pair (id BIGINT NOT NULL PRIMARY KEY, twice BIGINT NOT NULL)";
+        sql::query(create).execute(&mut tx).await.unwrap();
+        let pairs = async |tx: &mut Transaction| {
+            let rows = sql::query("SELECT id, twice FROM pair ORDER BY id").fetch_all(tx);
             let rows = rows.await.unwrap();
             rows.iter()
-                .map(|row| (row.get(0), row.get(1)))
+                .map(|row| (row.get("id").unwrap(), row.get("twice").unwrap()))
                 .collect::<Vec<(i64, i64)>>()
         };
-        let into = "INSERT INTO pair (id, twice) ";
+        let columns = ["id", "twice"];
         let most = i64::try_from(ROWS_PER_STATEMENT).unwrap();
         let mut all = Vec::new();
         for count in [0, 1, most, 2 * most + 1] {
             let from = i64::try_from(all.len()).unwrap();
             let ids: Vec<i64> = (from..from + count).collect();
             all.extend(ids.iter().map(|id| (*id, 2 * id)));
-            let inserted = insert_rows(&mut connection, into, &ids, |values, id| {
-                values.push_bind(*id).push_bind(2 * id);
-                Ok(())
+            let inserted = insert_rows(&mut tx, "pair", columns, &ids, |id| {
+                Ok([Value::Integer(*id), Value::Integer(2 * id)])
             });
             inserted.await.unwrap();
-            assert_eq!(pairs(&mut connection).await, all);
+            assert_eq!(pairs(&mut tx).await, all);
         }
 
-        let refused = insert_rows(&mut connection, into, &[-1_i64, -2], |_, _| {
+        let refused = insert_rows(&mut tx, "pair", columns, &[-1_i64, -2], |_| {
             Err(StoreError::Corrupt("no such row".to_owned()))
         });
         assert!(matches!(refused.await, Err(StoreError::Corrupt(_))));
-        assert_eq!(pairs(&mut connection).await, all);
+        assert_eq!(pairs(&mut tx).await, all);
     }
 }

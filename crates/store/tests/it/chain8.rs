@@ -1,6 +1,6 @@
 //! How long a chain of eight instant steps takes, for whoever changes the way of a commit: a figure, not a verdict.
 //!
-//! `cargo test -p obfleet-store --test tasks -- --ignored --nocapture chain8`
+//! `cargo test -p obfleet-store --test it -- --ignored --nocapture chain8`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use obfleet_engine::{
     Action, ActionError, Attempt, Engine, Options, Output, Registry, Spec, Submission, TaskStatus, TemplateBuilder,
 };
 
-use crate::support::open;
+use crate::support::{Kind, Place};
 
 const CHAINS: usize = 200;
 
@@ -39,8 +39,13 @@ fn submission() -> Submission<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures"]
 async fn chain8() {
-    let directory = tempfile::tempdir().unwrap();
-    let (_database, store) = open(directory.path()).await;
+    for kind in [Kind::Sqlite, Kind::MariaDb, Kind::OceanBase] {
+        measure(kind).await;
+    }
+}
+
+async fn measure(kind: Kind) {
+    let (_database, store) = Place::new(kind).await.open().await;
     let registry = Registry::new([Arc::new(Instantly) as Arc<dyn Action<String>>]).unwrap();
     let engine = Engine::start(Arc::new(store), registry, Options::new("server"))
         .await
@@ -55,5 +60,9 @@ async fn chain8() {
     }
     engine.shutdown().await;
     took.sort_unstable();
-    println!("chain8: p50 {:?}, p99 {:?}", took[CHAINS / 2], took[CHAINS * 99 / 100]);
+    println!(
+        "{kind:?} chain8: p50 {:?}, p99 {:?}",
+        took[CHAINS / 2],
+        took[CHAINS * 99 / 100]
+    );
 }

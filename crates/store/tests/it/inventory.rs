@@ -1,13 +1,25 @@
-use obfleet_engine::TaskId;
-use obfleet_fleet::inventory::{ClusterSettings, InventoryChange};
-use obfleet_wire::{
-    agent::HostFacts,
-    obproxy::{OperateStatus, ProxyStatus, WorkMode},
-    time::Timestamp,
-};
+//! The fleet's inventory, on every database.
 
-use super::*;
-use crate::{Database, tasks::ChangeApplier as _};
+use std::collections::BTreeMap;
+
+use obfleet_engine::TaskId;
+use obfleet_fleet::inventory::{
+    Cluster, ClusterSettings, EnrolToken, Host, HostSighting, Inventory as _, InventoryChange, Package, Proxy,
+};
+use obfleet_store::sql;
+use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
+use obfleet_wire::agent::HostFacts;
+use obfleet_wire::obproxy::{OperateStatus, ProxyStatus, WorkMode};
+use obfleet_wire::time::Timestamp;
+
+use crate::on_every_database;
+use crate::support::{Kind, Place};
+
+async fn opened(kind: Kind) -> (Place, Database) {
+    let place = Place::new(kind).await;
+    let database = place.try_open().await.unwrap();
+    (place, database)
+}
 
 fn host(uid: &str, address: &str) -> Host {
     Host {
@@ -37,15 +49,11 @@ fn token(id: &str) -> EnrolToken {
     }
 }
 
-async fn open() -> (tempfile::TempDir, SqlInventory) {
-    let dir = tempfile::tempdir().unwrap();
-    let database = Database::open(&dir.path().join("state.db")).await.unwrap();
-    (dir, database.inventory())
-}
+on_every_database!(a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id);
 
-#[tokio::test]
-async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id() {
-    let (_dir, inventory) = open().await;
+async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     inventory.insert_token(&token("t1")).await.unwrap();
     inventory.insert_token(&token("t2")).await.unwrap();
     assert_eq!(inventory.token("t1").await.unwrap(), Some(token("t1")));
@@ -58,22 +66,23 @@ async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id() {
     assert_eq!((hosts.len(), hosts[0].address.as_str()), (1, "10.0.0.9"));
 }
 
-#[tokio::test]
-async fn an_installation_keeps_its_id_and_gives_no_id_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state.db");
-    let first = Database::open(&path).await.unwrap();
+on_every_database!(an_installation_keeps_its_id_and_gives_no_id_twice);
+
+async fn an_installation_keeps_its_id_and_gives_no_id_twice(kind: Kind) {
+    let (place, first) = opened(kind).await;
     let installation = first.inventory().installation().await.unwrap();
     let id = first.inventory().next_id().await.unwrap();
     first.close().await;
-    let second = Database::open(&path).await.unwrap().inventory();
+    let second = place.try_open().await.unwrap().inventory();
     assert_eq!(second.installation().await.unwrap(), installation);
     assert!(second.next_id().await.unwrap() > id);
 }
 
-#[tokio::test]
-async fn a_package_name_is_taken_once() {
-    let (_dir, inventory) = open().await;
+on_every_database!(a_package_name_is_taken_once);
+
+async fn a_package_name_is_taken_once(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     let package = Package {
         id: 1,
         name: "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm".parse().unwrap(),
@@ -135,22 +144,25 @@ fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) 
 }
 
 /// Applies the changes as a task does that has an event of this time.
-async fn apply(inventory: &SqlInventory, task: i64, at: i64, changes: &[InventoryChange]) {
-    let mut tx = inventory.begin().await.unwrap();
-    let query = sqlx::query(
-        "INSERT INTO task_event (task_id, seq, at, kind, server, incarnation, payload) VALUES (?, ?, ?, '', '', '', '')",
+async fn apply(database: &Database, task: i64, at: i64, changes: &[InventoryChange]) {
+    let mut tx = database.writer().write().await.unwrap();
+    let query = sql::query(
+        "INSERT INTO task_event (task_id, seq, at, kind, server, incarnation, nonce, payload) \
+         VALUES (?, ?, ?, '', '', '', 0, '')",
     );
     // Times ascend, so they will do as numbers too.
-    query.bind(task).bind(at).bind(at).execute(&mut *tx).await.unwrap();
+    query.bind(task).bind(at).bind(at).execute(&mut tx).await.unwrap();
     for change in changes {
         InventoryApplier.apply(&mut tx, TaskId(task), change).await.unwrap();
     }
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_cluster_has_changed_when_one_of_its_proxies_has() {
-    let (_dir, inventory) = open().await;
+on_every_database!(a_cluster_has_changed_when_one_of_its_proxies_has);
+
+async fn a_cluster_has_changed_when_one_of_its_proxies_has(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     let change = |proxy_id, status| InventoryChange::SetProxyStatus {
         proxy_id,
         status,
@@ -160,7 +172,7 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has() {
         InventoryChange::InsertCluster(Box::new(cluster(1))),
         InventoryChange::InsertCluster(Box::new(cluster(2))),
     ];
-    apply(&inventory, 7, 5, &changes).await;
+    apply(&database, 7, 5, &changes).await;
     let times = async || {
         let clusters = inventory.snapshot().await.unwrap().clusters;
         clusters
@@ -170,9 +182,9 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has() {
     };
     assert_eq!(times().await, [1, 1], "a new cluster says when it was made");
     let inserted = InventoryChange::InsertProxy(proxy(10, 1, 3, OperateStatus::Normal));
-    apply(&inventory, 7, 6, &[inserted]).await;
+    apply(&database, 7, 6, &[inserted]).await;
     assert_eq!(times().await, [6, 1]);
-    apply(&inventory, 8, 7, &[change(10, ProxyStatus::Upgrading)]).await;
+    apply(&database, 8, 7, &[change(10, ProxyStatus::Upgrading)]).await;
     assert_eq!(times().await, [7, 1]);
 
     let sighting = |serving, at| HostSighting {
@@ -193,19 +205,21 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has() {
         proxy_id: 10,
         deleted: true,
     };
-    apply(&inventory, 8, 11, &[gone]).await;
+    apply(&database, 8, 11, &[gone]).await;
     assert_eq!(times().await, [11, 1]);
 }
 
-#[tokio::test]
-async fn clusters_that_are_gone_still_have_a_name() {
-    let (_dir, inventory) = open().await;
+on_every_database!(clusters_that_are_gone_still_have_a_name);
+
+async fn clusters_that_are_gone_still_have_a_name(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     let gone = InventoryChange::SetClusterDeleted {
         cluster_id: 1,
         deleted: true,
     };
     apply(
-        &inventory,
+        &database,
         7,
         5,
         &[InventoryChange::InsertCluster(Box::new(cluster(1))), gone],
@@ -216,9 +230,11 @@ async fn clusters_that_are_gone_still_have_a_name() {
     assert_eq!(names(&[]).await, BTreeMap::new());
 }
 
-#[tokio::test]
-async fn the_first_key_is_the_databases_for_ever() {
-    let (_dir, inventory) = open().await;
+on_every_database!(the_first_key_is_the_databases_for_ever);
+
+async fn the_first_key_is_the_databases_for_ever(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     assert_eq!(inventory.key_fingerprint().await.unwrap(), None);
     for fingerprint in ["one", "another"] {
         inventory.keep_key_fingerprint(fingerprint).await.unwrap();
@@ -226,9 +242,11 @@ async fn the_first_key_is_the_databases_for_ever() {
     }
 }
 
-#[tokio::test]
-async fn a_host_has_changed_only_when_there_is_news() {
-    let (_dir, inventory) = open().await;
+on_every_database!(a_host_has_changed_only_when_there_is_news);
+
+async fn a_host_has_changed_only_when_there_is_news(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     inventory.insert_token(&token("t")).await.unwrap();
     let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
     for (online, version, at, changed) in [
@@ -252,17 +270,16 @@ async fn a_host_has_changed_only_when_there_is_news() {
     }
 }
 
-#[tokio::test]
-async fn a_sighting_leaves_proxies_that_a_task_holds_alone() {
-    let (_dir, inventory) = open().await;
+on_every_database!(a_sighting_leaves_proxies_that_a_task_holds_alone);
+
+async fn a_sighting_leaves_proxies_that_a_task_holds_alone(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
     inventory.insert_token(&token("t")).await.unwrap();
     let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
     for (id, operate_status) in [(10, OperateStatus::Normal), (11, OperateStatus::Operating)] {
-        let mut tx = inventory.begin().await.unwrap();
-        applier::insert_proxy(&mut tx, &proxy(id, 1, host_id, operate_status))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+        let insert = InventoryChange::InsertProxy(proxy(id, 1, host_id, operate_status));
+        apply(&database, 7, id, &[insert]).await;
     }
     let sighting = |serving, at| HostSighting {
         host_id,
@@ -282,4 +299,39 @@ async fn a_sighting_leaves_proxies_that_a_task_holds_alone() {
         inventory.proxy(10).await.unwrap().unwrap().last_active,
         Some(Timestamp(6))
     );
+}
+
+on_every_database!(a_cluster_name_is_taken_once);
+
+async fn a_cluster_name_is_taken_once(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let named = |id| {
+        let name = "same".to_owned();
+        InventoryChange::InsertCluster(Box::new(Cluster { name, ..cluster(id) }))
+    };
+    let insert = async |id| {
+        let mut tx = database.writer().write().await?;
+        InventoryApplier.apply(&mut tx, TaskId(7), &named(id)).await?;
+        Ok::<_, ApplyError>(tx.commit().await?)
+    };
+    let results: [_; 3] = tokio::join!(insert(1), insert(2), insert(3)).into();
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    let refused = |result: &&Result<(), ApplyError>| matches!(result, Err(ApplyError::Refused(_)));
+    assert_eq!(results.iter().filter(refused).count(), 2, "{results:?}");
+}
+
+on_every_database!(ids_asked_for_at_once_all_differ);
+
+async fn ids_asked_for_at_once_all_differ(kind: Kind) {
+    let place = Place::new(kind).await;
+    let (first, second) = (place.try_open().await.unwrap(), place.try_open().await.unwrap());
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let inventory = if number % 2 == 0 { &first } else { &second }.inventory();
+        asking.spawn(async move { inventory.next_id().await.unwrap() });
+    }
+    let mut ids = asking.join_all().await;
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
 }

@@ -1,8 +1,12 @@
-//! The engine's store on a real SQLite file.
+//! The engine's store on real databases.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod support;
+
 mod chain8;
 mod conformance;
+mod inventory;
 mod kill_at_every_commit;
-mod support;
+mod migrations;
+mod users;

@@ -1,5 +1,6 @@
-//! The suite every store must pass, and what only a file can do.
+//! The suite every store must pass, on every database.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use obfleet_engine::{
 };
 use obfleet_store::{Database, DatabaseError};
 
-use crate::support::{notes, open};
+use crate::on_every_database;
+use crate::support::{Kind, Place, notes};
 
-#[tokio::test]
-async fn sqlite_conforms() {
-    let directory = tempfile::tempdir().unwrap();
-    let (database, store) = open(directory.path()).await;
+on_every_database!(conforms);
+
+async fn conforms(kind: Kind) {
+    let place = Place::new(kind).await;
+    let (database, store) = place.open().await;
     conformance(&store, "created".to_owned()).await.unwrap();
     assert_eq!(
         notes(&database).await,
@@ -26,15 +29,16 @@ async fn sqlite_conforms() {
     );
 }
 
-#[tokio::test]
-async fn everything_is_there_after_opening_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let (database, store) = open(directory.path()).await;
+on_every_database!(everything_is_there_after_opening_again);
+
+async fn everything_is_there_after_opening_again(kind: Kind) {
+    let place = Place::new(kind).await;
+    let (database, store) = place.open().await;
     conformance(&store, "kept".to_owned()).await.unwrap();
     let before = store.load_running().await.unwrap();
     drop(store);
     database.close().await;
-    let (database, store) = open(directory.path()).await;
+    let (database, store) = place.open().await;
     assert_eq!(store.load_running().await.unwrap(), before);
     assert_eq!(notes(&database).await, ["kept"]);
 }
@@ -44,7 +48,7 @@ async fn what_is_no_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
     std::fs::write(&path, "this is not a database, and it is long enough to tell").unwrap();
-    assert!(matches!(Database::open(&path).await, Err(DatabaseError::Open { path: told, .. }) if told == path));
+    assert!(matches!(Database::open(&path).await, Err(DatabaseError::Open { place, .. }) if Path::new(&place) == path));
 }
 
 /// Notes the same thing on every run.
@@ -65,10 +69,11 @@ impl Action<String> for NotesTwice {
     }
 }
 
-#[tokio::test]
-async fn a_refused_change_takes_the_whole_commit_with_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let (database, store) = open(directory.path()).await;
+on_every_database!(a_refused_change_takes_the_whole_commit_with_it);
+
+async fn a_refused_change_takes_the_whole_commit_with_it(kind: Kind) {
+    let place = Place::new(kind).await;
+    let (database, store) = place.open().await;
     let store = Arc::new(store);
     let registry = Registry::new([Arc::new(NotesTwice) as Arc<dyn Action<String>>]).unwrap();
     let engine = Engine::start(store.clone(), registry, Options::new("server"))

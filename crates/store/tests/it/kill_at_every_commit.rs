@@ -96,6 +96,10 @@ impl Store<String> for Deadly {
         committed
     }
 
+    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
+        self.store.landed(task, seq, nonce).await
+    }
+
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
         self.store.load(task).await
     }

@@ -1,0 +1,236 @@
+//! Bringing a schema up to date, on either database, whoever else is at it.
+//!
+//! SQLite does all of it in one transaction. MySQL commits at every change of the schema, so how far a migration has come is
+//! written down statement by statement: whoever finds one half done goes on where it stopped.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, Executor as _, MySqlConnection, MySqlPool};
+use tokio::time::timeout;
+
+use crate::sql::{Dialect, Pool, Transaction, composed, is_there_already, query, waited_in_vain};
+
+/// One step of the schema. A released one never changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Migration {
+    /// Which part of the schema it belongs to; a part may live in a database of its own.
+    pub part: &'static str,
+    /// Ascending from 1 in each part.
+    pub version: i64,
+    /// Statements, each ended by a semicolon at the end of a line.
+    pub sql: &'static str,
+}
+
+/// Every migration of the state database, oldest first.
+pub(crate) const STATE: &[Migration] = &[
+    Migration {
+        part: "state",
+        version: 1,
+        sql: include_str!("../migrations/0001_tasks.sql"),
+    },
+    Migration {
+        part: "state",
+        version: 2,
+        sql: include_str!("../migrations/0002_inventory.sql"),
+    },
+    Migration {
+        part: "state",
+        version: 3,
+        sql: include_str!("../migrations/0003_users.sql"),
+    },
+];
+
+/// Every migration of the attempts' logs.
+pub(crate) const LOGS: &[Migration] = &[Migration {
+    part: "logs",
+    version: 1,
+    sql: include_str!("../migrations/logs/0001_subtask_log.sql"),
+}];
+
+/// Why a schema cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// A later release made it.
+    #[error("its schema is version {found}, and this release knows none after {known}: start a release that does")]
+    Newer {
+        /// The version found.
+        found: i64,
+        /// The latest version known.
+        known: i64,
+    },
+    /// Another server is at it and does not come to an end.
+    #[error("another server has been changing its schema for {} seconds: start this one again when that one is up", LOCK_PATIENCE.as_secs())]
+    Busy,
+    /// A statement failed.
+    #[error("statement {number} of {part} migration {version} failed")]
+    Statement {
+        /// Part of the schema.
+        part: &'static str,
+        /// The migration.
+        version: i64,
+        /// Position of the statement in it, from 1.
+        number: usize,
+        /// What the database says.
+        source: sqlx::Error,
+    },
+    /// The database failed.
+    #[error("its schema cannot be read")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Longest to wait for another server's migrations.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What keeps servers that start at the same time from migrating at the same time.
+const LOCK: &str = "CREATE TABLE IF NOT EXISTS schema_lock (only_row BIGINT NOT NULL PRIMARY KEY)";
+
+/// How far each migration has come.
+const PROGRESS: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
+    part       VARCHAR(16) NOT NULL,
+    version    BIGINT      NOT NULL,
+    statements BIGINT      NOT NULL,
+    complete   BOOLEAN     NOT NULL,
+    PRIMARY KEY (part, version)
+)";
+
+/// Does what has not been done yet of `migrations`, each part in order.
+pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]]) -> Result<(), MigrationError> {
+    let lock = match pool {
+        // One transaction does it all.
+        Pool::Sqlite(_) => None,
+        Pool::MySql(pool) => Some(Lock::take(pool).await?),
+    };
+    let mut done = Ok(());
+    for part in parts {
+        if done.is_ok() {
+            done = run_all(pool, part).await;
+        }
+    }
+    if let Some(lock) = lock {
+        lock.give_back().await?;
+    }
+    done
+}
+
+/// A lock among all servers of one database: that on the only row of a table, held by a transaction which does nothing else.
+/// It ends with its connection, hence with a process that is killed. GET_LOCK will not do: OceanBase lets several in.
+struct Lock {
+    connection: MySqlConnection,
+}
+
+impl Lock {
+    async fn take(pool: &MySqlPool) -> Result<Self, MigrationError> {
+        // Not one of the pool's: giving up leaves a statement under way.
+        let mut connection = MySqlConnection::connect_with(&pool.connect_options()).await?;
+        let taken = timeout(LOCK_PATIENCE, take(&mut connection)).await;
+        taken.map_err(|_| MigrationError::Busy)??;
+        Ok(Self { connection })
+    }
+
+    async fn give_back(self) -> Result<(), sqlx::Error> {
+        self.connection.close().await
+    }
+}
+
+async fn take(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    for statement in [LOCK, "INSERT INTO schema_lock (only_row) VALUES (1)"] {
+        match connection.execute(statement).await {
+            Err(error) if !is_there_already(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    connection.execute("BEGIN").await?;
+    loop {
+        match connection.execute("SELECT only_row FROM schema_lock FOR UPDATE").await {
+            // Statements end long before our patience does.
+            Err(error) if waited_in_vain(&error) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+async fn run_all(pool: &Pool, migrations: &[Migration]) -> Result<(), MigrationError> {
+    let mut tx = pool.write().await?;
+    let options = tx.dialect().table_options();
+    composed(format!("{PROGRESS}{options}")).execute(&mut tx).await?;
+    if let Some(latest) = migrations.last() {
+        let newest = query("SELECT MAX(version) AS newest FROM schema_migration WHERE part = ?").bind(latest.part);
+        let found: Option<i64> = newest.fetch_one(&mut tx).await?.get("newest")?;
+        let (found, known) = (found.unwrap_or(0), latest.version);
+        if found > known {
+            return Err(MigrationError::Newer { found, known });
+        }
+    }
+    for migration in migrations {
+        run(&mut tx, migration).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+async fn run(tx: &mut Transaction, migration: &Migration) -> Result<(), MigrationError> {
+    let Migration { part, version, sql } = *migration;
+    let row = query("SELECT statements, complete FROM schema_migration WHERE part = ? AND version = ?");
+    let row = row.bind(part).bind(version).fetch_optional(&mut *tx).await?;
+    let resumed = row.is_some();
+    let begun = match row {
+        Some(row) if row.get("complete")? => return Ok(()),
+        Some(row) => row.get::<i64>("statements")?.unsigned_abs(),
+        None => {
+            let begin =
+                query("INSERT INTO schema_migration (part, version, statements, complete) VALUES (?, ?, 0, FALSE)");
+            begin.bind(part).bind(version).execute(&mut *tx).await?;
+            0
+        }
+    };
+    let begun = usize::try_from(begun).unwrap_or(usize::MAX);
+    let statements = statements(sql);
+    for (index, statement) in statements.iter().enumerate().skip(begun) {
+        let options = match tx.dialect() {
+            Dialect::MySql if statement.starts_with("CREATE TABLE") => tx.dialect().table_options(),
+            _ => "",
+        };
+        let done = composed(format!("{statement}{options}")).execute(&mut *tx).await;
+        let number = index + 1;
+        match done {
+            Ok(_) => {}
+            // It was run before, and the process that ran it ended before it could say so.
+            Err(error) if resumed && index == begun && is_there_already(&error) => {}
+            Err(source) => {
+                return Err(MigrationError::Statement {
+                    part,
+                    version,
+                    number,
+                    source,
+                });
+            }
+        }
+        let note = query("UPDATE schema_migration SET statements = ? WHERE part = ? AND version = ?");
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        note.bind(number).bind(part).bind(version).execute(&mut *tx).await?;
+    }
+    let end = query("UPDATE schema_migration SET complete = TRUE WHERE part = ? AND version = ?");
+    end.bind(part).bind(version).execute(&mut *tx).await?;
+    Ok(())
+}
+
+/// The statements of a migration, without comments.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let statements = text.split(";\n").map(|part| part.trim().trim_end_matches(';'));
+    statements.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_at_a_semicolon_that_ends_a_line() {
+        let sql = "-- one; two\nCREATE TABLE a (\n  b TEXT\n);\n\nINSERT INTO a VALUES (';x');\n";
+        assert_eq!(
+            statements(sql),
+            ["CREATE TABLE a (\n  b TEXT\n)", "INSERT INTO a VALUES (';x')"]
+        );
+    }
+}

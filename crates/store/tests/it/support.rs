@@ -1,0 +1,113 @@
+//! A domain with one kind of change, a note; and the databases it is kept in.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use obfleet_engine::TaskId;
+use obfleet_store::sql::{self, Transaction};
+use obfleet_store::{ApplyError, ChangeApplier, Database, DatabaseError, TaskStore};
+use obfleet_testdb::shared;
+
+/// Writes notes into a table of its own, once each: a second note of the same task and text is refused.
+pub struct Notes;
+
+#[async_trait]
+impl ChangeApplier<String> for Notes {
+    async fn apply(&self, tx: &mut Transaction, task: TaskId, note: &String) -> Result<(), ApplyError> {
+        let insert = sql::query("INSERT INTO notes (task_id, note) VALUES (?, ?)")
+            .bind(task.0)
+            .bind(note);
+        match insert.execute(tx).await {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Err(ApplyError::Refused(format!("{note:?} is noted already")))
+            }
+            other => Ok(other.map(drop)?),
+        }
+    }
+}
+
+/// A store in a file of this directory.
+pub async fn open(directory: &Path) -> (Database, TaskStore<String>) {
+    with_notes(Database::open(&directory.join("state.db")).await.unwrap()).await
+}
+
+async fn with_notes(database: Database) -> (Database, TaskStore<String>) {
+    sql::query("CREATE TABLE IF NOT EXISTS notes (task_id BIGINT, note VARCHAR(128), PRIMARY KEY (task_id, note))")
+        .execute(database.writer())
+        .await
+        .unwrap();
+    let store = database.task_store(Notes);
+    (database, store)
+}
+
+pub async fn notes(database: &Database) -> Vec<String> {
+    let rows = sql::query("SELECT note FROM notes ORDER BY note")
+        .fetch_all(database.readers())
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get("note").unwrap()).collect()
+}
+
+/// Where state may be kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Sqlite,
+    MariaDb,
+    OceanBase,
+}
+
+/// An empty place for state, which may be opened any number of times.
+pub struct Place {
+    url: Option<String>,
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub async fn new(kind: Kind) -> Self {
+        let url = match kind {
+            Kind::Sqlite => None,
+            Kind::MariaDb => Some(shared::mariadb().await.unwrap()),
+            Kind::OceanBase => Some(shared::seekdb().await.unwrap()),
+        };
+        Self {
+            url,
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub async fn open(&self) -> (Database, TaskStore<String>) {
+        with_notes(self.try_open().await.unwrap()).await
+    }
+
+    pub async fn try_open(&self) -> Result<Database, DatabaseError> {
+        match &self.url {
+            None => Database::open(&self.directory.path().join("state.db")).await,
+            Some(url) => Database::connect(url).await,
+        }
+    }
+}
+
+/// A test for each kind of database, of one body that takes the kind.
+#[macro_export]
+macro_rules! on_every_database {
+    ($body:ident) => {
+        mod $body {
+            use $crate::support::Kind;
+
+            #[tokio::test]
+            async fn sqlite() {
+                super::$body(Kind::Sqlite).await;
+            }
+
+            #[tokio::test]
+            async fn mariadb() {
+                super::$body(Kind::MariaDb).await;
+            }
+
+            #[tokio::test]
+            async fn oceanbase() {
+                super::$body(Kind::OceanBase).await;
+            }
+        }
+    };
+}
