@@ -8,13 +8,17 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, head, post},
+    routing::{get, head, post, put},
 };
 use futures::TryStreamExt as _;
-use obfleet_wire::agent::{AgentError, AgentStatus, AttemptKey, Fence, OperationReport, OperationRequest};
+use obfleet_wire::agent::{
+    AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
+    OperationRequest, Validity,
+};
 use serde::Deserialize;
 
 use crate::{
+    certificate::{Certificate, ReplaceError},
     describe,
     packages::{Packages, PutError},
     runner::Runner,
@@ -32,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) runner: Arc<Runner>,
     pub(crate) packages: Packages,
     pub(crate) status: Arc<StatusBoard>,
+    pub(crate) certificate: Arc<Certificate>,
 }
 
 /// The routes.
@@ -45,6 +50,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/operations", post(start))
         .route("/v1/operations/{key}", get(report))
         .route("/v1/fence", post(fence))
+        .route("/v1/certificate/request", get(certificate_request))
+        .route("/v1/certificate", put(replace_certificate))
         .fallback(async || {
             Answer(AgentError::Unknown {
                 what: "this route".into(),
@@ -142,4 +149,31 @@ async fn fence(State(api): State<Api>, fence: Result<Json<Fence>, JsonRejection>
     let Json(fence) = fence?;
     api.runner.fence(&fence).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn certificate_request(State(api): State<Api>) -> Result<Json<CertificateRequest>, Answer> {
+    let csr_pem = api.certificate.request().map_err(|error| AgentError::Internal {
+        reason: describe(&error),
+    })?;
+    Ok(Json(CertificateRequest { csr_pem }))
+}
+
+async fn replace_certificate(
+    State(api): State<Api>,
+    update: Result<Json<CertificateUpdate>, JsonRejection>,
+) -> Result<Json<Validity>, Answer> {
+    let Json(update) = update?;
+    // The certificate is synced to disk before it is used.
+    let replaced = tokio::task::spawn_blocking(move || api.certificate.replace(&update.certificate_pem)).await;
+    let replaced = replaced.map_err(|error| AgentError::Internal {
+        reason: error.to_string(),
+    })?;
+    let validity = replaced.map_err(|error| {
+        let reason = describe(&error);
+        match error {
+            ReplaceError::Refused(_) => AgentError::Invalid { reason },
+            ReplaceError::File(_) | ReplaceError::NotEnrolled => AgentError::Internal { reason },
+        }
+    })?;
+    Ok(Json(validity))
 }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use obfleet_wire::agent::{
-    AgentError, AgentStatus, AttemptKey, Fence, OperationReport, OperationRequest, OperationState, Outcome, agent_name,
+    AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
+    OperationRequest, OperationState, Outcome, Validity, agent_name,
 };
 use reqwest::{
     Body, Client, RequestBuilder, Response, StatusCode,
@@ -166,6 +167,26 @@ impl Endpoint {
     pub async fn status(&self) -> Result<AgentStatus, CallError> {
         let call = self.http.get(format!("{}/status", self.base)).timeout(CALL_TIMEOUT);
         self.json(call).await
+    }
+
+    /// A signing request for the agent's key, PEM.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn certificate_request(&self) -> Result<String, CallError> {
+        let url = format!("{}/certificate/request", self.base);
+        let request: CertificateRequest = self.json(self.http.get(url).timeout(CALL_TIMEOUT)).await?;
+        Ok(request.csr_pem)
+    }
+
+    /// Has the agent use another certificate from its next connection on. → when that one is good
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when it is not for the agent's key and name, or not by its authority; without an answer.
+    pub async fn replace_certificate(&self, certificate_pem: String) -> Result<Validity, CallError> {
+        let url = format!("{}/certificate", self.base);
+        let call = self.http.put(url).json(&CertificateUpdate { certificate_pem });
+        self.json(call.timeout(CALL_TIMEOUT)).await
     }
 
     /// Sends the package file unless the agent has it.

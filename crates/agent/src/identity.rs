@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use obfleet_wire::agent::EnrolResponse;
+use obfleet_wire::agent::{EnrolResponse, Validity};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     durable::{self, FileError},
-    token,
+    tls, token,
 };
 
 /// Host uid, key, and what the enrolment brought.
@@ -77,6 +77,11 @@ impl Identity {
             .distinguished_name
             .push(DnType::CommonName, self.host_uid.as_str());
         Ok(params.serialize_request(&key)?.pem()?)
+    }
+
+    /// When the certificate is good, once there is one.
+    pub fn validity(&self) -> Option<Validity> {
+        tls::validity(&self.enrolment.as_ref()?.certificate_pem).ok()
     }
 
     /// Whether the agent is enrolled with the authority of this fingerprint.

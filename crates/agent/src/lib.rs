@@ -8,6 +8,7 @@
 //! The server's side is here too: [`client`] calls agents, [`token`] is what both know of an enrolment.
 
 mod api;
+mod certificate;
 pub mod client;
 mod durable;
 mod each_proxy;

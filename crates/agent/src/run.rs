@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use axum_server::{Handle, tls_rustls::RustlsConfig};
+use axum_server::Handle;
 use nix::fcntl::{Flock, FlockArg};
-use obfleet_wire::{agent::EnrolResponse, time::Timestamp};
+use obfleet_wire::time::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     api::{self, Api},
+    certificate::Certificate,
     durable::FileError,
     enrol::{EnrolError, Enrolment, enrol},
     host,
@@ -35,7 +36,7 @@ use crate::{
     runner::Runner,
     status::StatusBoard,
     supervisor,
-    tls::{self, PkiError},
+    tls::PkiError,
     token::Token,
 };
 
@@ -50,7 +51,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Options {
     /// The server, `http://host:port`; used to enrol only.
     pub server_url: String,
-    /// Needed at the first start only, or to go over to another server.
+    /// Needed at the first start only, when the certificate has expired, or to go over to another server.
     pub token: Option<Token>,
     /// Identity, journal and registry.
     pub state_dir: PathBuf,
@@ -114,11 +115,12 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let mut identity = Identity::load_or_create(&layout.identity())?;
     let listener = listen(&options, &identity)?;
     let address = listener.local_addr().map_err(RunError::Signals)?;
-    let enrolled = tokio::select! {
+    tokio::select! {
         enrolled = ensure_enrolled(&options, &layout, &mut identity, address.port()) => enrolled?,
         () = signals.end() => return Ok(()),
-    };
-    let tls = tls::server_config(&enrolled.ca_pem, &enrolled.certificate_pem, &identity.key_pem)?;
+    }
+    let host_uid = identity.host_uid.clone();
+    let certificate = Arc::new(Certificate::open(identity, layout.identity())?);
 
     let node = Arc::new(Node {
         packages: Packages::open(layout.packages())?,
@@ -128,11 +130,16 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         exe: options.exe,
         layout: layout.clone(),
     });
-    let status = Arc::new(StatusBoard::new(host::facts(&identity.host_uid), Arc::clone(&node)));
+    let status = Arc::new(StatusBoard::new(
+        host::facts(&host_uid),
+        Arc::clone(&node),
+        Arc::clone(&certificate),
+    ));
     let journal = Journal::open(&layout.journal(), Timestamp::now())?;
     let api = Api {
         packages: node.packages.clone(),
         status: Arc::clone(&status),
+        certificate: Arc::clone(&certificate),
         runner: Runner::new(journal, Arc::clone(&node) as _),
     };
     // Dropped at the end of this function, and with it what it does in the background.
@@ -142,11 +149,11 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     background.spawn(janitor::sweep(node));
 
     let handle = Handle::new();
-    let serving = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(Arc::new(tls)))
+    let serving = axum_server::from_tcp_rustls(listener, certificate.tls())
         .map_err(|source| RunError::Listen { address, source })?
         .handle(handle.clone())
         .serve(api::router(api).into_make_service());
-    announce(&identity.host_uid, address);
+    announce(&host_uid, address);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended.map_err(RunError::Serve),
@@ -184,7 +191,10 @@ async fn ensure_enrolled(
     layout: &Layout,
     identity: &mut Identity,
     port: u16,
-) -> Result<EnrolResponse, RunError> {
+) -> Result<(), RunError> {
+    let expired = identity
+        .validity()
+        .filter(|validity| validity.not_after < Timestamp::now());
     if identity.port.is_some_and(|known| known != port) {
         tracing::warn!(
             port,
@@ -193,10 +203,16 @@ async fn ensure_enrolled(
     }
     let token = match (&options.token, &identity.enrolment) {
         (None, None) => return Err(EnrolError::TokenNeeded.into()),
-        (None, Some(enrolled)) => return Ok(enrolled.clone()),
-        (Some(token), Some(enrolled)) if identity.belongs_to(&token.ca_sha256) => {
+        (None, Some(_)) => {
+            if let Some(validity) = expired {
+                let at = validity.not_after;
+                tracing::error!(%at, "the agent's certificate has expired, the server will not talk to it: enrol again");
+            }
+            return Ok(());
+        }
+        (Some(token), Some(_)) if expired.is_none() && identity.belongs_to(&token.ca_sha256) => {
             tracing::info!("enrolled already, the token is not used");
-            return Ok(enrolled.clone());
+            return Ok(());
         }
         (Some(token), _) => token,
     };
@@ -217,11 +233,12 @@ async fn ensure_enrolled(
             Err(e) => return Err(e.into()),
         }
     };
-    identity.enrolment = Some(response.clone());
+    let (host_id, installation) = (response.host_id, response.installation.clone());
+    identity.enrolment = Some(response);
     identity.port = Some(port);
     identity.store(&layout.identity())?;
-    tracing::info!(host_id = response.host_id, installation = %response.installation, "enrolled");
-    Ok(response)
+    tracing::info!(host_id, installation, "enrolled");
+    Ok(())
 }
 
 fn announce(host_uid: &str, address: SocketAddr) {

@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use crate::{
+    certificate::Certificate,
     each_proxy::each_proxy,
     operations::Node,
     proxies::{Owned, Phase},
@@ -46,6 +47,7 @@ const LOGIN: Duration = Duration::from_secs(2);
 pub(crate) struct StatusBoard {
     host: HostFacts,
     node: Arc<Node>,
+    certificate: Arc<Certificate>,
     seen: Mutex<HashMap<i64, Seen>>,
 }
 
@@ -59,10 +61,11 @@ struct Seen {
 }
 
 impl StatusBoard {
-    pub(crate) fn new(host: HostFacts, node: Arc<Node>) -> Self {
+    pub(crate) fn new(host: HostFacts, node: Arc<Node>, certificate: Arc<Certificate>) -> Self {
         Self {
             host,
             node,
+            certificate,
             seen: Mutex::default(),
         }
     }
@@ -83,6 +86,7 @@ impl StatusBoard {
                 .map(|owned| report(&owned, seen.get(&owned.spec.proxy_id)))
                 .collect(),
             time: Timestamp::now(),
+            certificate: self.certificate.validity(),
         }
     }
 

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
-use obfleet_wire::agent::SERVER_NAME;
+use obfleet_wire::{
+    agent::{SERVER_NAME, Validity},
+    time::Timestamp,
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore,
     ServerConfig, SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -40,6 +44,9 @@ pub enum PkiError {
     /// The client authority makes no verifier.
     #[error("the certificate authority cannot verify clients")]
     Verifier(#[source] rustls::server::VerifierBuilderError),
+    /// The server authority makes no verifier.
+    #[error("the certificate authority cannot verify agents")]
+    AgentVerifier(#[source] rustls::client::VerifierBuilderError),
     /// No HTTP client can be made of it.
     #[error("cannot prepare calls to agents")]
     Client(#[source] reqwest::Error),
@@ -87,6 +94,42 @@ pub fn server_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Resu
         .with_client_cert_verifier(Arc::new(NamedClient { by_authority }))
         .with_single_cert(chain, key)
         .map_err(unusable("agent's certificate"))
+}
+
+/// Checks an agent's certificate as the server does at each connection: by the authority, for the name, good now.
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn check_agent(ca_pem: &str, certificate_pem: &str, name: &str) -> Result<Validity, PkiError> {
+    let what = "agent's certificate";
+    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| PkiError::Pem { what })?;
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| unusable(what)(TlsError::InvalidCertificate(CertificateError::NotValidForName)))?;
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider())
+        .build()
+        .map_err(PkiError::AgentVerifier)?
+        .verify_server_cert(&certificate, &[], &name, &[], UnixTime::now())
+        .map_err(unusable(what))?;
+    validity(certificate_pem)
+}
+
+/// When a certificate is good.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn validity(certificate_pem: &str) -> Result<Validity, PkiError> {
+    let unreadable = PkiError::Pem { what: "certificate" };
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()) else {
+        return Err(unreadable);
+    };
+    let Ok(certificate) = pem.parse_x509() else {
+        return Err(unreadable);
+    };
+    let validity = certificate.validity();
+    Ok(Validity {
+        not_before: Timestamp(validity.not_before.timestamp() * 1000),
+        not_after: Timestamp(validity.not_after.timestamp() * 1000),
+    })
 }
 
 /// What the server calls agents with: trusts the authority only.

@@ -98,6 +98,7 @@ mod tests {
             operations: Vec::new(),
             proxies: vec![report(1, Some(true)), report(2, Some(false)), report(3, None)],
             time: Timestamp(0),
+            certificate: None,
         };
         let seen = sighting(100, Some(status), Timestamp(7));
         assert_eq!(seen.serving, BTreeMap::from([(1, true), (2, false)]));

@@ -114,6 +114,8 @@ pub fn host(fleet: &Snapshot, host: &Host) -> HostView {
     HostView {
         alias: None,
         architecture: host.facts.architecture.clone(),
+        // Known to whoever talks to the agent.
+        certificate_expire_time: None,
         create_time: host.created,
         description: None,
         host_agent_id: host.id,

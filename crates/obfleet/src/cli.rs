@@ -13,6 +13,9 @@ const LONGEST_WINDOW_S: u64 = 780;
 /// Longer than any step: a server that waits so long is only in the way.
 const LONGEST_STOP_S: u64 = 3600;
 
+/// Ten years: renewal goes by itself, so nobody needs more.
+const LONGEST_CERTIFICATE_DAYS: u64 = 3650;
+
 /// Manages fleets of OBProxy, with OCP's REST API.
 #[derive(Parser)]
 #[command(version)]
@@ -66,6 +69,9 @@ pub struct ServerArgs {
     /// Seconds that running steps get to end when the server is told to stop; what is left goes on at its next start
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=LONGEST_STOP_S))]
     pub drain_timeout: u64,
+    /// Days that an agent's certificate is good; it is renewed when two thirds of them are over
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=LONGEST_CERTIFICATE_DAYS))]
+    pub agent_certificate_days: u64,
 }
 
 #[derive(Args)]

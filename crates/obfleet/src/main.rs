@@ -75,6 +75,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
         window_ms: args.drain_window * 1000,
         ..options.drain
     };
+    options.agents_valid = Duration::from_secs(args.agent_certificate_days * 24 * 60 * 60);
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     let told_to_stop = stop::of_server()?;
     let running = Server::start(options).await?;

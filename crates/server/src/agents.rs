@@ -1,6 +1,12 @@
 //! The fleet's way to its hosts: calls to their agents over mutual TLS.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use obfleet_agent::client::{AgentClient, CallError, Endpoint};
@@ -8,7 +14,7 @@ use obfleet_fleet::{
     host_agent::{HostAgent, HostAgentError, LogLine},
     inventory::Host,
 };
-use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome};
+use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome, Validity};
 use tokio::{net::lookup_host, time::timeout};
 
 /// What [`HostAgent::status`] promises.
@@ -19,12 +25,40 @@ const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The agents of all hosts, called with this server's certificate.
 pub struct Agents {
     client: AgentClient,
+    /// By host, as the agents last told.
+    certificates: Mutex<BTreeMap<i64, Validity>>,
 }
 
 impl Agents {
     /// Calls through this client.
     pub fn new(client: AgentClient) -> Self {
-        Self { client }
+        Self {
+            client,
+            certificates: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<i64, Validity>> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the certificates of the agents are good that have told since this server began, by host.
+    pub fn certificates(&self) -> BTreeMap<i64, Validity> {
+        self.known().clone()
+    }
+
+    /// A signing request for the key of a host's agent, PEM.
+    pub async fn certificate_request(&self, host: &Host) -> Result<String, HostAgentError> {
+        let endpoint = self.endpoint(host).await?;
+        endpoint.certificate_request().await.map_err(failed(host))
+    }
+
+    /// Gives a host's agent another certificate, PEM. → when it is good
+    pub async fn replace_certificate(&self, host: &Host, certificate: String) -> Result<Validity, HostAgentError> {
+        let endpoint = self.endpoint(host).await?;
+        let validity = endpoint.replace_certificate(certificate).await.map_err(failed(host))?;
+        self.known().insert(host.id, validity);
+        Ok(validity)
     }
 
     async fn endpoint(&self, host: &Host) -> Result<Endpoint, HostAgentError> {
@@ -72,13 +106,17 @@ fn failed(host: &Host) -> impl FnOnce(CallError) -> HostAgentError {
 impl HostAgent for Agents {
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
         let call = async { self.endpoint(host).await?.status().await.map_err(failed(host)) };
-        timeout(STATUS_TIMEOUT, call).await.unwrap_or_else(|_| {
+        let status = timeout(STATUS_TIMEOUT, call).await.unwrap_or_else(|_| {
             let reason = format!("no answer within {} s", STATUS_TIMEOUT.as_secs());
             Err(HostAgentError::Unreachable {
                 host: host.facts.name.clone(),
                 reason,
             })
-        })
+        })?;
+        if let Some(validity) = status.certificate {
+            self.known().insert(host.id, validity);
+        }
+        Ok(status)
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError> {

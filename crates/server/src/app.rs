@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use obfleet_fleet::Fleet;
 use obfleet_store::users::Users;
 
-use crate::{auth::Authenticator, health::Health, metrics::Metrics, pki::Authority};
+use crate::{agents::Agents, auth::Authenticator, health::Health, metrics::Metrics, pki::Authority};
 
 /// The routes' surroundings, shared by all of them.
 pub struct App {
@@ -17,6 +17,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Signs agents' certificates.
     pub authority: Authority,
+    /// Calls agents, and knows their certificates.
+    pub agents: Arc<Agents>,
     /// Id of the database, told to agents.
     pub installation: String,
     /// Where uploads are written first.

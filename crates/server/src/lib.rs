@@ -9,7 +9,7 @@
 //! | [`router`], [`api`], [`task_view`] | the routes |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
-//! | [`pki`], [`agents`] | the enrolment authority, and calls to agents |
+//! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
 //! | [`state_dir`] | what is kept on disk beside the database |
 
@@ -21,6 +21,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod pki;
+pub mod renewal;
 pub mod router;
 pub mod server;
 pub mod state_dir;

@@ -15,7 +15,7 @@ use rcgen::{
 use crate::state_dir::{StateDir, StateDirError};
 
 const FILE: &str = "ca.pem";
-/// A certificate is as good as its enrolment: it is renewed by enrolling again.
+/// The authority, and this server's own certificate, which lives as long as the process.
 const VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Clocks of hosts may be behind by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,6 +44,7 @@ struct Inner {
     certificate_pem: String,
     fingerprint: String,
     issuer: Issuer<'static, KeyPair>,
+    agents_valid: Duration,
 }
 
 /// A certificate and its key, PEM.
@@ -55,8 +56,8 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// The authority of this state directory, made the first time.
-    pub fn open(dir: &StateDir) -> Result<Self, PkiError> {
+    /// The authority of this state directory, made the first time. Agents' certificates will be good for `agents_valid`.
+    pub fn open(dir: &StateDir, agents_valid: Duration) -> Result<Self, PkiError> {
         let kept = dir.kept(FILE, || make().map_err(PkiError::Certificate))?;
         let key = KeyPair::from_pem(&kept).map_err(|_| dir.damaged(FILE))?;
         let start = kept
@@ -70,6 +71,7 @@ impl Authority {
                 certificate_pem,
                 fingerprint,
                 issuer,
+                agents_valid,
             }),
         })
     }
@@ -89,7 +91,7 @@ impl Authority {
     pub fn server_identity(&self) -> Result<Identity, PkiError> {
         let make = || {
             let key = KeyPair::generate()?;
-            let certificate_pem = self.sign(SERVER_NAME, ExtendedKeyUsagePurpose::ClientAuth, &key)?;
+            let certificate_pem = self.sign(SERVER_NAME, ExtendedKeyUsagePurpose::ClientAuth, VALID, &key)?;
             Ok(Identity {
                 certificate_pem,
                 key_pem: key.serialize_pem(),
@@ -103,7 +105,8 @@ impl Authority {
     pub fn agent_certificate(&self, csr_pem: &str, host_uid: &str) -> Result<String, PkiError> {
         let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(PkiError::Request)?;
         let name = agent_name(host_uid);
-        self.sign(&name, ExtendedKeyUsagePurpose::ServerAuth, &request.public_key)
+        let (usage, valid) = (ExtendedKeyUsagePurpose::ServerAuth, self.inner.agents_valid);
+        self.sign(&name, usage, valid, &request.public_key)
             .map_err(PkiError::Certificate)
     }
 
@@ -111,9 +114,10 @@ impl Authority {
         &self,
         name: &str,
         usage: ExtendedKeyUsagePurpose,
+        valid: Duration,
         key: &impl PublicKeyData,
     ) -> Result<String, rcgen::Error> {
-        let mut params = params(vec![name.to_owned()], name)?;
+        let mut params = params(vec![name.to_owned()], name, valid)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
@@ -121,19 +125,19 @@ impl Authority {
     }
 }
 
-fn params(names: Vec<String>, common_name: &str) -> Result<CertificateParams, rcgen::Error> {
+fn params(names: Vec<String>, common_name: &str, valid: Duration) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let now = SystemTime::now();
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + VALID).into();
+    params.not_before = (now - CLOCK_SKEW.min(valid)).into();
+    params.not_after = (now + valid).into();
     Ok(params)
 }
 
 /// Key and certificate of a new authority, in one text so that there is never one without the other.
 fn make() -> Result<String, rcgen::Error> {
     let key = KeyPair::generate()?;
-    let mut params = params(Vec::new(), "obfleet enrolment authority")?;
+    let mut params = params(Vec::new(), "obfleet enrolment authority", VALID)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
@@ -199,7 +203,7 @@ mod tests {
     #[test]
     fn an_agent_gets_its_name_and_no_other_right() {
         let temp = tempfile::tempdir().unwrap();
-        let authority = Authority::open(&StateDir::open(temp.path()).unwrap()).unwrap();
+        let authority = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
         let judge = Judge::of(&authority);
         let agent = authority.agent_certificate(&greedy_request(), "ab12").unwrap();
         assert!(judge.serves_as(&agent, "ab12.agent.obfleet"));
@@ -217,15 +221,15 @@ mod tests {
     #[test]
     fn the_authority_outlives_the_process() {
         let temp = tempfile::tempdir().unwrap();
-        let first = Authority::open(&StateDir::open(temp.path()).unwrap()).unwrap();
+        let first = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
         let agent = first.agent_certificate(&greedy_request(), "ab12").unwrap();
-        let second = Authority::open(&StateDir::open(temp.path()).unwrap()).unwrap();
+        let second = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
         assert_eq!(first.fingerprint(), second.fingerprint());
         assert!(Judge::of(&second).serves_as(&agent, "ab12.agent.obfleet"));
         assert!(Judge::of(&second).calls(&second.server_identity().unwrap().certificate_pem));
 
         let elsewhere = tempfile::tempdir().unwrap();
-        let other = Authority::open(&StateDir::open(elsewhere.path()).unwrap()).unwrap();
+        let other = Authority::open(&StateDir::open(elsewhere.path()).unwrap(), VALID).unwrap();
         assert!(!Judge::of(&other).serves_as(&agent, "ab12.agent.obfleet"));
     }
 }

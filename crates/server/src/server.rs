@@ -34,6 +34,7 @@ use crate::{
     health::Health,
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
     pki::{Authority, PkiError},
+    renewal::Renewal,
     router::router,
     state_dir::{StateDir, StateDirError},
 };
@@ -42,6 +43,8 @@ use crate::{
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+/// A stolen certificate is of use for no longer, and a host may be away for four months.
+const AGENTS_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Most steps are over in less; those that are not are agents' work, which goes on without the server.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// An OBProxy package has some 50 MB, with debug information some 500.
@@ -65,6 +68,8 @@ pub struct Options {
     /// How long running steps may take to end once the server is told to stop; what is left is handed over to the next
     /// start.
     pub drain_timeout: Duration,
+    /// How long an agent's certificate is good; it is renewed when two thirds are over.
+    pub agents_valid: Duration,
 }
 
 impl Options {
@@ -81,6 +86,7 @@ impl Options {
                 closes_per_second: 50,
             },
             drain_timeout: DRAIN_TIMEOUT,
+            agents_valid: AGENTS_VALID,
         }
     }
 }
@@ -141,6 +147,7 @@ pub struct Running {
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
     observing: JoinHandle<()>,
+    renewing: JoinHandle<()>,
     drain_timeout: Duration,
     // Last: the directory stays locked until everything else is gone.
     _state_dir: StateDir,
@@ -171,23 +178,32 @@ impl Server {
         let users = database.users();
         let password_file = options.admin_password_file.as_deref();
         let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
-        let authority = Authority::open(&state_dir)?;
+        let authority = Authority::open(&state_dir, options.agents_valid)?;
         let metrics = Arc::new(Metrics::default());
-        let crew = crew(&options, &state_dir, &database, &authority, &metrics).await?;
+        let agents = Arc::new(agents(&authority)?);
+        let crew = crew(&options, &state_dir, &database, Arc::clone(&agents), &metrics).await?;
         let fleet = fleet(&crew, &database, &url, &metrics).await?;
         let app = Arc::new(App {
             health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),
-            metrics,
+            metrics: Arc::clone(&metrics),
+            agents: Arc::clone(&agents),
             fleet,
             authenticator: Authenticator::new(users.clone()),
             users,
-            authority,
+            authority: authority.clone(),
             installation: crew.installation.id.clone(),
             uploads: state_dir.uploads(),
             max_package_bytes: options.max_package_bytes,
         });
 
         let stop = CancellationToken::new();
+        let renewal = Renewal {
+            agents,
+            inventory: Arc::clone(&crew.inventory),
+            authority,
+            metrics,
+        };
+        let renewing = tokio::spawn(renewal.keep_up(stop.clone()));
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
         let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));
@@ -201,6 +217,7 @@ impl Server {
             stop,
             serving,
             observing,
+            renewing,
             drain_timeout: options.drain_timeout,
             _state_dir: state_dir,
         })
@@ -229,20 +246,23 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn crew(
-    options: &Options,
-    state_dir: &StateDir,
-    database: &Database,
-    authority: &Authority,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<Crew>, ServerError> {
+fn agents(authority: &Authority) -> Result<Agents, ServerError> {
     let identity = authority.server_identity()?;
     let client = AgentClient::new(
         authority.certificate_pem(),
         &identity.certificate_pem,
         &identity.key_pem,
     );
-    let agents = Arc::new(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?));
+    Ok(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?))
+}
+
+async fn crew(
+    options: &Options,
+    state_dir: &StateDir,
+    database: &Database,
+    agents: Arc<Agents>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Crew>, ServerError> {
     let inventory = database.inventory();
     let installation = inventory.installation().await?;
     let known = inventory.key_fingerprint().await?;
@@ -327,8 +347,10 @@ impl Running {
         let left = draining.await.unwrap_or_default();
         engine.shutdown().await;
         tracing::info!(steps_handed_over = left, "server stopped");
-        if let Err(error) = self.observing.await {
-            tracing::warn!(%error, "the observer ended badly");
+        for (who, ended) in [("observer", self.observing.await), ("renewal", self.renewing.await)] {
+            if let Err(error) = ended {
+                tracing::warn!(who, %error, "ended badly");
+            }
         }
         ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
     }

@@ -6,6 +6,8 @@
 //! | `HEAD, PUT /v1/packages/{sha256}` | asks for, or stores, a package file |
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
+//! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
+//! | `PUT /v1/certificate` | [`CertificateUpdate`]: the certificate to use from the next connection on |
 //! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
 //!
 //! An operation is named by its [`AttemptKey`]: what was done under a key is never done twice, its stored result is
@@ -15,6 +17,7 @@
 //! The one call the other way is the enrolment, `POST /api/v2/compute/agents/enrol` on the server: [`EnrolRequest`].
 
 mod attempt;
+mod certificate;
 mod enrolment;
 mod error;
 mod operation;
@@ -22,6 +25,7 @@ mod outcome;
 mod status;
 
 pub use attempt::{AttemptKey, AttemptKeyError, Fence};
+pub use certificate::{CertificateRequest, CertificateUpdate, Validity};
 pub use enrolment::{EnrolRequest, EnrolResponse, SERVER_NAME, agent_name};
 pub use error::AgentError;
 pub use operation::{DrainPolicy, Operation, OperationRequest, ProbeQuery, ProxySpec, RestartMethod};

@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 pub struct Host {
     pub alias: Option<String>,
     pub architecture: String,
+    /// *Extension*: when the certificate of the host's agent expires, once the agent has told; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expire_time: Option<Timestamp>,
     pub create_time: Timestamp,
     pub description: Option<String>,
     pub host_agent_id: i64,

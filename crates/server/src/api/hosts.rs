@@ -12,6 +12,10 @@ use crate::{
 /// Lists hosts by status, service type and keyword (name, address or service).
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
     let mut hosts = app.fleet.hosts().await?;
+    let certificates = app.agents.certificates();
+    for host in &mut hosts {
+        host.certificate_expire_time = certificates.get(&host.id).map(|validity| validity.not_after);
+    }
     hosts.retain(|host| is_asked_for(host, &query));
     Ok(Data(query.page(hosts)?))
 }
@@ -33,5 +37,8 @@ fn is_asked_for(host: &Host, query: &ListQuery) -> bool {
 
 /// Shows one host.
 pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>> {
-    Ok(Data(app.fleet.host(path.id("hostId")?).await?))
+    let mut host = app.fleet.host(path.id("hostId")?).await?;
+    let certificates = app.agents.certificates();
+    host.certificate_expire_time = certificates.get(&host.id).map(|validity| validity.not_after);
+    Ok(Data(host))
 }

@@ -7,10 +7,13 @@ use obfleet_fleet::{
     host_agent::{HostAgent, HostAgentError, LogLine},
     inventory::Host,
 };
-use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome};
+use obfleet_wire::{
+    agent::{AgentStatus, Fence, OperationRequest, Outcome},
+    time::Timestamp,
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -20,6 +23,8 @@ use super::{Metrics, long_times};
 pub struct AgentMetrics {
     durations: Family<Call, Histogram, fn() -> Histogram>,
     failures: Family<Failure, Counter>,
+    renewals: Family<Renewals, Counter>,
+    earliest_expiry: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,6 +36,11 @@ struct Call {
 struct Failure {
     call: &'static str,
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Renewals {
+    result: &'static str,
 }
 
 fn reason(error: &HostAgentError) -> &'static str {
@@ -47,6 +57,8 @@ impl AgentMetrics {
         let metrics = Self {
             durations: Family::new_with_constructor(long_times),
             failures: Family::default(),
+            renewals: Family::default(),
+            earliest_expiry: Gauge::default(),
         };
         registry.register_with_unit(
             "agent_call_duration",
@@ -59,7 +71,29 @@ impl AgentMetrics {
             "Calls to agents without the result asked for",
             metrics.failures.clone(),
         );
+        registry.register(
+            "agent_certificate_renewals",
+            "Certificates that agents were to be given",
+            metrics.renewals.clone(),
+        );
+        registry.register_with_unit(
+            "agent_certificate_earliest_expiry_timestamp",
+            "When the first certificate of an agent expires, in Unix time; 0 while none is known",
+            Unit::Seconds,
+            metrics.earliest_expiry.clone(),
+        );
         metrics
+    }
+
+    /// An agent was to be given a new certificate.
+    pub fn renewed(&self, taken: bool) {
+        let result = if taken { "renewed" } else { "failed" };
+        self.renewals.get_or_create(&Renewals { result }).inc();
+    }
+
+    /// The first certificate of an agent expires then.
+    pub fn earliest_expiry(&self, at: Option<Timestamp>) {
+        self.earliest_expiry.set(at.map_or(0, |at| at.millis() / 1000));
     }
 
     async fn time<T>(

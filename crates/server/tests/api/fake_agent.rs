@@ -153,6 +153,7 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
         operations: Operation::NAMES.map(str::to_owned).to_vec(),
         proxies: proxies.iter().map(report).collect(),
         time: Timestamp::now(),
+        certificate: None,
     })
 }
 

@@ -10,6 +10,7 @@ mod fake_agent;
 mod login;
 mod operations;
 mod packages;
+mod renewal;
 mod restart;
 mod shape;
 mod support;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::Operation;
+use super::Validity;
 use crate::{time::Timestamp, version::ProxyVersion};
 
 /// What an agent is and what it runs.
@@ -20,6 +21,9 @@ pub struct AgentStatus {
     pub proxies: Vec<ProxyReport>,
     /// The agent's clock.
     pub time: Timestamp,
+    /// When its certificate is good; agents that cannot be given another one do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Validity>,
 }
 
 /// A host, as its agent sees it.
