@@ -11,8 +11,10 @@ mod create;
 mod decide;
 mod event;
 mod fsck;
+mod halt;
 mod ledger;
 mod settle;
+mod ways_out;
 
 pub use apply::{Broken, apply};
 pub use command::{Command, Env, Reject};
@@ -20,3 +22,4 @@ pub use create::{Draft, DraftNode};
 pub use decide::{Decision, MAX_CRASHES, decide};
 pub use event::{Change, Event};
 pub use fsck::{Finding, fsck};
+pub use ways_out::ways_out;

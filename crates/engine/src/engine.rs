@@ -112,6 +112,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         }
         let (draft, changes) = self.draft(submission)?;
         let env = self.shared.env(0);
+        let digest = draft.request_digest.clone();
         match self
             .shared
             .store
@@ -128,7 +129,24 @@ impl<C: Send + Sync + 'static> Engine<C> {
                 self.shared.adopt(*state, &events).await;
                 Ok(view)
             }
-            Created::Existing(task) => self.task(task).await,
+            Created::Existing(task) => self.made_by(task, digest.as_deref()).await,
+        }
+    }
+
+    /// The task that was made with this client token, if any; [`EngineError::TokenReused`] when another request made it.
+    pub async fn find(&self, token: &str, digest: &str) -> Result<Option<TaskView>, EngineError> {
+        match self.shared.store.find_by_token(token).await? {
+            Some(task) => Ok(Some(self.made_by(task, Some(digest)).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn made_by(&self, task: TaskId, digest: Option<&str>) -> Result<TaskView, EngineError> {
+        let state = self.shared.state(task).await?;
+        if state.task.request_digest.as_deref() == digest {
+            Ok(TaskView::from(&state))
+        } else {
+            Err(EngineError::TokenReused(task))
         }
     }
 
@@ -146,6 +164,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             cluster_id: submission.cluster_id,
             host_id: submission.host_id,
             client_token: submission.client_token,
+            request_digest: submission.request_digest,
             context: submission.context,
             locks: strongest(submission.locks),
             nodes,
@@ -178,6 +197,41 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Asks a running subtask to stop; it ends FAILED within the grace.
     pub async fn cancel(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
         self.operate(task, Some(subtask), Command::Cancel { subtask }).await
+    }
+
+    /// Lets nothing of a RUNNING task begin any more until [`Self::unpause`]; what runs goes on to its end. Lasts over
+    /// restarts.
+    pub async fn pause(&self, task: TaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, None, Command::Pause { actor }).await
+    }
+
+    /// Lets a paused task go on.
+    pub async fn unpause(&self, task: TaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, None, Command::Unpause { actor }).await
+    }
+
+    /// Asks everything of a RUNNING task to stop; it ends FAILED within the grace, and can be retried, rolled back or
+    /// abandoned from there.
+    pub async fn cancel_task(&self, task: TaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, None, Command::CancelTask { actor }).await
+    }
+
+    /// Gives a FAILED task up as it stands: its locks are free, and nothing can be done with it any more. `changes` are
+    /// committed with it.
+    pub async fn abandon(
+        &self,
+        task: TaskId,
+        actor: &str,
+        reason: &str,
+        changes: &[C],
+    ) -> Result<TaskView, EngineError> {
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        let command = Command::Abandon { actor, reason };
+        let state = self.shared.advance(task, None, command, changes, None).await?;
+        Ok(TaskView::from(&state))
     }
 
     async fn operate(

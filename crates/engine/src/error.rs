@@ -1,7 +1,7 @@
 //! Why the engine refused an operation; the server turns these into OCP's codes.
 
 use crate::core::{Broken, Reject};
-use crate::state::{SubtaskId, SubtaskStatus, TaskId, TaskOperation, TaskStatus};
+use crate::state::{Halt, SubtaskId, SubtaskStatus, TaskId, TaskOperation, TaskStatus};
 use crate::store::StoreError;
 use crate::submission::Lock;
 
@@ -29,6 +29,20 @@ pub enum EngineError {
         /// What it is being made to do.
         operation: TaskOperation,
     },
+    /// The task is paused or being cancelled.
+    #[error("task {task} is {halt}")]
+    Halted {
+        /// The task.
+        task: TaskId,
+        /// What halts it.
+        halt: Halt,
+    },
+    /// The task was given up for good.
+    #[error("task {0} was abandoned")]
+    Abandoned(TaskId),
+    /// The client token was used before, for another request: the one that made this task.
+    #[error("the client token made task {0} for another request")]
+    TokenReused(TaskId),
     /// The subtask's state does not admit the operation.
     #[error("subtask {subtask} of task {task} is {status}")]
     WrongSubtaskState {
@@ -100,6 +114,8 @@ impl EngineError {
                 operation,
             },
             (Reject::SubtaskState { status }, Some(subtask)) => Self::WrongSubtaskState { task, subtask, status },
+            (Reject::Halted(halt), _) => Self::Halted { task, halt },
+            (Reject::Abandoned, _) => Self::Abandoned(task),
             (Reject::RollbackProhibited, _) => Self::RollbackProhibited(task),
             (Reject::Broken(broken), _) => Self::Broken(broken),
             (Reject::TooLarge, _) => Self::ContextFull,

@@ -29,8 +29,8 @@ pub use engine::{Engine, Notice, Options};
 pub use error::EngineError;
 pub use registry::Registry;
 pub use state::{
-    Cause, Failure, Outcome, Owner, SubtaskId, SubtaskOperation, SubtaskStatus, TaskId, TaskOperation, TaskState,
-    TaskStatus, TaskType,
+    Cause, Failure, Halt, Outcome, Owner, SubtaskId, SubtaskOperation, SubtaskStatus, TaskId, TaskOperation, TaskState,
+    TaskStatus, TaskType, WayOut,
 };
 pub use store::{Page, SortKey, Store, StoreError, TaskFilter};
 pub use submission::{Lock, Submission};

@@ -162,6 +162,34 @@ spelled! {
         RolledBack = "ROLLED_BACK",
         /// An undo failed and needs an operator.
         Stuck = "STUCK",
+        /// An operator stopped it; it can be retried, rolled back or abandoned.
+        Cancelled = "CANCELLED",
+        /// An operator gave it up as it stood. Its locks are free, and it cannot be taken up again.
+        Abandoned = "ABANDONED",
+    }
+}
+
+spelled! {
+    /// What keeps a RUNNING task from beginning anything; ours, not on OCP's wire.
+    Halt {
+        /// An operator paused it: attempts under way end, none begins.
+        Paused = "PAUSED",
+        /// An operator cancels it: attempts under way are asked to stop, then it is FAILED.
+        Canceling = "CANCELING",
+    }
+}
+
+spelled! {
+    /// What an operator may do about a FAILED task.
+    WayOut {
+        /// Try again what failed.
+        Retry = "RETRY",
+        /// Undo everything; in a rollback, go on undoing.
+        Rollback = "ROLLBACK",
+        /// Pass over a FAILED subtask, or over its undo.
+        Skip = "SKIP",
+        /// Give the task up as it stands.
+        Abandon = "ABANDON",
     }
 }
 
@@ -224,6 +252,9 @@ pub struct Task {
     pub host_id: Option<i64>,
     /// The submitter's idempotency key.
     pub client_token: Option<String>,
+    /// Digest of the request that came with the key, to tell a repetition from another request.
+    #[serde(default)]
+    pub request_digest: Option<String>,
     /// Context as submitted; what subtasks add is in [`Subtask::delta`].
     pub context: Context,
     /// Where it stands.
@@ -232,6 +263,9 @@ pub struct Task {
     pub operation: TaskOperation,
     /// How it came to rest, once it has.
     pub outcome: Option<Outcome>,
+    /// What keeps it from beginning anything; only while RUNNING.
+    #[serde(default)]
+    pub halt: Option<Halt>,
     /// Locks it holds now.
     pub locks: Vec<Lock>,
     /// When it was submitted.
@@ -417,7 +451,7 @@ impl TaskState {
 
     /// READY subtasks that may be claimed at `now_ms`, in series order.
     pub fn claimable(&self, now_ms: i64) -> impl Iterator<Item = usize> + '_ {
-        let running = self.task.status == TaskStatus::Running;
+        let running = self.task.status == TaskStatus::Running && self.task.halt.is_none();
         let due = move |subtask: &Subtask| {
             subtask.status == SubtaskStatus::Ready && subtask.not_before.is_none_or(|at| at <= now_ms)
         };

@@ -219,6 +219,21 @@ pub trait Store<C>: Send + Sync + 'static {
     /// A subtask's log: all attempts in order, chunks joined by newlines.
     async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError>;
 
+    /// A subtask's log in the order of [`Self::read_log`], from after the chunk with this epoch and seq; at most `limit`.
+    async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, StoreError>;
+
+    /// The task made with a client token.
+    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError>;
+
+    /// Deletes tasks that are over for good, SUCCESSFUL or abandoned, and ended before `before_ms`, with everything that
+    /// belongs to them: the oldest first, at most `limit`. → how many
+    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError>;
+
     /// Notes that a server process began.
     async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError>;
 }

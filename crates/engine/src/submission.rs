@@ -56,6 +56,8 @@ pub struct Submission<C> {
     pub host_id: Option<i64>,
     /// Idempotency key: the same token gives the same task.
     pub client_token: Option<String>,
+    /// Digest of the request the key came with: the same token with another digest is refused.
+    pub request_digest: Option<String>,
     /// The steps.
     pub template: Template,
     /// Domain changes to commit together with the new task.
@@ -74,6 +76,7 @@ impl<C> Submission<C> {
             cluster_id: None,
             host_id: None,
             client_token: None,
+            request_digest: None,
             template,
             changes: Vec::new(),
         }

@@ -1,10 +1,12 @@
 //! A task as it is shown: every member of OCP's TaskInstance, none of the engine's bookkeeping.
 
 use crate::context::{Context, merged};
+use crate::core::ways_out;
 use crate::state::{
-    Failure, Outcome, Subtask, SubtaskId, SubtaskOperation, SubtaskStatus, TaskId, TaskOperation, TaskState,
-    TaskStatus, TaskType,
+    Failure, Halt, Outcome, Subtask, SubtaskId, SubtaskOperation, SubtaskStatus, TaskId, TaskOperation, TaskState,
+    TaskStatus, TaskType, WayOut,
 };
+use crate::submission::Lock;
 
 /// A task. Times are milliseconds since the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,12 @@ pub struct TaskView {
     pub operation: TaskOperation,
     /// How it came to rest (ours, not OCP's).
     pub outcome: Option<Outcome>,
+    /// What keeps it from beginning anything (ours, not OCP's).
+    pub halt: Option<Halt>,
+    /// Locks it holds (ours, not OCP's).
+    pub locks: Vec<Lock>,
+    /// What an operator may do about it while it is FAILED (ours, not OCP's).
+    pub ways_out: Vec<WayOut>,
     /// Whether rolling it back would be refused.
     pub prohibit_rollback: bool,
     /// Always -1: submitted by hand.
@@ -112,6 +120,9 @@ impl From<&TaskState> for TaskView {
             status: task.status,
             operation: task.operation,
             outcome: task.outcome,
+            halt: task.halt,
+            locks: task.locks.clone(),
+            ways_out: ways_out(state),
             prohibit_rollback: state.prohibits_rollback(),
             task_definition_id: -1,
             create_time: task.create_time,

@@ -38,6 +38,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 3,
         sql: include_str!("../migrations/0003_users.sql"),
     },
+    Migration {
+        part: "state",
+        version: 4,
+        sql: include_str!("../migrations/0004_task_operations.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -9,6 +9,7 @@ mod create;
 mod list;
 mod load;
 mod logs;
+mod prune;
 mod retries;
 mod rows;
 
@@ -75,6 +76,13 @@ impl<C: Send + Sync + 'static> TaskStore<C> {
         applier::apply_all(&*self.applier, &mut tx, commit.task.id, commit.changes).await?;
         tx.commit().await.map_err(codec::unavailable)
     }
+
+    async fn try_prune(&self, before_ms: i64, limit: u32) -> Result<prune::Pruned, StoreError> {
+        let mut tx = self.write().await?;
+        let pruned = prune::prune(&mut tx, before_ms, limit).await?;
+        tx.commit().await.map_err(codec::unavailable)?;
+        Ok(pruned)
+    }
 }
 
 #[async_trait]
@@ -128,6 +136,34 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
 
     async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
         logs::read(&self.logs, subtask).await
+    }
+
+    async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, StoreError> {
+        logs::chunks(&self.logs, subtask, after, limit).await
+    }
+
+    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
+        create::find_by_token(&mut self.read().await?, token).await
+    }
+
+    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
+        let mut retries = Retries::default();
+        let pruned = loop {
+            match self.try_prune(before_ms, limit).await {
+                Err(error) if retries.worthwhile(&error).await => {}
+                other => break other?,
+            }
+        };
+        // Logs that a crash leaves behind here belong to ids that are never given again.
+        let mut tx = self.logs.write().await.map_err(codec::unavailable)?;
+        logs::delete(&mut tx, &pruned.subtasks).await?;
+        tx.commit().await.map_err(codec::unavailable)?;
+        Ok(pruned.tasks)
     }
 
     async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::{Change, Event};
 use crate::state::{
-    Cause, Outcome, Subtask, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
+    Cause, Halt, Outcome, Subtask, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
     TaskStatus,
 };
 
@@ -31,6 +31,9 @@ pub fn apply(state: &mut TaskState, event: &Event) -> Result<(), Broken> {
         return Err(broken(format!("it comes after {}", state.task.rev)));
     }
     state.task.rev = event.seq;
+    if let (Change::SubClaimed { .. }, Some(halt)) = (&event.change, state.task.halt) {
+        return Err(broken(format!("the task is {halt}")));
+    }
     match event.change.subtask() {
         Some(id) => {
             let subtask = subtask_mut(state, id).ok_or_else(|| broken(format!("no subtask {id}")))?;
@@ -54,17 +57,24 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
             Err(format!("the task is {from}"))
         }
     };
+    let not_abandoned = match state.task.outcome {
+        Some(Outcome::Abandoned) => Err("the task is abandoned".to_owned()),
+        _ => Ok(()),
+    };
     match &event.change {
         Change::TaskRetry {} => {
             expect(TaskStatus::Failed)?;
+            not_abandoned?;
             resume(state, TaskOperation::Retry);
         }
         Change::TaskResumed {} => {
             expect(TaskStatus::Failed)?;
+            not_abandoned?;
             resume(state, state.task.operation);
         }
         Change::TaskRollback {} => {
             expect(TaskStatus::Failed)?;
+            not_abandoned?;
             resume(state, TaskOperation::Rollback);
             for subtask in state
                 .subtasks
@@ -77,15 +87,36 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
                 subtask.crash_count = 0;
             }
         }
+        Change::TaskPaused { .. } => {
+            expect(TaskStatus::Running)?;
+            halt(state, &[None], Some(Halt::Paused))?;
+        }
+        Change::TaskUnpaused { .. } => {
+            expect(TaskStatus::Running)?;
+            halt(state, &[Some(Halt::Paused)], None)?;
+        }
+        Change::TaskCanceling { .. } => {
+            expect(TaskStatus::Running)?;
+            halt(state, &[None, Some(Halt::Paused)], Some(Halt::Canceling))?;
+        }
+        Change::TaskAbandoned { .. } => {
+            expect(TaskStatus::Failed)?;
+            not_abandoned?;
+            state.task.outcome = Some(Outcome::Abandoned);
+            state.task.end_time = Some(event.at);
+            state.task.locks.clear();
+        }
         Change::TaskFailed { outcome } => {
             expect(TaskStatus::Running)?;
             state.task.status = TaskStatus::Failed;
+            state.task.halt = None;
             state.task.outcome = *outcome;
             state.task.end_time = Some(event.at);
         }
         Change::TaskDone { outcome } => {
             expect(TaskStatus::Running)?;
             state.task.status = TaskStatus::Successful;
+            state.task.halt = None;
             state.task.outcome = Some(*outcome);
             state.task.end_time = Some(event.at);
             state.task.locks.clear();
@@ -93,6 +124,15 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
         other => return Err(format!("{} does not move a task", other.kind())),
     }
     Ok(())
+}
+
+fn halt(state: &mut TaskState, from: &[Option<Halt>], to: Option<Halt>) -> Result<(), String> {
+    let was = std::mem::replace(&mut state.task.halt, to);
+    if from.contains(&was) {
+        Ok(())
+    } else {
+        Err(was.map_or("nothing halts the task".to_owned(), |was| format!("the task is {was}")))
+    }
 }
 
 fn resume(state: &mut TaskState, operation: TaskOperation) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::context::ContextDelta;
-use crate::state::{Failure, Owner, SubtaskId, SubtaskStatus, TaskOperation, TaskStatus};
+use crate::state::{Failure, Halt, Owner, SubtaskId, SubtaskStatus, TaskOperation, TaskStatus};
 
 /// Who decides, when, and with how much room: everything a decision needs from outside the rows.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Env {
     pub cancel_grace_ms: i64,
 }
 
-/// A request for a move. E1…E18 are the moves of `docs/task-engine.md`.
+/// A request for a move. E1…E22 are the moves of `docs/task-engine.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Begin an attempt (E3); a READY barrier passes at once (E4b).
@@ -88,6 +88,28 @@ pub enum Command {
     },
     /// Undo everything (E15).
     Rollback,
+    /// Let nothing new begin until [`Command::Unpause`] (E19).
+    Pause {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// Let a paused task go on (E20).
+    Unpause {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// Ask everything that runs to stop, and begin nothing more: the task will be FAILED (E21).
+    CancelTask {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// Give a FAILED task up as it stands, and free its locks (E22).
+    Abandon {
+        /// Login name of the operator.
+        actor: String,
+        /// Why, in the operator's words.
+        reason: String,
+    },
 }
 
 /// Why a command was refused. Nothing has changed.
@@ -107,6 +129,12 @@ pub enum Reject {
         /// What it is being made to do.
         operation: TaskOperation,
     },
+    /// The task is paused or being cancelled.
+    #[error("the task is {0}")]
+    Halted(Halt),
+    /// The task was given up for good.
+    #[error("the task is abandoned")]
+    Abandoned,
     /// The subtask's state does not admit it.
     #[error("the subtask is {status}")]
     SubtaskState {

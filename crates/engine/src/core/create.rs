@@ -29,6 +29,8 @@ pub struct Draft {
     pub host_id: Option<i64>,
     /// Idempotency key.
     pub client_token: Option<String>,
+    /// Digest of the request that came with the key.
+    pub request_digest: Option<String>,
     /// Base context.
     pub context: Context,
     /// Locks to take, one per thing.
@@ -61,10 +63,12 @@ impl Draft {
             cluster_id: self.cluster_id,
             host_id: self.host_id,
             client_token: self.client_token,
+            request_digest: self.request_digest,
             context: self.context,
             status: TaskStatus::Running,
             operation: TaskOperation::Execute,
             outcome: None,
+            halt: None,
             locks: self.locks,
             create_time: env.now_ms,
             end_time: None,

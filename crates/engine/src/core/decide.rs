@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use super::apply::{Broken, interrupted};
 use super::command::{Command, Env, Reject};
 use super::event::{Change, Event};
+use super::halt::{abandon, cancel_task, pause, unpause};
 use super::ledger::Ledger;
 use super::settle::{claim, complete, park_ready, pass_barrier, settle};
 use crate::action::OnCrash;
 use crate::context::{CONTEXT_LIMIT, ContextDelta, total_size};
 use crate::state::{
-    Cause, Failure, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState, TaskStatus,
+    Cause, Failure, Outcome, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
+    TaskStatus,
 };
 
 /// Crashes in a row after which an attempt is failed rather than repeated.
@@ -57,6 +59,10 @@ pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision
         Command::RetrySubtask { subtask } => retry_subtask(&mut ledger, subtask)?,
         Command::Skip { subtask } => skip(&mut ledger, subtask)?,
         Command::Rollback => roll_back(&mut ledger)?,
+        Command::Pause { actor } => pause(&mut ledger, actor)?,
+        Command::Unpause { actor } => unpause(&mut ledger, actor)?,
+        Command::CancelTask { actor } => cancel_task(&mut ledger, actor)?,
+        Command::Abandon { actor, reason } => abandon(&mut ledger, actor, reason)?,
     }
     settle(&mut ledger)?;
     Ok(Decision {
@@ -81,7 +87,7 @@ fn held(ledger: &Ledger<'_>, subtask: SubtaskId, epoch: i64) -> Result<usize, Re
     }
 }
 
-fn task_state(ledger: &Ledger<'_>) -> Reject {
+pub(super) fn task_state(ledger: &Ledger<'_>) -> Reject {
     Reject::TaskState {
         status: ledger.state.task.status,
         operation: ledger.state.task.operation,
@@ -92,6 +98,9 @@ fn begin(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     let index = find(ledger, subtask)?;
     if ledger.state.task.status != TaskStatus::Running {
         return Err(task_state(ledger));
+    }
+    if let Some(halt) = ledger.state.task.halt {
+        return Err(Reject::Halted(halt));
     }
     let row = ledger.subtask(index);
     if row.status != Sub::Ready {
@@ -271,8 +280,14 @@ fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     if status != Sub::Running {
         return Err(Reject::SubtaskState { status });
     }
+    Ok(ask_to_stop(ledger, index)?)
+}
+
+/// RUNNING → CANCELING.
+pub(super) fn ask_to_stop(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
+    let subtask = ledger.subtask(index).id;
     let deadline_at = ledger.env.now_ms + ledger.env.cancel_grace_ms;
-    Ok(ledger.emit(Change::SubCanceling { subtask, deadline_at })?)
+    ledger.emit(Change::SubCanceling { subtask, deadline_at })
 }
 
 fn retry_task(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
@@ -298,9 +313,18 @@ fn retry_subtask(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reje
 }
 
 fn admits_retry(ledger: &Ledger<'_>) -> Result<(), Reject> {
+    refuse_if_abandoned(ledger)?;
     let task = &ledger.state.task;
     let admits = task.status == TaskStatus::Failed && task.operation != TaskOperation::Rollback;
     if admits { Ok(()) } else { Err(task_state(ledger)) }
+}
+
+/// Its locks may be another task's by now.
+pub(super) fn refuse_if_abandoned(ledger: &Ledger<'_>) -> Result<(), Reject> {
+    match ledger.state.task.outcome {
+        Some(Outcome::Abandoned) => Err(Reject::Abandoned),
+        _ => Ok(()),
+    }
 }
 
 fn retry_by_operator(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
@@ -321,6 +345,7 @@ fn skip(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     if status != Sub::Failed {
         return Err(Reject::SubtaskState { status });
     }
+    refuse_if_abandoned(ledger)?;
     ledger.emit(Change::SubSkipped { subtask })?;
     if ledger.state.task.status == TaskStatus::Failed && !ledger.state.is_failing() {
         ledger.emit(Change::TaskResumed {})?;
@@ -332,6 +357,7 @@ fn roll_back(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
     if ledger.state.task.status != TaskStatus::Failed {
         return Err(task_state(ledger));
     }
+    refuse_if_abandoned(ledger)?;
     if ledger.state.prohibits_rollback() {
         return Err(Reject::RollbackProhibited);
     }

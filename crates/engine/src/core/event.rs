@@ -130,9 +130,31 @@ pub enum Change {
     TaskResumed {},
     /// An operator rolled the task back.
     TaskRollback {},
+    /// An operator paused the task: nothing begins until it is unpaused.
+    TaskPaused {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// An operator let a paused task go on.
+    TaskUnpaused {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// An operator cancelled the task: it will be FAILED once nothing of it runs.
+    TaskCanceling {
+        /// Login name of the operator.
+        actor: String,
+    },
+    /// An operator gave a FAILED task up as it stood; its locks are free.
+    TaskAbandoned {
+        /// Login name of the operator.
+        actor: String,
+        /// Why, in the operator's words.
+        reason: String,
+    },
     /// The task stands still and needs an operator.
     TaskFailed {
-        /// STUCK when an undo failed.
+        /// STUCK when an undo failed, CANCELLED when an operator wanted it.
         outcome: Option<Outcome>,
     },
     /// The task is over and gives up its locks.
@@ -161,6 +183,10 @@ impl Change {
             Self::TaskRetry {} => "TASK_RETRY",
             Self::TaskResumed {} => "TASK_RESUMED",
             Self::TaskRollback {} => "TASK_ROLLBACK",
+            Self::TaskPaused { .. } => "TASK_PAUSED",
+            Self::TaskUnpaused { .. } => "TASK_UNPAUSED",
+            Self::TaskCanceling { .. } => "TASK_CANCELING",
+            Self::TaskAbandoned { .. } => "TASK_ABANDONED",
             Self::TaskFailed { .. } => "TASK_FAILED",
             Self::TaskDone { .. } => "TASK_DONE",
         }
@@ -184,6 +210,10 @@ impl Change {
             | Self::TaskRetry {}
             | Self::TaskResumed {}
             | Self::TaskRollback {}
+            | Self::TaskPaused { .. }
+            | Self::TaskUnpaused { .. }
+            | Self::TaskCanceling { .. }
+            | Self::TaskAbandoned { .. }
             | Self::TaskFailed { .. }
             | Self::TaskDone { .. } => None,
         }

@@ -5,14 +5,14 @@ use super::apply::Broken;
 use super::event::Change;
 use super::ledger::Ledger;
 use crate::context::ContextDelta;
-use crate::state::{Outcome, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskStatus};
+use crate::state::{Halt, Outcome, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskStatus};
 
 /// Brings the task to where nothing more follows, then claims up to `slots` subtasks.
 pub(super) fn settle(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     if ledger.state.task.status != TaskStatus::Running {
         return Ok(());
     }
-    if ledger.state.is_failing() {
+    if ledger.state.is_failing() || ledger.state.task.halt == Some(Halt::Canceling) {
         rest_if_quiet(ledger)?;
     } else if ledger.state.task.operation == TaskOperation::Rollback {
         go_back(ledger)?;
@@ -89,13 +89,16 @@ fn rest_if_quiet(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     if ledger.state.subtasks.iter().any(|subtask| subtask.status.is_active()) {
         return Ok(());
     }
-    let stuck = ledger.state.task.operation == TaskOperation::Rollback;
-    ledger.emit(Change::TaskFailed {
-        outcome: stuck.then_some(Outcome::Stuck),
-    })
+    let task = &ledger.state.task;
+    let outcome = match (task.halt, task.operation) {
+        (Some(Halt::Canceling), _) => Some(Outcome::Cancelled),
+        (_, TaskOperation::Rollback) => Some(Outcome::Stuck),
+        _ => None,
+    };
+    ledger.emit(Change::TaskFailed { outcome })
 }
 
-/// Takes back every READY subtask because one has failed for good.
+/// Takes back every READY subtask because one has failed for good, or the task is cancelled.
 pub(super) fn park_ready(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     for index in 0..ledger.state.subtasks.len() {
         let row = ledger.subtask(index);
@@ -122,7 +125,8 @@ fn claim_some(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
         .take(ledger.env.slots)
         .collect();
     for index in claimable {
-        // A barrier is READY here only as a root that nobody has claimed yet; it is claimed by command.
+        // A barrier is READY here only as a root that nobody has claimed yet, or made ready under a pause: it is claimed
+        // by command.
         if !ledger.subtask(index).spec.barrier {
             claim(ledger, index)?;
         }
@@ -144,9 +148,9 @@ pub(super) fn claim(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken>
     })
 }
 
-/// A READY barrier goes through RUNNING to its end at once; other nodes stay.
+/// A READY barrier goes through RUNNING to its end at once, unless the task is halted; other nodes stay.
 pub(super) fn pass_barrier(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
-    if !ledger.subtask(index).spec.barrier {
+    if !ledger.subtask(index).spec.barrier || ledger.state.task.halt.is_some() {
         return Ok(());
     }
     claim(ledger, index)?;

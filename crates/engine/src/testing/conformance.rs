@@ -29,8 +29,10 @@ pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change:
     ids_never_repeat(store).await?;
     locks_conflict(store).await?;
     client_tokens_name_one_task(store).await?;
+    halts_are_kept(store).await?;
     lists(store).await?;
-    logs(store).await
+    logs(store).await?;
+    prunes_only_what_is_over(store).await
 }
 
 fn env(now_ms: i64) -> Env {
@@ -72,6 +74,7 @@ fn draft(name: &str) -> Draft {
         cluster_id: None,
         host_id: None,
         client_token: None,
+        request_digest: None,
         context: Context::new()
             .with("service_name", "测试 ✓")
             .with_list("host_ids", ["7", "8"]),
@@ -327,6 +330,7 @@ async fn run_to_the_end<C: Send + Sync + 'static>(
 async fn client_tokens_name_one_task<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
     let with_token = || Draft {
         client_token: Some("token-1".into()),
+        request_digest: Some("d1".into()),
         ..draft("tokened")
     };
     let first = create(store, with_token()).await?;
@@ -339,6 +343,10 @@ async fn client_tokens_name_one_task<C: Send + Sync + 'static>(store: &dyn Store
         })
         .await?;
     assert_eq!(again, Created::Existing(first.task.id));
+    assert_eq!(store.find_by_token("token-1").await?, Some(first.task.id));
+    assert_eq!(store.find_by_token("token-2").await?, None);
+    let kept = reload(store, first.task.id).await?.task;
+    assert_eq!(kept.request_digest.as_deref(), Some("d1"));
     Ok(())
 }
 
@@ -438,5 +446,93 @@ async fn logs<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
         .await?;
     store.append_logs(&[chunk(1, 1, "then")]).await?;
     assert_eq!(store.read_log(subtask).await?, "first\n多行\nthen\nsecond attempt");
+
+    let mut paged = Vec::new();
+    while let Some(next) = store
+        .log_chunks(subtask, paged.last().map(|last: &LogChunk| (last.epoch, last.seq)), 1)
+        .await?
+        .pop()
+    {
+        paged.push(next);
+    }
+    assert_eq!(
+        paged,
+        [
+            chunk(1, 0, "first\n多行"),
+            chunk(1, 1, "then"),
+            chunk(2, 0, "second attempt")
+        ]
+    );
+    Ok(())
+}
+
+async fn halts_are_kept<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let mut state = create(store, draft("halted")).await?;
+    let actor = || "ann".to_owned();
+    for command in [
+        Command::Pause { actor: actor() },
+        Command::CancelTask { actor: actor() },
+        Command::Abandon {
+            actor: actor(),
+            reason: "测试".into(),
+        },
+    ] {
+        let decision = next(&state, command);
+        commit(store, &state, &decision, &[]).await?;
+        state = decision.state;
+        assert_eq!(reload(store, state.task.id).await?, state);
+    }
+    Ok(())
+}
+
+/// All its tasks end at 2000.
+async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    while store.prune(i64::MAX, 100).await? > 0 {}
+    let running = create(store, draft("running")).await?;
+    let cancelled = || Command::CancelTask { actor: "ann".into() };
+    let mut failed = create(
+        store,
+        Draft {
+            locks: vec![Lock::exclusive("pruned", 1)],
+            ..draft("failed")
+        },
+    )
+    .await?;
+    let decision = next(&failed, cancelled());
+    commit(store, &failed, &decision, &[]).await?;
+    failed = decision.state;
+    let mut over = Vec::new();
+    for number in 0..3 {
+        let state = create(store, draft(&format!("over {number}"))).await?;
+        let cancelled = next(&state, cancelled());
+        commit(store, &state, &cancelled, &[]).await?;
+        let undone = next(&cancelled.state, Command::Rollback);
+        commit(store, &cancelled.state, &undone, &[]).await?;
+        assert_eq!(undone.state.task.status, TaskStatus::Successful);
+        over.push(undone.state);
+    }
+    let (subtask, epoch) = root(&over[0]);
+    let text = LogChunk {
+        task: over[0].task.id,
+        subtask,
+        epoch,
+        operation: crate::state::SubtaskOperation::Execute,
+        run_time: 1,
+        seq: 0,
+        at: 5,
+        text: "gone soon".to_owned(),
+    };
+    store.append_logs(&[text]).await?;
+
+    assert_eq!(store.prune(2000, 100).await?, 0, "what ended then or later stays");
+    assert_eq!(store.prune(2001, 2).await?, 2, "no more than asked for");
+    assert_eq!(store.load(over[0].task.id).await?, None, "the oldest first");
+    assert_eq!(store.load(over[2].task.id).await?.as_ref(), Some(&over[2]));
+    assert_eq!(store.events(over[0].task.id, 0, 100).await?, []);
+    assert_eq!(store.read_log(subtask).await?, "");
+    assert_eq!((store.prune(2001, 2).await?, store.prune(2001, 2).await?), (1, 0));
+    for kept in [running, failed] {
+        assert_eq!(reload(store, kept.task.id).await?, kept);
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What holds in every state a task can be in; numbers as in the task engine's specification.
 
 use crate::context::{CONTEXT_LIMIT, total_size};
-use crate::state::{Subtask, SubtaskStatus as Sub, TaskOperation, TaskState, TaskStatus};
+use crate::state::{Halt, Outcome, Subtask, SubtaskStatus as Sub, TaskOperation, TaskState, TaskStatus};
 
 /// Checks a state by itself; `Err` names the invariant.
 pub fn check_invariants(state: &TaskState) -> Result<(), String> {
@@ -21,10 +21,13 @@ pub fn check_invariants(state: &TaskState) -> Result<(), String> {
         }
     }
     let active = state.subtasks.iter().any(|row| row.status.is_active());
+    let by_operator = matches!(state.task.outcome, Some(Outcome::Cancelled | Outcome::Abandoned));
     match state.task.status {
         TaskStatus::Running if !active => return Err("G10: a RUNNING task with nothing under way".into()),
         TaskStatus::Failed if active => return Err("G9: a FAILED task is not quiet".into()),
-        TaskStatus::Failed if !state.is_failing() => return Err("a FAILED task without a FAILED subtask".into()),
+        TaskStatus::Failed if !state.is_failing() && !by_operator => {
+            return Err("a FAILED task without a FAILED subtask".into());
+        }
         TaskStatus::Successful if !state.task.locks.is_empty() => return Err("I6: a finished task holds locks".into()),
         TaskStatus::Successful => {
             let end = if forward { Sub::Successful } else { Sub::Pending };
@@ -37,8 +40,24 @@ pub fn check_invariants(state: &TaskState) -> Result<(), String> {
     if (state.task.status == TaskStatus::Running) == state.task.end_time.is_some() {
         return Err("a task has an end time exactly when it is at rest".into());
     }
+    halt_is_sound(state)?;
     if total_size(state) > CONTEXT_LIMIT {
         return Err("I9: the context is over its limit".into());
+    }
+    Ok(())
+}
+
+fn halt_is_sound(state: &TaskState) -> Result<(), String> {
+    let task = &state.task;
+    let begins = |row: &Subtask| matches!(row.status, Sub::Ready | Sub::Running);
+    if task.halt.is_some() && task.status != TaskStatus::Running {
+        return Err("only a RUNNING task is halted".into());
+    }
+    if task.halt == Some(Halt::Canceling) && state.subtasks.iter().any(|row| begins(row)) {
+        return Err("E21: a cancelled task has something READY or RUNNING".into());
+    }
+    if task.outcome == Some(Outcome::Abandoned) && (task.status != TaskStatus::Failed || !task.locks.is_empty()) {
+        return Err("E22: an abandoned task is not at rest, or holds locks".into());
     }
     Ok(())
 }

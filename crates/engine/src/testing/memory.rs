@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::core::Event;
-use crate::state::{Owner, SubtaskId, Task, TaskId, TaskState, TaskStatus};
+use crate::state::{Outcome, Owner, SubtaskId, Task, TaskId, TaskState, TaskStatus};
 use crate::store::{Commit, Created, LogChunk, NewTask, Page, SortKey, Store, StoreError, TaskFilter};
 use crate::submission::Lock;
 
@@ -20,7 +20,7 @@ struct Inner<C> {
     events: BTreeMap<TaskId, Vec<Event>>,
     /// By the first event of each commit.
     nonces: BTreeMap<(TaskId, i64), i64>,
-    logs: BTreeMap<SubtaskId, BTreeMap<(i64, i64), String>>,
+    logs: BTreeMap<SubtaskId, BTreeMap<(i64, i64), LogChunk>>,
     changes: Vec<(TaskId, C)>,
     last_subtask: i64,
     incarnations: BTreeSet<String>,
@@ -197,7 +197,7 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
         let mut inner = self.lock();
         for chunk in chunks {
             let log = inner.logs.entry(chunk.subtask).or_default();
-            log.insert((chunk.epoch, chunk.seq), chunk.text.clone());
+            log.insert((chunk.epoch, chunk.seq), chunk.clone());
         }
         Ok(())
     }
@@ -209,9 +209,44 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
             .get(&subtask)
             .into_iter()
             .flat_map(BTreeMap::values)
-            .cloned()
+            .map(|chunk| chunk.text.as_str())
             .collect();
         Ok(chunks.join("\n"))
+    }
+
+    async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, StoreError> {
+        let inner = self.lock();
+        let chunks = inner.logs.get(&subtask).into_iter().flatten();
+        let later = chunks.filter(|(place, _)| Some(**place) > after);
+        Ok(later.map(|(_, chunk)| chunk.clone()).take(limit as usize).collect())
+    }
+
+    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
+        let inner = self.lock();
+        let mut tasks = inner.tasks.values();
+        let found = tasks.find(|state| state.task.client_token.as_deref() == Some(token));
+        Ok(found.map(|state| state.task.id))
+    }
+
+    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
+        let mut inner = self.lock();
+        let over = |task: &Task| task.status == TaskStatus::Successful || task.outcome == Some(Outcome::Abandoned);
+        let due = |task: &Task| over(task) && task.end_time.is_some_and(|end| end < before_ms);
+        let tasks = inner.tasks.values().filter(|state| due(&state.task));
+        let pruned: Vec<_> = tasks.take(limit as usize).cloned().collect();
+        for state in &pruned {
+            inner.tasks.remove(&state.task.id);
+            inner.events.remove(&state.task.id);
+            for row in &state.subtasks {
+                inner.logs.remove(&row.id);
+            }
+        }
+        Ok(u32::try_from(pruned.len()).unwrap_or(u32::MAX))
     }
 
     async fn register_server(&self, owner: &Owner, _now_ms: i64) -> Result<(), StoreError> {

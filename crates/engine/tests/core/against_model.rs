@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use obfleet_engine::core::{Change, Command, Event, decide, fsck};
+use obfleet_engine::core::{Change, Command, Event, decide, fsck, ways_out};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::testing::check_invariants;
-use obfleet_engine::{Cause, ContextDelta, Failure, OnCrash, SubtaskId, TaskState};
+use obfleet_engine::{Cause, ContextDelta, Failure, Halt, OnCrash, SubtaskId, TaskState, WayOut};
 use proptest::prelude::*;
 
 use crate::model::{Ask, Model};
@@ -38,7 +38,7 @@ type Draw = (u32, prop::sample::Index, bool, usize);
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let draw = (
-        0_u32..40,
+        0_u32..46,
         any::<prop::sample::Index>(),
         prop::bool::weighted(0.1),
         0_usize..3,
@@ -73,7 +73,11 @@ fn ask(model: &Model, (kind, index, stale, _): &Draw) -> Ask {
         33 => Ask::RetryTask,
         34 => Ask::Retry(failed),
         35 => Ask::Skip(failed),
-        _ => Ask::Rollback,
+        36..40 => Ask::Rollback,
+        40 => Ask::Pause,
+        41..43 => Ask::Unpause,
+        43..45 => Ask::CancelTask,
+        _ => Ask::Abandon,
     }
 }
 
@@ -114,6 +118,13 @@ fn command(state: &TaskState, ask: &Ask) -> Command {
         Ask::Retry(i) => Command::RetrySubtask { subtask: id(i) },
         Ask::Skip(i) => Command::Skip { subtask: id(i) },
         Ask::Rollback => Command::Rollback,
+        Ask::Pause => Command::Pause { actor: "ann".into() },
+        Ask::Unpause => Command::Unpause { actor: "ann".into() },
+        Ask::CancelTask => Command::CancelTask { actor: "ann".into() },
+        Ask::Abandon => Command::Abandon {
+            actor: "ann".into(),
+            reason: "lost".into(),
+        },
     }
 }
 
@@ -149,6 +160,21 @@ fn note_ends(ends: &mut HashSet<(SubtaskId, i64)>, before: &TaskState, events: &
     }
 }
 
+/// What an operator really may do about a FAILED task.
+fn admitted_ways(state: &TaskState) -> Vec<WayOut> {
+    if state.task.status != obfleet_engine::TaskStatus::Failed {
+        return Vec::new();
+    }
+    let admits = |ask: Ask| decide(state, command(state, &ask), &env(0)).is_ok();
+    let ways = [
+        (WayOut::Retry, admits(Ask::RetryTask)),
+        (WayOut::Rollback, admits(Ask::Rollback)),
+        (WayOut::Skip, (0..state.subtasks.len()).any(|i| admits(Ask::Skip(i)))),
+        (WayOut::Abandon, admits(Ask::Abandon)),
+    ];
+    ways.into_iter().filter_map(|(way, open)| open.then_some(way)).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -167,6 +193,13 @@ proptest! {
             events.extend(decision.events);
             state = decision.state;
             prop_assert_eq!((state.task.status, state.task.operation), (model.status, model.op), "after {:?}", ask);
+            let halt = (state.task.halt == Some(Halt::Paused), state.task.halt == Some(Halt::Canceling));
+            prop_assert_eq!(
+                (state.task.outcome, halt),
+                (model.outcome, (model.paused, model.canceling)),
+                "after {:?}", ask
+            );
+            prop_assert_eq!(ways_out(&state), admitted_ways(&state));
             for (row, node) in state.subtasks.iter().zip(&model.nodes) {
                 prop_assert_eq!(
                     (row.status, row.operation, row.run_time, row.epoch),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod against_model;
+mod halting;
+mod hand;
 mod model;
 mod rules;
 mod small_scope;

@@ -1,6 +1,6 @@
 //! The state machine once more, naively: rules as sentences over all nodes, repeated until nothing changes.
 
-use obfleet_engine::{SubtaskOperation as Op, SubtaskStatus as St, TaskOperation, TaskStatus};
+use obfleet_engine::{Outcome, SubtaskOperation as Op, SubtaskStatus as St, TaskOperation, TaskStatus};
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -26,6 +26,9 @@ pub struct Node {
 pub struct Model {
     pub status: TaskStatus,
     pub op: TaskOperation,
+    pub outcome: Option<Outcome>,
+    pub paused: bool,
+    pub canceling: bool,
     pub nodes: Vec<Node>,
 }
 
@@ -43,6 +46,10 @@ pub enum Ask {
     Retry(usize),
     Skip(usize),
     Rollback,
+    Pause,
+    Unpause,
+    CancelTask,
+    Abandon,
 }
 
 impl Model {
@@ -69,6 +76,9 @@ impl Model {
         Self {
             status: TaskStatus::Running,
             op: TaskOperation::Execute,
+            outcome: None,
+            paused: false,
+            canceling: false,
             nodes: nodes.collect(),
         }
     }
@@ -87,7 +97,7 @@ impl Model {
     fn command(&mut self, ask: &Ask) -> bool {
         match *ask {
             Ask::Claim(i) => {
-                let admitted = self.status == TaskStatus::Running && self.nodes[i].status == St::Ready;
+                let admitted = self.goes_on() && self.nodes[i].status == St::Ready;
                 if admitted {
                     self.claim(i);
                 }
@@ -135,7 +145,7 @@ impl Model {
             }
             Ask::RetryTask => {
                 self.may_retry() && {
-                    self.status = TaskStatus::Running;
+                    self.take_up();
                     self.op = TaskOperation::Retry;
                     for i in 0..self.nodes.len() {
                         if self.nodes[i].status == St::Failed {
@@ -147,27 +157,28 @@ impl Model {
             }
             Ask::Retry(i) => {
                 self.may_retry() && self.nodes[i].status == St::Failed && {
-                    self.status = TaskStatus::Running;
+                    self.take_up();
                     self.retry(i);
                     true
                 }
             }
             Ask::Skip(i) => {
-                self.nodes[i].status == St::Failed && {
+                self.nodes[i].status == St::Failed && !self.abandoned() && {
                     let node = &mut self.nodes[i];
                     (node.status, node.op) = match node.op {
                         Op::Rollback => (St::Pending, Op::RollbackSkip),
                         _ => (St::Successful, Op::Skip),
                     };
-                    if self.nodes.iter().all(|node| node.status != St::Failed) {
-                        self.status = TaskStatus::Running;
+                    let failed = self.nodes.iter().any(|node| node.status == St::Failed);
+                    if self.status == TaskStatus::Failed && !failed {
+                        self.take_up();
                     }
                     true
                 }
             }
             Ask::Rollback => {
-                self.status == TaskStatus::Failed && {
-                    self.status = TaskStatus::Running;
+                self.status == TaskStatus::Failed && !self.abandoned() && {
+                    self.take_up();
                     self.op = TaskOperation::Rollback;
                     for node in self.nodes.iter_mut().filter(|node| node.status != St::Pending) {
                         node.op = Op::Rollback;
@@ -179,7 +190,48 @@ impl Model {
                     true
                 }
             }
+            Ask::Pause => {
+                let admitted = self.goes_on();
+                self.paused |= admitted;
+                admitted
+            }
+            Ask::Unpause => std::mem::take(&mut self.paused),
+            Ask::CancelTask => {
+                self.status == TaskStatus::Running && !self.canceling && {
+                    (self.canceling, self.paused) = (true, false);
+                    for i in 0..self.nodes.len() {
+                        self.command(&Ask::Cancel(i));
+                    }
+                    self.park();
+                    true
+                }
+            }
+            Ask::Abandon => {
+                let admitted = self.status == TaskStatus::Failed && !self.abandoned();
+                if admitted {
+                    self.outcome = Some(Outcome::Abandoned);
+                }
+                admitted
+            }
         }
+    }
+
+    /// RUNNING, and nobody holds it up.
+    fn goes_on(&self) -> bool {
+        self.status == TaskStatus::Running && !self.paused && !self.canceling
+    }
+
+    fn abandoned(&self) -> bool {
+        self.outcome == Some(Outcome::Abandoned)
+    }
+
+    fn take_up(&mut self) {
+        (self.status, self.outcome) = (TaskStatus::Running, None);
+    }
+
+    fn rest(&mut self, status: TaskStatus, outcome: Option<Outcome>) {
+        (self.status, self.outcome) = (status, outcome);
+        (self.paused, self.canceling) = (false, false);
     }
 
     fn holds(&self, i: usize, epoch: i64) -> bool {
@@ -187,7 +239,7 @@ impl Model {
     }
 
     fn may_retry(&self) -> bool {
-        self.status == TaskStatus::Failed && self.op != TaskOperation::Rollback
+        self.status == TaskStatus::Failed && !self.abandoned() && self.op != TaskOperation::Rollback
     }
 
     fn claim(&mut self, i: usize) {
@@ -282,7 +334,7 @@ impl Model {
 
     fn until_nothing_follows(&mut self, slots: usize) {
         while self.status == TaskStatus::Running && self.follow() {}
-        if self.status != TaskStatus::Running {
+        if !self.goes_on() {
             return;
         }
         let ready: Vec<_> = (0..self.nodes.len())
@@ -301,15 +353,22 @@ impl Model {
         let any = |status: St| self.nodes.iter().any(|node| node.status == status);
         let all = |status: St| self.nodes.iter().all(|node| node.status == status);
         let quiet = !any(St::Ready) && !any(St::Running) && !any(St::Canceling);
-        if any(St::Failed) {
+        let back = self.op == TaskOperation::Rollback;
+        if any(St::Failed) || self.canceling {
             if quiet {
-                self.status = TaskStatus::Failed;
+                let stuck = back.then_some(Outcome::Stuck);
+                let outcome = if self.canceling {
+                    Some(Outcome::Cancelled)
+                } else {
+                    stuck
+                };
+                self.rest(TaskStatus::Failed, outcome);
             }
             return quiet;
         }
-        let back = self.op == TaskOperation::Rollback;
         if all(if back { St::Pending } else { St::Successful }) {
-            self.status = TaskStatus::Successful;
+            let outcome = if back { Outcome::RolledBack } else { Outcome::Completed };
+            self.rest(TaskStatus::Successful, Some(outcome));
             return true;
         }
         let is = |&i: &usize, status: St| self.nodes[i].status == status;
@@ -326,7 +385,7 @@ impl Model {
             self.nodes[i].op = Op::Rollback;
         }
         make_ready(&mut self.nodes[i]);
-        if self.nodes[i].barrier {
+        if self.nodes[i].barrier && self.goes_on() {
             self.claim(i);
         }
         true

@@ -4,76 +4,13 @@ use obfleet_engine::context::{CONTEXT_LIMIT, input_of, merged};
 use obfleet_engine::core::{Change, Command, Event, Finding, Reject, decide, fsck};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::{
-    Cause, Context, ContextDelta, Failure, Outcome, SubtaskOperation, SubtaskStatus as St, TaskOperation, TaskState,
-    TaskStatus,
+    Cause, Context, ContextDelta, Failure, Outcome, SubtaskOperation, SubtaskStatus as St, TaskOperation, TaskStatus,
 };
 
-use crate::support::{barrier, claimed_by, env, node, task};
+use crate::hand::{Hand, nothing};
+use crate::support::{barrier, claimed_by, env, node};
 
 const DIAMOND: [(usize, usize); 4] = [(0, 1), (0, 2), (1, 3), (2, 3)];
-
-/// A task being moved by hand, with the kinds of events each move made.
-struct Hand {
-    state: TaskState,
-    events: Vec<Event>,
-}
-
-impl Hand {
-    fn new(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> Self {
-        let (state, events) = task(nodes, edges);
-        Self { state, events }
-    }
-
-    fn try_do(&mut self, command: Command, slots: usize) -> Result<Vec<&'static str>, Reject> {
-        let decision = decide(&self.state, command, &env(slots))?;
-        let kinds = decision.events.iter().map(|event| event.change.kind()).collect();
-        self.events.extend(decision.events);
-        self.state = decision.state;
-        Ok(kinds)
-    }
-
-    fn run(&mut self, command: Command) -> Vec<&'static str> {
-        self.try_do(command, 0).expect("the command is admitted")
-    }
-
-    fn claim(&mut self, index: usize) -> i64 {
-        self.run(Command::Claim {
-            subtask: self.state.subtasks[index].id,
-        });
-        self.state.subtasks[index].epoch
-    }
-
-    fn finish(&mut self, index: usize, delta: ContextDelta) -> Vec<&'static str> {
-        let epoch = self.claim(index);
-        self.run(Command::Finish {
-            subtask: self.state.subtasks[index].id,
-            epoch,
-            delta,
-        })
-    }
-
-    fn fail(&mut self, index: usize, delta: ContextDelta) -> Vec<&'static str> {
-        let epoch = self.claim(index);
-        let failure = Failure {
-            cause: Cause::Error,
-            message: "no".into(),
-        };
-        self.run(Command::Fail {
-            subtask: self.state.subtasks[index].id,
-            epoch,
-            failure,
-            delta,
-        })
-    }
-
-    fn statuses(&self) -> Vec<St> {
-        self.state.subtasks.iter().map(|row| row.status).collect()
-    }
-}
-
-fn nothing() -> ContextDelta {
-    ContextDelta::new()
-}
 
 #[test]
 fn a_new_task_shows_its_root_ready_even_a_barrier() {

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use obfleet_engine::core::{Command, decide};
+use obfleet_engine::core::{Change, Command, Event, decide};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{
-    Cause, ContextDelta, Failure, SubtaskOperation, SubtaskStatus, TaskOperation, TaskState, TaskStatus,
+    Cause, ContextDelta, Failure, Halt, Outcome, SubtaskOperation, SubtaskStatus, TaskOperation, TaskState, TaskStatus,
 };
 
 use crate::support::{barrier, claimed_by, node, task};
@@ -23,6 +23,8 @@ struct Bounds {
 type Key = (
     TaskStatus,
     TaskOperation,
+    Option<Outcome>,
+    Option<Halt>,
     Vec<(SubtaskStatus, SubtaskOperation, u32, u32, u32, Option<SubtaskStatus>)>,
 );
 
@@ -38,7 +40,8 @@ fn key(state: &TaskState) -> Key {
             r.ready_from,
         )
     });
-    (state.task.status, state.task.operation, rows.collect())
+    let task = &state.task;
+    (task.status, task.operation, task.outcome, task.halt, rows.collect())
 }
 
 fn failure() -> Failure {
@@ -108,6 +111,12 @@ fn operator_moves(state: &TaskState, bounds: Bounds) -> Vec<(usize, Command)> {
         moves.push((0, Command::RetryTask));
     }
     moves.push((0, Command::Rollback));
+    let actor = || "ann".to_owned();
+    moves.push((0, Command::Pause { actor: actor() }));
+    moves.push((0, Command::Unpause { actor: actor() }));
+    moves.push((0, Command::CancelTask { actor: actor() }));
+    let reason = "lost".to_owned();
+    moves.push((0, Command::Abandon { actor: actor(), reason }));
     moves
 }
 
@@ -140,6 +149,15 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)], slots: usize, boun
             }
             assert!(!decision.events.is_empty(), "a move without an event: {command:?}");
             assert!(
+                state.task.outcome != Some(Outcome::Abandoned),
+                "E22: {command:?} moves an abandoned task"
+            );
+            let claims = |event: &Event| matches!(event.change, Change::SubClaimed { .. });
+            assert!(
+                after.task.halt.is_none() || !decision.events.iter().any(claims),
+                "E19: {command:?} claims in a halted task"
+            );
+            assert!(
                 state
                     .subtasks
                     .iter()
@@ -151,8 +169,9 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)], slots: usize, boun
                 open.push_back(after);
             }
         }
+        let paused = state.task.halt == Some(Halt::Paused);
         assert!(
-            moved > 0 || state.task.status != TaskStatus::Running,
+            moved > 0 || paused || state.task.status != TaskStatus::Running,
             "G10: nothing moves a RUNNING task in {:?}",
             key(&state)
         );

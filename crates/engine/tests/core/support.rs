@@ -59,6 +59,7 @@ pub fn task(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> (TaskState, Ve
         cluster_id: None,
         host_id: None,
         client_token: None,
+        request_digest: None,
         context: Context::new(),
         locks: vec![Lock::exclusive("thing", 1)],
         nodes,

@@ -79,6 +79,23 @@ impl Store<String> for Faulty {
         self.memory.read_log(subtask).await
     }
 
+    async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, StoreError> {
+        self.memory.log_chunks(subtask, after, limit).await
+    }
+
+    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
+        self.memory.find_by_token(token).await
+    }
+
+    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
+        self.memory.prune(before_ms, limit).await
+    }
+
     async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
         self.memory.register_server(owner, now_ms).await
     }

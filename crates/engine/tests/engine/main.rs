@@ -4,6 +4,7 @@
 
 mod faults;
 mod flows;
+mod halting;
 mod restarts;
 mod stopping;
 mod support;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use obfleet_engine::core::Event;
 use obfleet_engine::state::{Subtask, Task};
+use obfleet_engine::store::LogChunk;
 use obfleet_engine::{Owner, StoreError, SubtaskId, TaskId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,10 +74,12 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         cluster_id: get(row, "cluster_id")?,
         host_id: get(row, "host_id")?,
         client_token: get(row, "client_token")?,
+        request_digest: get(row, "request_digest")?,
         context: from_json(row, "context")?,
         status: spelled(row, "state")?,
         operation: spelled(row, "operation")?,
         outcome: spelled_or_null(row, "outcome")?,
+        halt: spelled_or_null(row, "halt")?,
         locks: Vec::new(),
         create_time: get(row, "create_time")?,
         end_time: get(row, "end_time")?,
@@ -111,6 +114,19 @@ pub(super) fn subtask(row: &Row) -> Result<(TaskId, Arc<Subtask>), StoreError> {
         failure: from_json_or_null(row, "failure")?,
     };
     Ok((TaskId(get(row, "task_id")?), Arc::new(subtask)))
+}
+
+pub(super) fn log_chunk(row: &Row) -> Result<LogChunk, StoreError> {
+    Ok(LogChunk {
+        task: TaskId(get(row, "task_id")?),
+        subtask: SubtaskId(get(row, "subtask_id")?),
+        epoch: get(row, "epoch")?,
+        operation: spelled(row, "operation")?,
+        run_time: count(row, "run_time")?,
+        seq: get(row, "seq")?,
+        at: get(row, "at")?,
+        text: get(row, "content")?,
+    })
 }
 
 pub(super) fn event(row: &Row) -> Result<Event, StoreError> {

@@ -27,7 +27,8 @@ pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Re
 async fn compare_and_set<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
     let task = commit.task;
     let query = sql::query(
-        "UPDATE task_instance SET rev = ?, state = ?, operation = ?, outcome = ?, end_time = ? WHERE id = ? AND rev = ?",
+        "UPDATE task_instance SET rev = ?, state = ?, operation = ?, outcome = ?, halt = ?, end_time = ? \
+         WHERE id = ? AND rev = ?",
     );
     let query = query
         .bind(task.rev)
@@ -35,6 +36,7 @@ async fn compare_and_set<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Res
         .bind(task.operation.as_str());
     let query = query
         .bind(task.outcome.map(|outcome| outcome.as_str()))
+        .bind(task.halt.map(|halt| halt.as_str()))
         .bind(task.end_time);
     let query = query.bind(task.id.0).bind(commit.expected_rev);
     match query.execute(tx).await.map_err(unavailable)? {

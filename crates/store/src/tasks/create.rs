@@ -37,7 +37,7 @@ pub(super) async fn create(tx: &mut Transaction, draft: Draft, env: &Env, nonce:
     Ok(Created::New(Box::new(state), events))
 }
 
-async fn find_by_token(tx: &mut Transaction, token: &str) -> Result<Option<TaskId>, StoreError> {
+pub(super) async fn find_by_token(tx: &mut Transaction, token: &str) -> Result<Option<TaskId>, StoreError> {
     let query = sql::query("SELECT id FROM task_instance WHERE client_token = ?").bind(token);
     let row = query.fetch_optional(tx).await.map_err(unavailable)?;
     row.map(|row| Ok(TaskId(get(&row, "id")?))).transpose()
@@ -91,8 +91,9 @@ async fn allocate(tx: &mut Transaction, name: &str, count: usize) -> Result<i64,
 
 async fn insert_task(tx: &mut Transaction, task: &Task) -> Result<(), StoreError> {
     let query = sql::query(
-        "INSERT INTO task_instance (id, rev, name, type, creator, executor, cluster_id, host_id, client_token, context, \
-         state, operation, outcome, create_time, end_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO task_instance (id, rev, name, type, creator, executor, cluster_id, host_id, client_token, \
+         request_digest, context, state, operation, outcome, halt, create_time, end_time) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     let query = query
         .bind(task.id.0)
@@ -106,11 +107,13 @@ async fn insert_task(tx: &mut Transaction, task: &Task) -> Result<(), StoreError
         .bind(task.host_id);
     let query = query
         .bind(&task.client_token)
+        .bind(&task.request_digest)
         .bind(json(&task.context)?)
         .bind(task.status.as_str());
     let query = query
         .bind(task.operation.as_str())
-        .bind(task.outcome.map(|outcome| outcome.as_str()));
+        .bind(task.outcome.map(|outcome| outcome.as_str()))
+        .bind(task.halt.map(|halt| halt.as_str()));
     let query = query.bind(task.create_time).bind(task.end_time);
     query.execute(tx).await.map_err(unavailable)?;
     Ok(())

@@ -1,0 +1,46 @@
+//! Deleting the history of tasks that are over for good.
+
+use obfleet_engine::{Outcome, StoreError, SubtaskId, TaskStatus};
+
+use super::codec::{get, unavailable};
+use crate::sql::{self, Transaction};
+
+/// What a task has in tables of its own, and the task itself last.
+const DELETES: &[&str] = &[
+    "DELETE FROM subtask_dependencies WHERE task_id = ?",
+    "DELETE FROM subtask_instance WHERE task_id = ?",
+    "DELETE FROM task_event WHERE task_id = ?",
+    "DELETE FROM task_instance WHERE id = ?",
+];
+
+/// What was deleted, and which logs are to go after it.
+pub(super) struct Pruned {
+    pub tasks: u32,
+    pub subtasks: Vec<SubtaskId>,
+}
+
+pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> Result<Pruned, StoreError> {
+    let query = sql::query(
+        "SELECT id FROM task_instance WHERE end_time < ? AND (state = ? OR outcome = ?) ORDER BY end_time, id LIMIT ?",
+    );
+    let query = query.bind(before_ms).bind(TaskStatus::Successful.as_str());
+    let query = query.bind(Outcome::Abandoned.as_str()).bind(i64::from(limit));
+    let tasks = query.fetch_all(&mut *tx).await.map_err(unavailable)?;
+    let mut pruned = Pruned {
+        tasks: 0,
+        subtasks: Vec::new(),
+    };
+    for task in &tasks {
+        let task: i64 = get(task, "id")?;
+        let query = sql::query("SELECT id FROM subtask_instance WHERE task_id = ?").bind(task);
+        for row in query.fetch_all(&mut *tx).await.map_err(unavailable)? {
+            pruned.subtasks.push(SubtaskId(get(&row, "id")?));
+        }
+        for delete in DELETES {
+            let query = sql::query(*delete).bind(task);
+            query.execute(&mut *tx).await.map_err(unavailable)?;
+        }
+        pruned.tasks += 1;
+    }
+    Ok(pruned)
+}
