@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use obfleet_engine::{Engine, EngineError, Lock, Submission, TaskView, TemplateError};
+use obfleet_engine::{Engine, EngineError, Lock, Submission, TaskId, TaskView, TemplateError};
 use obfleet_package::{PackageError, PackageKind};
 use obfleet_wire::{
     Code, Refusal,
@@ -332,6 +332,21 @@ impl Fleet {
             });
         }
         Ok(self.engine.submit(submission).await?)
+    }
+
+    /// Gives a FAILED task up as it stands. What it held is free again; the observer tells what state that is in.
+    pub async fn abandon_task(&self, who: &Actor, task: TaskId, reason: &str) -> Result<TaskView, Error> {
+        let held = self.engine.task(task).await?.locks;
+        let proxies = held.iter().filter(|lock| lock.kind == "obproxy" && lock.exclusive);
+        let freed = proxies
+            .filter_map(|lock| lock.name.parse().ok())
+            .map(|proxy_id| InventoryChange::SetProxyStatus {
+                proxy_id,
+                status: ProxyStatus::Unavailable,
+                operate_status: OperateStatus::Normal,
+            });
+        let freed: Vec<_> = freed.collect();
+        Ok(self.engine.abandon(task, &who.name, reason, &freed).await?)
     }
 
     fn offline(

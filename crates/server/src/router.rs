@@ -91,6 +91,10 @@ fn tasks() -> Router<Arc<App>> {
         .route("/instances/{taskInstanceId}", get(tasks::detail))
         .route("/instances/{taskInstanceId}/retry", post(tasks::retry))
         .route("/instances/{taskInstanceId}/rollback", post(tasks::rollback))
+        .route("/instances/{taskInstanceId}/cancel", post(tasks::cancel))
+        .route("/instances/{taskInstanceId}/pause", post(tasks::pause))
+        .route("/instances/{taskInstanceId}/resume", post(tasks::resume))
+        .route("/instances/{taskInstanceId}/abandon", post(tasks::abandon))
         .route(
             "/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}/log",
             get(tasks::log),

@@ -2,7 +2,7 @@
 
 use obfleet_engine::{SubtaskView, TaskView};
 use obfleet_wire::{
-    task::{ClusterRef, Creator, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
+    task::{ClusterRef, Creator, StepFailure, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
     time::Timestamp,
 };
 
@@ -40,16 +40,19 @@ pub fn wrapped(task: &TaskView, creator: Creator, cluster: Option<ClusterRef>) -
         creator,
         executor: task.executor.clone(),
         finish_time: task.finish_time.map(Timestamp),
+        halt: task.halt.map(|halt| halt.to_string()),
         host_id: task.host_id,
         id: task.id.0,
         name: task.name.clone(),
         operation: task.operation.to_string(),
+        outcome: task.outcome.map(|outcome| outcome.to_string()),
         prohibit_rollback: task.prohibit_rollback,
         start_time: Timestamp(task.start_time),
         status: task.status.to_string(),
         subtasks: task.subtasks.iter().map(|subtask| in_wrapped(task, subtask)).collect(),
         task_definition_id: task.task_definition_id,
         task_type: task.task_type.to_string(),
+        ways_out: task.ways_out.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -70,6 +73,10 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         description: subtask.name.clone(),
         downstreams: ids(&subtask.downstreams),
         executor: subtask.executor.clone(),
+        failure: subtask.failure.as_ref().map(|failure| StepFailure {
+            cause: failure.cause.to_string(),
+            message: failure.message.clone(),
+        }),
         finish_time: subtask.finish_time.map(Timestamp),
         id: subtask.id.0,
         name: subtask.name.clone(),

@@ -119,6 +119,14 @@ pub enum Reason {
         /// Bytes it may have.
         limit: usize,
     },
+    /// A task that stands FAILED in its rollback.
+    RollbackStopped,
+    /// A task that is paused.
+    Paused,
+    /// A task that is being cancelled.
+    Canceling,
+    /// A task that was abandoned.
+    Abandoned,
     /// What the request is about has changed since it was looked at.
     ChangedMeanwhile,
     /// A package that does not keep to RPM's form: where, in English.

@@ -78,6 +78,9 @@ pub struct SubtaskInstance {
     /// Server that ran it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executor: Option<String>,
+    /// *Extension*: why its last attempt ended badly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<StepFailure>,
     /// When its last attempt ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Timestamp>,
@@ -108,6 +111,23 @@ pub struct SubtaskInstance {
     pub timeout: i64,
     /// Ids of the steps it waits for.
     pub upstreams: Vec<i64>,
+}
+
+/// *Extension*: why an attempt ended badly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailure {
+    /// ERROR, PANIC, TIMEOUT, CANCELLED, INTERRUPTED, CONTEXT, UNKNOWN_CLASS or UNRECORDED.
+    pub cause: String,
+    /// A sentence for the operator.
+    pub message: String,
+}
+
+/// *Extension*: the body of `POST …/abandon`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbandonTask {
+    /// Why the task is given up; kept in its history.
+    pub reason: String,
 }
 
 /// A user as the wrapped shape names it.
@@ -144,6 +164,9 @@ pub struct WrappedTaskInstance {
     /// When it came to rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Timestamp>,
+    /// *Extension*: PAUSED or CANCELING while nothing of a RUNNING task may begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halt: Option<String>,
     /// The host, for tasks that work on one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_id: Option<i64>,
@@ -153,6 +176,9 @@ pub struct WrappedTaskInstance {
     pub name: String,
     /// EXECUTE, RETRY or ROLLBACK.
     pub operation: String,
+    /// *Extension*: COMPLETED, ROLLED_BACK, STUCK, CANCELLED or ABANDONED, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
     /// Whether a rollback is refused.
     pub prohibit_rollback: bool,
     /// When it was accepted.
@@ -166,6 +192,9 @@ pub struct WrappedTaskInstance {
     /// MANUAL.
     #[serde(rename = "type")]
     pub task_type: String,
+    /// *Extension*: what may be done about a FAILED task, of RETRY, ROLLBACK, SKIP and ABANDON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways_out: Vec<String>,
 }
 
 /// The answer to `GET …/subtasks/{sid}/log`.

@@ -6,14 +6,18 @@ use axum::extract::State;
 use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
 use obfleet_wire::{
     envelope::{Page, Paged},
-    task::{ClusterRef, Creator, SubtaskInstance, SubtaskLog, WrappedTaskInstance},
+    task::{AbandonTask, ClusterRef, Creator, SubtaskInstance, SubtaskLog, WrappedTaskInstance},
 };
 
 use crate::{
     app::{App, AppState},
-    http::{ApiError, ApiResult, Data, ListQuery, NoData, PathIds, Wanted},
+    auth::Who,
+    http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, PathIds, Wanted},
     task_view,
 };
+
+/// Characters of the reason for abandoning a task.
+const MAX_REASON: usize = 1000;
 
 const STATUSES: &[&str] = &["RUNNING", "FAILED", "SUCCESSFUL"];
 const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
@@ -153,6 +157,39 @@ pub async fn retry(State(app): AppState, path: PathIds) -> ApiResult<Data<Wrappe
 /// Undoes what a failed task did.
 pub async fn rollback(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
     let task = app.fleet.engine().rollback(task_id(&path)?).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// *Extension*: asks everything of a task to stop; it ends FAILED.
+pub async fn cancel(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().cancel_task(task_id(&path)?, &who.name).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// *Extension*: lets nothing of a task begin any more, until it is resumed.
+pub async fn pause(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().pause(task_id(&path)?, &who.name).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// *Extension*: lets a paused task go on.
+pub async fn resume(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().unpause(task_id(&path)?, &who.name).await?;
+    Ok(Data(show(&app, &task).await?))
+}
+
+/// *Extension*: gives a failed task up as it stands.
+pub async fn abandon(
+    State(app): AppState,
+    Who(who, _): Who,
+    path: PathIds,
+    Json(body): Json<AbandonTask>,
+) -> ApiResult<Data<WrappedTaskInstance>> {
+    let reason = body.reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON {
+        return Err(ApiError::value("reason", reason, Wanted::Length(1, MAX_REASON)));
+    }
+    let task = app.fleet.abandon_task(&who, task_id(&path)?, reason).await?;
     Ok(Data(show(&app, &task).await?))
 }
 

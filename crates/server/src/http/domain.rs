@@ -1,14 +1,14 @@
 //! What fleet and engine refuse, in OCP's codes.
 
 use axum::http::StatusCode;
-use obfleet_engine::{EngineError, Lock};
+use obfleet_engine::{EngineError, Halt, Lock, TaskId, TaskOperation, TaskStatus};
 use obfleet_wire::{
     Code, Refusal,
     reason::{Reason, Thing},
 };
 use serde_json::json;
 
-use super::error::ApiError;
+use super::{error::ApiError, fault::Fault};
 
 impl From<obfleet_fleet::Error> for ApiError {
     fn from(error: obfleet_fleet::Error) -> Self {
@@ -28,6 +28,20 @@ impl From<EngineError> for ApiError {
             EngineError::SubtaskNotFound { task, subtask } => {
                 Refusal::new(Code::Tsk10001, [format!("{task}/{subtask}")]).into()
             }
+            EngineError::WrongTaskState {
+                task,
+                status: TaskStatus::Failed,
+                operation: TaskOperation::Rollback,
+            } => standing(*task, Reason::RollbackStopped),
+            EngineError::Halted { task, halt } => standing(
+                *task,
+                match halt {
+                    Halt::Paused => Reason::Paused,
+                    Halt::Canceling => Reason::Canceling,
+                },
+            ),
+            EngineError::Abandoned(task) => standing(*task, Reason::Abandoned),
+            EngineError::TokenReused(task) => Self::fault(Fault::KeyReused { task: task.0 }),
             EngineError::WrongTaskState { task, status, .. } => {
                 Refusal::new(Code::Tsk10007, [task.to_string(), status.to_string()]).into()
             }
@@ -57,6 +71,11 @@ impl From<EngineError> for ApiError {
             | EngineError::Broken(_) => failed(&error),
         }
     }
+}
+
+/// A task in a state that its status alone does not tell.
+fn standing(task: TaskId, state: Reason) -> ApiError {
+    Refusal::about(Code::Tsk10007, [(&task).into(), state.into()]).into()
 }
 
 /// What a lock of the fleet's is on.

@@ -40,6 +40,11 @@ impl ApiError {
             | Fault::MissingMember(name)
             | Fault::RepeatedMember(name)
             | Fault::WrongMember { member: name, .. } => (Code::Com10001, None, Some(name.clone())),
+            Fault::KeyReused { .. } => (
+                Code::Com10001,
+                Some(StatusCode::CONFLICT),
+                Some("Idempotency-Key".to_owned()),
+            ),
             Fault::ContentType(_) => (Code::Com10003, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), None),
             Fault::TooLarge(_) => (Code::Com10003, Some(StatusCode::PAYLOAD_TOO_LARGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),

@@ -51,6 +51,11 @@ pub enum Fault {
         /// The path.
         path: String,
     },
+    /// An `Idempotency-Key` that came with another request before.
+    KeyReused {
+        /// The task that request made.
+        task: i64,
+    },
     /// An enrolment that cannot be accepted.
     Enrolment(EnrolmentFault),
 }
@@ -72,6 +77,10 @@ pub enum Wanted {
     OneOf(&'static [&'static str]),
     /// An IP address or host name.
     Address,
+    /// A text of so many characters, from and to.
+    Length(usize, usize),
+    /// The same as the header of this name.
+    SameAs(&'static str),
 }
 
 /// What a body member has to be.
@@ -168,6 +177,13 @@ impl Fault {
                 format!("there is no {method} for {path}"),
                 format!("{path} 没有 {method} 方法"),
             ),
+            Self::KeyReused { task } => say(
+                format!(
+                    "Idempotency-Key was sent before with another request, the one that made task {task}; a new request \
+                     takes a new key"
+                ),
+                format!("Idempotency-Key 已用于另一个请求（任务 {task}），新的请求需使用新的 Key"),
+            ),
             Self::Enrolment(fault) => fault.text(language).to_owned(),
         }
     }
@@ -191,6 +207,14 @@ impl Wanted {
             Self::OneOf(words) => language.choose(
                 format!("one of {}", words.join(", ")),
                 format!("以下之一：{}", words.join("、")),
+            ),
+            Self::Length(least, most) => language.choose(
+                format!("a printable text of {least} to {most} characters"),
+                format!("长度为 {least} 至 {most} 的可打印文本"),
+            ),
+            Self::SameAs(header) => language.choose(
+                format!("the same as the header {header}, or left out"),
+                format!("与请求头 {header} 相同，或省略"),
             ),
             Self::Address => fixed("an IP address or host name", "IP 地址或主机名"),
         }

@@ -79,8 +79,8 @@ messages! {
         "The request cannot be understood: {0}."
         "无法理解该请求：{0}。"
     Com10005 CONFLICT
-        "Task {1} ({2}) holds {0}. Wait until that task is done; if it has failed, retry it or roll it back, which lets go of what it holds."
-        "{0}正被任务 {1}（{2}）占用。请等待该任务结束；若任务已失败，请重试或回滚该任务以释放占用。"
+        "Task {1} ({2}) holds {0}. Wait until that task is done; if it has failed, retry it, roll it back or abandon it, which lets go of what it holds."
+        "{0}正被任务 {1}（{2}）占用。请等待该任务结束；若任务已失败，请重试、回滚或放弃该任务以释放占用。"
     Com10006 CONFLICT
         "There is a {0} named {1} already. Choose another name."
         "名为 {1} 的{0}已经存在，请换一个名称。"
@@ -109,8 +109,8 @@ messages! {
         "Task {0} is {1}, and in that state this cannot be done. Look at the task again and choose another step."
         "任务 {0} 处于 {1} 状态，不能执行该操作。请刷新任务后选择其他操作。"
     Tsk10009 BAD_REQUEST
-        "Task {0} cannot be rolled back. Retry it, or skip the step that failed."
-        "任务 {0} 不能回滚，请重试该任务或跳过失败的步骤。"
+        "Task {0} cannot be rolled back. Retry it, skip the step that failed, or abandon it."
+        "任务 {0} 不能回滚，请重试该任务、跳过失败的步骤或放弃该任务。"
     Tsk10010 BAD_REQUEST
         "Step {0} cannot be skipped. Retry it, or roll the task back."
         "步骤 {0} 不能跳过，请重试该步骤或回滚任务。"

@@ -88,6 +88,14 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             format!("its task would carry {size} bytes, but {limit} is the most, so split it into several"),
             format!("其任务上下文有 {size} 字节，超过 {limit} 字节的上限，请拆分为多个请求"),
         ),
+        Reason::RollbackStopped => fixed(
+            "FAILED in its rollback (the ways on are to roll it back again, to skip the step that could not be undone, or \
+             to abandon it)",
+            "FAILED（回滚未完成，可再次回滚、跳过无法撤销的步骤或放弃该任务）",
+        ),
+        Reason::Paused => fixed("RUNNING but paused (resume it first)", "RUNNING（已暂停，请先恢复）"),
+        Reason::Canceling => fixed("being cancelled (it will be FAILED soon)", "取消中（即将变为 FAILED）"),
+        Reason::Abandoned => fixed("abandoned for good", "已放弃（不可再操作）"),
         Reason::ChangedMeanwhile => fixed(
             "what it is about has changed meanwhile, so look at it again",
             "相关对象在此期间已发生变化，请刷新后再试",
@@ -157,6 +165,10 @@ mod tests {
             Reason::ClusterNameForm,
             Reason::ConfigUrl,
             Reason::ContextTooLarge { size: 2, limit: 1 },
+            Reason::RollbackStopped,
+            Reason::Paused,
+            Reason::Canceling,
+            Reason::Abandoned,
             Reason::ChangedMeanwhile,
             Reason::Malformed("it ends inside its lead".to_owned()),
             Reason::Damaged,

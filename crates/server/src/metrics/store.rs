@@ -153,6 +153,26 @@ impl<C: Send + Sync + 'static, S: Store<C>> Store<C> for MeasuredStore<S> {
         self.metrics.store.time("read_log", self.store.read_log(subtask)).await
     }
 
+    async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, StoreError> {
+        let work = self.store.log_chunks(subtask, after, limit);
+        self.metrics.store.time("log_chunks", work).await
+    }
+
+    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
+        let work = self.store.find_by_token(token);
+        self.metrics.store.time("find_by_token", work).await
+    }
+
+    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
+        let work = self.store.prune(before_ms, limit);
+        self.metrics.store.time("prune", work).await
+    }
+
     async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
         let work = self.store.register_server(owner, now_ms);
         self.metrics.store.time("register_server", work).await?;

@@ -39,6 +39,7 @@ struct Hands {
     facts: HostFacts,
     proxies: Mutex<BTreeMap<i64, ProxyVersion>>,
     busy: AtomicBool,
+    refusing: AtomicBool,
 }
 
 /// A signing request and its key.
@@ -98,6 +99,7 @@ impl FakeAgent {
             facts,
             proxies: Mutex::default(),
             busy: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
         });
         let answer: Value = enrol(api, &request).await.data();
         let certificate = answer["certificatePem"].as_str().unwrap().to_owned();
@@ -108,10 +110,7 @@ impl FakeAgent {
             .route("/v1/status", get(status))
             .route("/v1/packages/{sha256}", get(async || ()))
             .route("/v1/operations", post(operate))
-            .route(
-                "/v1/operations/{key}",
-                get(async || Json(report(OperationState::Running))),
-            )
+            .route("/v1/operations/{key}", get(ask))
             .route("/v1/fence", post(async || ()))
             .with_state(Arc::clone(&state));
         let handle = Handle::new();
@@ -129,6 +128,11 @@ impl FakeAgent {
     /// While busy, every operation is under way and none ends.
     pub fn busy(&self, busy: bool) {
         self.state.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// While refusing, proxies are neither made nor taken back.
+    pub fn refuse(&self, refusing: bool) {
+        self.state.refusing.store(refusing, Ordering::Relaxed);
     }
 }
 
@@ -173,9 +177,25 @@ fn facts(version: ProxyVersion) -> ProxyFacts {
     }
 }
 
+/// What became of the operation that began while busy.
+async fn ask(State(hands): State<Arc<Hands>>) -> Json<OperationReport> {
+    Json(report(match hands.busy.load(Ordering::Relaxed) {
+        true => OperationState::Running,
+        false => OperationState::Done { outcome: Outcome::Done },
+    }))
+}
+
 async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationRequest>) -> Json<OperationReport> {
     if hands.busy.load(Ordering::Relaxed) {
         return Json(report(OperationState::Running));
+    }
+    let about_a_proxy = matches!(
+        request.operation,
+        Operation::CreateProxy { .. } | Operation::DiscardProxy { .. }
+    );
+    if about_a_proxy && hands.refusing.load(Ordering::Relaxed) {
+        let message = "the disk is full".to_owned();
+        return Json(report(OperationState::Failed { message }));
     }
     let mut proxies = hands.proxies.lock().unwrap();
     let mut runs = |id: i64, version: &ProxyVersion| proxies.insert(id, version.clone()).unwrap_or(version.clone());

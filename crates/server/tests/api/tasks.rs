@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The subtask with this name.
-fn step<'a>(task: &'a Value, name: &str) -> &'a Value {
+pub fn step<'a>(task: &'a Value, name: &str) -> &'a Value {
     task["subtasks"]
         .as_array()
         .unwrap()
@@ -19,7 +19,7 @@ fn step<'a>(task: &'a Value, name: &str) -> &'a Value {
 }
 
 /// An installation that hangs in its first call to the agent. → its path, its step's path
-async fn hanging(api: &Api, agent: &FakeAgent) -> (String, String) {
+pub async fn hanging(api: &Api, agent: &FakeAgent) -> (String, String) {
     const STEP: &str = "Check if process not exist";
     api.upload(OLD).await.data();
     let cluster = api.cluster("test").await;
