@@ -30,6 +30,9 @@ const FILE_READERS: u32 = 4;
 /// Connections to a server that write, and as many again that read.
 const SERVER_CONNECTIONS: u32 = 16;
 
+/// Statements a connection to a server keeps prepared. OceanBase allows a session 50 cursors, and each is one.
+const PREPARED_STATEMENTS: usize = 40;
+
 /// How long to wait for a connection to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,6 +99,7 @@ impl Database {
     /// Any number of servers may do so, also at the same time.
     pub async fn connect(url: &str) -> Result<Self, DatabaseError> {
         let options = MySqlConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?;
+        let options = options.statement_cache_capacity(PREPARED_STATEMENTS);
         let database = options.get_database().ok_or(DatabaseError::Url)?;
         let place = format!("{database} on {}:{}", options.get_host(), options.get_port());
         let writer = server(&place, options.clone(), READ_COMMITTED).await?;

@@ -49,7 +49,8 @@ pub(super) async fn chunks(
     let query = sql::query(
         "SELECT * FROM subtask_log WHERE subtask_id = ? AND (epoch > ? OR (epoch = ? AND seq > ?)) \
          ORDER BY epoch, seq LIMIT ?",
-    );
+    )
+    .once();
     let query = query.bind(subtask.0).bind(epoch).bind(epoch).bind(seq);
     let rows = query
         .bind(i64::from(limit))
@@ -62,7 +63,9 @@ pub(super) async fn chunks(
 /// Deletes the logs of tasks that are gone.
 pub(super) async fn delete(tx: &mut Transaction, subtasks: &[SubtaskId]) -> Result<(), StoreError> {
     for subtask in subtasks {
-        let query = sql::query("DELETE FROM subtask_log WHERE subtask_id = ?").bind(subtask.0);
+        let query = sql::query("DELETE FROM subtask_log WHERE subtask_id = ?")
+            .once()
+            .bind(subtask.0);
         query.execute(&mut *tx).await.map_err(unavailable)?;
     }
     Ok(())

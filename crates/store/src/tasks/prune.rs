@@ -1,4 +1,5 @@
-//! Deleting the history of tasks that are over for good.
+//! Deleting the history of tasks that are over for good. It is rare: its statements are not kept prepared, of which a
+//! connection has only so many.
 
 use obfleet_engine::{Outcome, StoreError, SubtaskId, TaskStatus};
 
@@ -22,7 +23,8 @@ pub(super) struct Pruned {
 pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> Result<Pruned, StoreError> {
     let query = sql::query(
         "SELECT id FROM task_instance WHERE end_time < ? AND (state = ? OR outcome = ?) ORDER BY end_time, id LIMIT ?",
-    );
+    )
+    .once();
     let query = query.bind(before_ms).bind(TaskStatus::Successful.as_str());
     let query = query.bind(Outcome::Abandoned.as_str()).bind(i64::from(limit));
     let tasks = query.fetch_all(&mut *tx).await.map_err(unavailable)?;
@@ -32,12 +34,14 @@ pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> R
     };
     for task in &tasks {
         let task: i64 = get(task, "id")?;
-        let query = sql::query("SELECT id FROM subtask_instance WHERE task_id = ?").bind(task);
+        let query = sql::query("SELECT id FROM subtask_instance WHERE task_id = ?")
+            .once()
+            .bind(task);
         for row in query.fetch_all(&mut *tx).await.map_err(unavailable)? {
             pruned.subtasks.push(SubtaskId(get(&row, "id")?));
         }
         for delete in DELETES {
-            let query = sql::query(*delete).bind(task);
+            let query = sql::query(*delete).once().bind(task);
             query.execute(&mut *tx).await.map_err(unavailable)?;
         }
         pruned.tasks += 1;
