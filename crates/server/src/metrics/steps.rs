@@ -260,3 +260,6 @@ impl StepMetrics {
         self.running.set(running);
     }
 }
+
+#[cfg(test)]
+mod tests;
