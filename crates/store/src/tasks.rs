@@ -1,11 +1,13 @@
 //! Tasks in SQL: the engine's [`Store`].
 //!
-//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own.
+//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own. On
+//! SQLite, steps without such changes that come together share a transaction ([`group`]).
 
 mod applier;
 mod codec;
 mod commit;
 mod create;
+mod group;
 mod list;
 mod load;
 mod logs;
@@ -21,9 +23,10 @@ use obfleet_engine::store::{Commit, Created, LogChunk, NewTask};
 use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState};
 
 pub use applier::{ApplyError, ChangeApplier};
+use group::{Groups, Verdict};
 use retries::Retries;
 
-use crate::sql::{Pool, Transaction};
+use crate::sql::{Dialect, Pool, Transaction};
 
 /// The engine's store in SQL. `C` is the domain's change type.
 pub struct TaskStore<C> {
@@ -31,15 +34,22 @@ pub struct TaskStore<C> {
     readers: Pool,
     logs: Pool,
     applier: Arc<dyn ChangeApplier<C>>,
+    /// Where a database has one writer only.
+    groups: Option<Groups>,
 }
 
 impl<C> TaskStore<C> {
     pub(crate) fn new(writer: Pool, readers: Pool, logs: Pool, applier: Arc<dyn ChangeApplier<C>>) -> Self {
+        let groups = match writer.dialect() {
+            Dialect::Sqlite => Some(Groups::start(writer.clone())),
+            Dialect::MySql => None,
+        };
         Self {
             writer,
             readers,
             logs,
             applier,
+            groups,
         }
     }
 
@@ -98,6 +108,13 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     }
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
+        if let Some(groups) = self.groups.as_ref().filter(|_| commit.changes.is_empty()) {
+            match groups.join(commit::statements(&commit)?).await {
+                Verdict::Done => return Ok(()),
+                Verdict::Alone => {}
+                Verdict::Unknown(error) => return Err(error),
+            }
+        }
         let mut retries = Retries::default();
         loop {
             match self.try_commit(&commit).await {
