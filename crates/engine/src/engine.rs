@@ -276,6 +276,12 @@ impl<C: Send + Sync + 'static> Engine<C> {
         Ok(self.shared.store.events(task, after, limit).await?)
     }
 
+    /// Deletes the history of tasks that are over for good and ended before `before_ms`, at most `limit` of them, the
+    /// oldest first. → how many
+    pub async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, EngineError> {
+        Ok(self.shared.store.prune(before_ms, limit).await?)
+    }
+
     /// Waits until a task has come to rest (SUCCESSFUL or FAILED), at most until the deadline.
     pub async fn wait(&self, task: TaskId, deadline: Duration) -> Result<TaskView, EngineError> {
         let until = Instant::now() + deadline;
