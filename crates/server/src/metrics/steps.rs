@@ -26,7 +26,7 @@ use super::short_times;
 
 /// Instruments of steps and tasks.
 pub struct StepMetrics {
-    active: Mutex<HashMap<TaskId, HashMap<SubtaskId, Active>>>,
+    active: Mutex<HashMap<TaskId, ActiveTask>>,
     us: OnceLock<Owner>,
     hops: Histogram,
     queue: Gauge,
@@ -36,6 +36,14 @@ pub struct StepMetrics {
     failed_attempts: Family<Cause, Counter>,
     ended: Family<Ended, Counter>,
     tasks: Family<Status, Gauge>,
+}
+
+/// A task that has not come to rest.
+#[derive(Debug, Default)]
+struct ActiveTask {
+    /// Nothing of it is claimed, so nothing of it waits in the queue.
+    halted: bool,
+    steps: HashMap<SubtaskId, Active>,
 }
 
 /// A step that keeps its task from coming to rest.
@@ -123,7 +131,7 @@ impl StepMetrics {
         metrics
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, HashMap<SubtaskId, Active>>> {
+    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, ActiveTask>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +151,17 @@ impl StepMetrics {
     ) {
         events.iter().for_each(|event| self.count_event(&event.change));
         let mut active = self.active();
-        let steps = active.entry(task.id).or_default();
+        let known = active.entry(task.id).or_default();
+        let halted = task.halt.is_some();
+        if std::mem::replace(&mut known.halted, halted) && !halted {
+            // They could not be claimed before.
+            for step in known.steps.values_mut() {
+                if let Active::Ready(due) = step {
+                    *due = begun.max(*due);
+                }
+            }
+        }
+        let steps = &mut known.steps;
         for row in rows {
             let before = steps.get(&row.id).copied();
             let Some(now) = self.active_of(row, begun) else {
@@ -159,7 +177,7 @@ impl StepMetrics {
             }
             steps.insert(row.id, now);
         }
-        if task.status != TaskStatus::Running {
+        if is_at_rest(task) {
             active.remove(&task.id);
         }
     }
@@ -167,8 +185,8 @@ impl StepMetrics {
     /// The rows of a task as they were read: what was known of it may be old.
     pub(super) fn loaded(&self, state: &TaskState) {
         let mut active = self.active();
-        let known = active.remove(&state.task.id).unwrap_or_default();
-        if state.task.status != TaskStatus::Running {
+        let known = active.remove(&state.task.id).unwrap_or_default().steps;
+        if is_at_rest(&state.task) {
             return;
         }
         let now = Instant::now();
@@ -182,8 +200,11 @@ impl StepMetrics {
                 },
             ))
         });
-        let steps = steps.collect();
-        active.insert(state.task.id, steps);
+        let task = ActiveTask {
+            halted: state.task.halt.is_some(),
+            steps: steps.collect(),
+        };
+        active.insert(state.task.id, task);
     }
 
     fn active_of(&self, row: &Subtask, now: Instant) -> Option<Active> {
@@ -247,8 +268,13 @@ impl StepMetrics {
     pub(super) fn count(&self) {
         let now = Instant::now();
         let (mut queue, mut backing_off, mut running) = (0, 0, 0);
-        for step in self.active().values().flat_map(HashMap::values) {
+        let active = self.active();
+        let steps = active
+            .values()
+            .flat_map(|task| task.steps.values().map(|step| (task.halted, step)));
+        for (halted, step) in steps {
             match step {
+                Active::Ready(_) if halted => {}
                 Active::Ready(due) if *due <= now => queue += 1,
                 Active::Ready(_) => backing_off += 1,
                 Active::Running { ours: true, .. } => running += 1,
@@ -259,6 +285,11 @@ impl StepMetrics {
         self.backing_off.set(backing_off);
         self.running.set(running);
     }
+}
+
+/// Whether nothing of it is at work or to be done, until an operator says so.
+fn is_at_rest(task: &Task) -> bool {
+    task.status != TaskStatus::Running
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ async fn a_step_that_backs_off_is_not_in_the_queue() {
     };
     tokio::time::timeout(DEADLINE, again).await.unwrap();
     assert_eq!(figures(&metrics).0, [0, 1, 0]);
+    engine.pause(task.id, "admin").await.unwrap();
+    assert_eq!(figures(&metrics).0, [0, 0, 0], "what is paused waits for nobody's slot");
+    engine.unpause(task.id, "admin").await.unwrap();
+    assert_eq!(figures(&metrics).0, [0, 1, 0]);
     engine.shutdown().await;
 }
 
