@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,8 +26,8 @@ use super::short_times;
 
 /// Instruments of steps and tasks.
 pub struct StepMetrics {
-    active: Mutex<HashMap<TaskId, ActiveTask>>,
-    us: OnceLock<Owner>,
+    active: Mutex<HashMap<TaskId, HashMap<SubtaskId, Active>>>,
+    us: Mutex<Option<Owner>>,
     hops: Histogram,
     queue: Gauge,
     backing_off: Gauge,
@@ -36,14 +36,6 @@ pub struct StepMetrics {
     failed_attempts: Family<Cause, Counter>,
     ended: Family<Ended, Counter>,
     tasks: Family<Status, Gauge>,
-}
-
-/// A task that has not come to rest.
-#[derive(Debug, Default)]
-struct ActiveTask {
-    /// Nothing of it is claimed, so nothing of it waits in the queue.
-    halted: bool,
-    steps: HashMap<SubtaskId, Active>,
 }
 
 /// A step that keeps its task from coming to rest.
@@ -77,7 +69,7 @@ impl StepMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             active: Mutex::default(),
-            us: OnceLock::new(),
+            us: Mutex::default(),
             hops: short_times(),
             queue: Gauge::default(),
             backing_off: Gauge::default(),
@@ -131,14 +123,13 @@ impl StepMetrics {
         metrics
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, ActiveTask>> {
+    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, HashMap<SubtaskId, Active>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who this process is to the engine.
+    /// Who this process is to the engine, since its last lease.
     pub(super) fn begin_as(&self, owner: &Owner) {
-        // An engine registers once.
-        let _: Result<(), Owner> = self.us.set(owner.clone());
+        *self.us.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner.clone());
     }
 
     /// A commit that began then is durable now: the task, the rows that changed, and the events.
@@ -151,17 +142,7 @@ impl StepMetrics {
     ) {
         events.iter().for_each(|event| self.count_event(&event.change));
         let mut active = self.active();
-        let known = active.entry(task.id).or_default();
-        let halted = task.halt.is_some();
-        if std::mem::replace(&mut known.halted, halted) && !halted {
-            // They could not be claimed before.
-            for step in known.steps.values_mut() {
-                if let Active::Ready(due) = step {
-                    *due = begun.max(*due);
-                }
-            }
-        }
-        let steps = &mut known.steps;
+        let steps = active.entry(task.id).or_default();
         for row in rows {
             let before = steps.get(&row.id).copied();
             let Some(now) = self.active_of(row, begun) else {
@@ -177,7 +158,7 @@ impl StepMetrics {
             }
             steps.insert(row.id, now);
         }
-        if is_at_rest(task) {
+        if task.status != TaskStatus::Running {
             active.remove(&task.id);
         }
     }
@@ -185,8 +166,8 @@ impl StepMetrics {
     /// The rows of a task as they were read: what was known of it may be old.
     pub(super) fn loaded(&self, state: &TaskState) {
         let mut active = self.active();
-        let known = active.remove(&state.task.id).unwrap_or_default().steps;
-        if is_at_rest(&state.task) {
+        let known = active.remove(&state.task.id).unwrap_or_default();
+        if state.task.status != TaskStatus::Running {
             return;
         }
         let now = Instant::now();
@@ -200,11 +181,8 @@ impl StepMetrics {
                 },
             ))
         });
-        let task = ActiveTask {
-            halted: state.task.halt.is_some(),
-            steps: steps.collect(),
-        };
-        active.insert(state.task.id, task);
+        let steps = steps.collect();
+        active.insert(state.task.id, steps);
     }
 
     fn active_of(&self, row: &Subtask, now: Instant) -> Option<Active> {
@@ -217,7 +195,7 @@ impl StepMetrics {
             }
             SubtaskStatus::Running | SubtaskStatus::Canceling => Some(Active::Running {
                 epoch: row.epoch,
-                ours: row.owner.is_some() && row.owner.as_ref() == self.us.get(),
+                ours: row.owner.is_some() && row.owner == *self.us.lock().unwrap_or_else(PoisonError::into_inner),
             }),
             SubtaskStatus::Pending | SubtaskStatus::Failed | SubtaskStatus::Successful => None,
         }
@@ -268,13 +246,8 @@ impl StepMetrics {
     pub(super) fn count(&self) {
         let now = Instant::now();
         let (mut queue, mut backing_off, mut running) = (0, 0, 0);
-        let active = self.active();
-        let steps = active
-            .values()
-            .flat_map(|task| task.steps.values().map(|step| (task.halted, step)));
-        for (halted, step) in steps {
+        for step in self.active().values().flat_map(HashMap::values) {
             match step {
-                Active::Ready(_) if halted => {}
                 Active::Ready(due) if *due <= now => queue += 1,
                 Active::Ready(_) => backing_off += 1,
                 Active::Running { ours: true, .. } => running += 1,
@@ -286,11 +259,3 @@ impl StepMetrics {
         self.running.set(running);
     }
 }
-
-/// Whether nothing of it is at work or to be done, until an operator says so.
-fn is_at_rest(task: &Task) -> bool {
-    task.status != TaskStatus::Running
-}
-
-#[cfg(test)]
-mod tests;

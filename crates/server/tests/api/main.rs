@@ -14,6 +14,5 @@ mod renewal;
 mod restart;
 mod shape;
 mod support;
-mod task_events;
 mod task_operations;
 mod tasks;
