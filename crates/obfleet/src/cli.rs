@@ -69,6 +69,9 @@ pub struct ServerArgs {
     /// Seconds that running steps get to end when the server is told to stop; what is left goes on at its next start
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=LONGEST_STOP_S))]
     pub drain_timeout: u64,
+    /// Days to keep the history of tasks that are over; for ever unless given
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36500))]
+    pub keep_tasks_days: Option<u64>,
     /// Days that an agent's certificate is good; it is renewed when two thirds of them are over
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=LONGEST_CERTIFICATE_DAYS))]
     pub agent_certificate_days: u64,

@@ -77,6 +77,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     };
     options.agents_valid = Duration::from_secs(args.agent_certificate_days * 24 * 60 * 60);
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
+    options.keep_tasks = args.keep_tasks_days.map(|days| Duration::from_secs(days * 86_400));
     let told_to_stop = stop::of_server()?;
     let running = Server::start(options).await?;
     if let Some(password) = &running.admin_password {

@@ -6,4 +6,5 @@ pub mod hosts;
 pub mod obproxies;
 pub mod packages;
 pub mod system;
+pub mod task_events;
 pub mod tasks;

@@ -4,6 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use obfleet_fleet::Fleet;
 use obfleet_store::users::Users;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::{agents::Agents, auth::Authenticator, health::Health, metrics::Metrics, pki::Authority};
 
@@ -25,6 +27,10 @@ pub struct App {
     pub uploads: PathBuf,
     /// Bytes a package file may have.
     pub max_package_bytes: u64,
+    /// Places for clients that listen to events.
+    pub streams: Arc<Semaphore>,
+    /// Fires when the server is told to stop.
+    pub stop: CancellationToken,
     /// Whether the server can do its work.
     pub health: Health,
     /// What Prometheus is told.

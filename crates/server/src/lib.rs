@@ -6,7 +6,7 @@
 //! | room | is for |
 //! |---|---|
 //! | [`server`] | starting and stopping |
-//! | [`router`], [`api`], [`task_view`] | the routes |
+//! | [`router`], [`api`], [`task_view`], [`event_view`] | the routes |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
@@ -17,11 +17,13 @@ pub mod agents;
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod event_view;
 pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod pki;
 pub mod renewal;
+pub mod retention;
 pub mod router;
 pub mod server;
 pub mod state_dir;

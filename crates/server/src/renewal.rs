@@ -82,7 +82,7 @@ impl Renewal {
                     continue;
                 }
             };
-            for host in hosts.iter().filter(|host| due.contains_key(&host.id)) {
+            for host in hosts.iter().filter(|host| host.online && due.contains_key(&host.id)) {
                 let name = &host.facts.name;
                 let renewed = self.renew(host).await;
                 self.metrics.agents.renewed(renewed.is_ok());

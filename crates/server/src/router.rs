@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{agents, clusters, hosts, obproxies, packages, system, tasks},
+    api::{agents, clusters, hosts, obproxies, packages, system, task_events, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -91,6 +91,7 @@ fn tasks() -> Router<Arc<App>> {
         .route("/instances/{taskInstanceId}", get(tasks::detail))
         .route("/instances/{taskInstanceId}/retry", post(tasks::retry))
         .route("/instances/{taskInstanceId}/rollback", post(tasks::rollback))
+        .route("/instances/{taskInstanceId}/events", get(task_events::events))
         .route("/instances/{taskInstanceId}/cancel", post(tasks::cancel))
         .route("/instances/{taskInstanceId}/pause", post(tasks::pause))
         .route("/instances/{taskInstanceId}/resume", post(tasks::resume))

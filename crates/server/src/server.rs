@@ -21,11 +21,15 @@ use obfleet_fleet::{
 };
 use obfleet_store::{Database, DatabaseError};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents::Agents,
+    api::task_events::MOST_STREAMS,
     app::App,
     auth::{
         Authenticator,
@@ -35,6 +39,7 @@ use crate::{
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
     pki::{Authority, PkiError},
     renewal::Renewal,
+    retention,
     router::router,
     state_dir::{StateDir, StateDirError},
 };
@@ -70,6 +75,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// How long an agent's certificate is good; it is renewed when two thirds are over.
     pub agents_valid: Duration,
+    /// How long the history of tasks that are over is kept; for ever when absent.
+    pub keep_tasks: Option<Duration>,
 }
 
 impl Options {
@@ -87,6 +94,7 @@ impl Options {
             },
             drain_timeout: DRAIN_TIMEOUT,
             agents_valid: AGENTS_VALID,
+            keep_tasks: None,
         }
     }
 }
@@ -183,7 +191,10 @@ impl Server {
         let agents = Arc::new(agents(&authority)?);
         let crew = crew(&options, &state_dir, &database, Arc::clone(&agents), &metrics).await?;
         let fleet = fleet(&crew, &database, &url, &metrics).await?;
+        let stop = CancellationToken::new();
         let app = Arc::new(App {
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            stop: stop.clone(),
             health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),
             metrics: Arc::clone(&metrics),
             agents: Arc::clone(&agents),
@@ -196,7 +207,6 @@ impl Server {
             max_package_bytes: options.max_package_bytes,
         });
 
-        let stop = CancellationToken::new();
         let renewal = Renewal {
             agents,
             inventory: Arc::clone(&crew.inventory),
@@ -204,6 +214,9 @@ impl Server {
             metrics,
         };
         let renewing = tokio::spawn(renewal.keep_up(stop.clone()));
+        if let Some(keep) = options.keep_tasks {
+            tokio::spawn(retention::keep(app.fleet.engine().clone(), keep, stop.clone()));
+        }
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
         let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));

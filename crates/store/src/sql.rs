@@ -8,7 +8,8 @@ mod pool;
 mod row;
 mod value;
 
-use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr, Sqlite};
+use futures::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Executor as _, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
 pub(crate) use dialect::{is_there_already, waited_in_vain, was_in_the_way};
@@ -92,6 +93,15 @@ impl<'q> Query<'q> {
         self
     }
 
+    /// Independent of what its values were taken from.
+    pub(crate) fn into_owned(self) -> Query<'static> {
+        Query {
+            text: self.text,
+            values: self.values.into_iter().map(Value::into_owned).collect(),
+            kept: self.kept,
+        }
+    }
+
     /// Runs it; how many rows it changed, or matched where they were like that already.
     pub async fn execute(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
         let done: Done = send!(self, target, execute);
@@ -114,6 +124,35 @@ impl<'q> Query<'q> {
     pub async fn fetch_one(self, target: impl Into<Target<'_>>) -> Result<Row, sqlx::Error> {
         self.fetch_optional(target).await?.ok_or(sqlx::Error::RowNotFound)
     }
+}
+
+/// Runs all of them; how many rows each changed. None is run after one that failed.
+///
+/// SQLite gets them at once: every statement sent by itself wakes its thread and then the one that waits for it, which takes
+/// longer than what most statements do.
+pub(crate) async fn execute_all(queries: Vec<Query<'_>>, tx: &mut Transaction) -> Result<Vec<u64>, sqlx::Error> {
+    match tx {
+        Transaction::Sqlite(tx) => {
+            let answers = tx.fetch_many(joined(queries).sqlite());
+            let changed = answers.try_filter_map(async |answer| Ok(answer.left().map(|done| done.rows_affected())));
+            changed.try_collect().await
+        }
+        Transaction::MySql(_) => {
+            let mut changed = Vec::with_capacity(queries.len());
+            for query in queries {
+                changed.push(query.execute(&mut *tx).await?);
+            }
+            Ok(changed)
+        }
+    }
+}
+
+/// One text of all, with the values of all.
+fn joined(queries: Vec<Query<'_>>) -> Query<'_> {
+    let texts: Vec<_> = queries.iter().map(|query| query.text.as_str()).collect();
+    let joined = composed(texts.join("; "));
+    let values = queries.into_iter().flat_map(|query| query.values);
+    values.fold(joined, Query::bind)
 }
 
 /// Binds the values for one of the two.

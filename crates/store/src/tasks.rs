@@ -1,12 +1,13 @@
 //! Tasks in SQL: the engine's [`Store`].
 //!
-//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own.
+//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own. On
+//! SQLite, steps without such changes that come together share a transaction ([`group`]).
 
 mod applier;
 mod codec;
 mod commit;
 mod create;
-mod lease;
+mod group;
 mod list;
 mod load;
 mod logs;
@@ -15,17 +16,17 @@ mod retries;
 mod rows;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use obfleet_engine::core::Event;
-use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
+use obfleet_engine::store::{Commit, Created, LogChunk, NewTask};
 use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState};
 
 pub use applier::{ApplyError, ChangeApplier};
+use group::{Groups, Verdict};
 use retries::Retries;
 
-use crate::sql::{Pool, Transaction};
+use crate::sql::{Dialect, Pool, Transaction};
 
 /// The engine's store in SQL. `C` is the domain's change type.
 pub struct TaskStore<C> {
@@ -33,15 +34,22 @@ pub struct TaskStore<C> {
     readers: Pool,
     logs: Pool,
     applier: Arc<dyn ChangeApplier<C>>,
+    /// Where a database has one writer only.
+    groups: Option<Groups>,
 }
 
 impl<C> TaskStore<C> {
     pub(crate) fn new(writer: Pool, readers: Pool, logs: Pool, applier: Arc<dyn ChangeApplier<C>>) -> Self {
+        let groups = match writer.dialect() {
+            Dialect::Sqlite => Some(Groups::start(writer.clone())),
+            Dialect::MySql => None,
+        };
         Self {
             writer,
             readers,
             logs,
             applier,
+            groups,
         }
     }
 
@@ -100,6 +108,13 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     }
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
+        if let Some(groups) = self.groups.as_ref().filter(|_| commit.changes.is_empty()) {
+            match groups.join(commit::statements(&commit)?).await {
+                Verdict::Done => return Ok(()),
+                Verdict::Alone => {}
+                Verdict::Unknown(error) => return Err(error),
+            }
+        }
         let mut retries = Retries::default();
         loop {
             match self.try_commit(&commit).await {
@@ -118,7 +133,7 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
         load::one(&mut self.read().await?, task).await
     }
 
-    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
+    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
         load::running(&mut self.read().await?).await
     }
 
@@ -168,21 +183,9 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
         Ok(pruned.tasks)
     }
 
-    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
+    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        lease::grant(&mut tx, request).await?;
+        commit::register_server(&mut tx, owner, now_ms).await?;
         tx.commit().await.map_err(codec::unavailable)
-    }
-
-    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
-        lease::renew(&self.writer, owner, ttl, draining).await
-    }
-
-    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
-        lease::end(&self.writer, owner).await
-    }
-
-    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
-        lease::look(&self.readers, now_ms, limit).await
     }
 }

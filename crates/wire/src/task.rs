@@ -203,3 +203,67 @@ pub struct SubtaskLog {
     /// All attempts, each under its header line.
     pub log: String,
 }
+
+/// *Extension*: one move of a task or of one of its steps. Members that a kind has no use for are absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskEvent {
+    /// Position in the task's history, from 1 without gaps.
+    pub seq: i64,
+    /// When, in milliseconds since the epoch and as OCP writes times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// What: TASK_CREATED, SUB_READY, SUB_CLAIMED, SUB_SUCCEEDED, …
+    pub kind: String,
+    /// The server that decided it.
+    pub server: String,
+    /// The step it is about; absent for the task itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtask_id: Option<i64>,
+    /// What the step is to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Number of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_time: Option<i64>,
+    /// The attempt's fence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// When the attempt will be given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Not to be begun before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// The status a step was parked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why an attempt ended badly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<StepFailure>,
+    /// The key of a value an attempt recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// What an attempt added to the context; values that may be secret are masked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, Vec<String>>,
+    /// How the task came to rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Who wanted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Why, in that person's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// *Extension*: the answer to `GET …/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskEvents {
+    /// In the order of `seq`.
+    pub contents: Vec<TaskEvent>,
+    /// Ask for what comes `after` this.
+    pub last_seq: i64,
+}

@@ -9,7 +9,6 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::lease::Tenure;
 use super::logs::AttemptLog;
 use super::shared::{Shared, now_ms};
 use crate::action::{Action, ActionError, Output, RetryMode};
@@ -39,11 +38,10 @@ impl<C: Send + Sync + 'static> Shared<C> {
     pub fn start_attempt(self: &Arc<Self>, state: &TaskState, index: usize, slot: Option<OwnedSemaphorePermit>) {
         let row = Arc::clone(&state.subtasks[index]);
         let log = Arc::new(self.logs.attempt(state.task.id, &row, row.epoch));
-        let tenure = self.lease.tenure();
-        let stop = tenure.stop.child_token();
+        let stop = self.shutdown.child_token();
         let ended = CancellationToken::new();
         let action = self.registry.find(&row.spec.class_name);
-        let made = self.make_attempt(state, index, &tenure, &stop, &log);
+        let made = self.make_attempt(state, index, &stop, &log);
         let work = match (&made, &action) {
             (Ok(attempt), Some(action)) => Some((Arc::clone(action), attempt.clone())),
             _ => None,
@@ -61,7 +59,6 @@ impl<C: Send + Sync + 'static> Shared<C> {
             row,
             log,
             stop,
-            tenure,
         };
         self.tracker.spawn(async move {
             // A predecessor that was given up may still be on its way out: it ends before its successor begins.
@@ -81,7 +78,6 @@ impl<C: Send + Sync + 'static> Shared<C> {
         self: &Arc<Self>,
         state: &TaskState,
         index: usize,
-        tenure: &Arc<Tenure>,
         stop: &CancellationToken,
         log: &Arc<AttemptLog>,
     ) -> Result<Attempt, MergeConflict> {
@@ -102,7 +98,6 @@ impl<C: Send + Sync + 'static> Shared<C> {
         };
         let sink = Sink {
             shared: Arc::clone(self),
-            tenure: Arc::clone(tenure),
             key,
             epoch: row.epoch,
             log: Arc::clone(log),
@@ -110,13 +105,10 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Ok(Attempt::new(facts, stop.clone(), Arc::new(sink)))
     }
 
-    /// Asks an attempt to stop because an operator wants it; once is enough.
-    pub fn cancel_attempt(self: &Arc<Self>, subtask: SubtaskId, epoch: i64) {
+    /// Asks an attempt to stop because an operator wants it.
+    pub fn cancel_attempt(self: &Arc<Self>, subtask: SubtaskId) {
         let running = self.running();
-        let attempt = running.get(&subtask).filter(|attempt| attempt.epoch == epoch);
-        let Some(attempt) = attempt.filter(|attempt| !attempt.stop.is_cancelled()) else {
-            return;
-        };
+        let Some(attempt) = running.get(&subtask) else { return };
         attempt.stop.cancel();
         let Some((action, attempt)) = attempt.work.clone() else {
             return;
@@ -146,8 +138,6 @@ struct Life<C> {
     row: Arc<Subtask>,
     log: Arc<AttemptLog>,
     stop: CancellationToken,
-    /// The lease it was claimed under: it writes under no other.
-    tenure: Arc<Tenure>,
 }
 
 impl<C: Send + Sync + 'static> Life<C> {
@@ -165,7 +155,7 @@ impl<C: Send + Sync + 'static> Life<C> {
             let message = format!(
                 "no action is registered for class {class_name} on server {}: start a release that knows it and retry, \
                  or skip this step",
-                self.tenure.owner.server
+                self.shared.owner.server
             );
             return failed(Cause::UnknownClass, message);
         };
@@ -212,7 +202,7 @@ impl<C: Send + Sync + 'static> Life<C> {
             result = &mut work => return result,
             () = sleep(self.shared.options.grace) => {}
         }
-        if !self.tenure.stop.is_cancelled() {
+        if !self.shared.shutdown.is_cancelled() {
             self.give_up().await;
         }
         work.abort();
@@ -256,9 +246,8 @@ impl<C: Send + Sync + 'static> Life<C> {
                 };
                 self.insist(command, &output.changes, &mut slot).await
             }
-            // Stopping with the engine or its lease is no failure of the step: the next start or another server takes it
-            // up again.
-            Err(_) if self.tenure.stop.is_cancelled() => None,
+            // Stopping with the engine is no failure of the step: the next start takes it up again.
+            Err(_) if self.shared.shutdown.is_cancelled() => None,
             Err((failure, delta)) => {
                 self.insist(
                     Command::Fail {
@@ -300,10 +289,9 @@ impl<C: Send + Sync + 'static> Life<C> {
         let (mut wait, longest) = RECORD_RETRY;
         loop {
             let subtask = Some(self.row.id);
-            let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
             match self
                 .shared
-                .advance_by(self.task, subtask, choose, changes, slot.take())
+                .advance(self.task, subtask, command.clone(), changes, slot.take())
                 .await
             {
                 Ok(_) => return None,
@@ -317,7 +305,7 @@ impl<C: Send + Sync + 'static> Life<C> {
                 }
             }
             tokio::select! {
-                () = self.tenure.stop.cancelled() => return None,
+                () = self.shared.shutdown.cancelled() => return None,
                 () = sleep(wait) => wait = (wait * 2).min(longest),
             }
         }
@@ -365,7 +353,6 @@ fn panic_message(error: JoinError) -> String {
 /// An attempt's writes.
 struct Sink<C> {
     shared: Arc<Shared<C>>,
-    tenure: Arc<Tenure>,
     key: AttemptKey,
     epoch: i64,
     log: Arc<AttemptLog>,
@@ -381,10 +368,8 @@ impl<C: Send + Sync + 'static> AttemptSink for Sink<C> {
             key: key.clone(),
             value,
         };
-        let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
-        match self.shared.advance_by(task, Some(subtask), choose, &[], None).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(EngineError::Store(StoreError::LeaseLost)) => Err(CheckpointError::Fenced),
+        match self.shared.advance(task, Some(subtask), command, &[], None).await {
+            Ok(_) => Ok(()),
             Err(EngineError::Fenced) => Err(CheckpointError::Fenced),
             Err(EngineError::ContextFull) => Err(CheckpointError::TooLarge { key }),
             Err(EngineError::Store(error)) => Err(CheckpointError::Store(error)),

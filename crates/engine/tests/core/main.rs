@@ -9,4 +9,3 @@ mod model;
 mod rules;
 mod small_scope;
 mod support;
-mod two_servers;

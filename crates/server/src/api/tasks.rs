@@ -134,7 +134,7 @@ async fn show(app: &App, task: &TaskView) -> ApiResult<WrappedTaskInstance> {
     Ok(names.wrap(task))
 }
 
-fn task_id(path: &PathIds) -> ApiResult<TaskId> {
+pub(super) fn task_id(path: &PathIds) -> ApiResult<TaskId> {
     Ok(TaskId(path.id("taskInstanceId")?))
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,8 +26,8 @@ use super::short_times;
 
 /// Instruments of steps and tasks.
 pub struct StepMetrics {
-    active: Mutex<HashMap<TaskId, HashMap<SubtaskId, Active>>>,
-    us: Mutex<Option<Owner>>,
+    active: Mutex<HashMap<TaskId, ActiveTask>>,
+    us: OnceLock<Owner>,
     hops: Histogram,
     queue: Gauge,
     backing_off: Gauge,
@@ -36,6 +36,14 @@ pub struct StepMetrics {
     failed_attempts: Family<Cause, Counter>,
     ended: Family<Ended, Counter>,
     tasks: Family<Status, Gauge>,
+}
+
+/// A task that has not come to rest.
+#[derive(Debug, Default)]
+struct ActiveTask {
+    /// Nothing of it is claimed, so nothing of it waits in the queue.
+    halted: bool,
+    steps: HashMap<SubtaskId, Active>,
 }
 
 /// A step that keeps its task from coming to rest.
@@ -69,7 +77,7 @@ impl StepMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             active: Mutex::default(),
-            us: Mutex::default(),
+            us: OnceLock::new(),
             hops: short_times(),
             queue: Gauge::default(),
             backing_off: Gauge::default(),
@@ -123,13 +131,14 @@ impl StepMetrics {
         metrics
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, HashMap<SubtaskId, Active>>> {
+    fn active(&self) -> MutexGuard<'_, HashMap<TaskId, ActiveTask>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who this process is to the engine, since its last lease.
+    /// Who this process is to the engine.
     pub(super) fn begin_as(&self, owner: &Owner) {
-        *self.us.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner.clone());
+        // An engine registers once.
+        let _: Result<(), Owner> = self.us.set(owner.clone());
     }
 
     /// A commit that began then is durable now: the task, the rows that changed, and the events.
@@ -142,7 +151,17 @@ impl StepMetrics {
     ) {
         events.iter().for_each(|event| self.count_event(&event.change));
         let mut active = self.active();
-        let steps = active.entry(task.id).or_default();
+        let known = active.entry(task.id).or_default();
+        let halted = task.halt.is_some();
+        if std::mem::replace(&mut known.halted, halted) && !halted {
+            // They could not be claimed before.
+            for step in known.steps.values_mut() {
+                if let Active::Ready(due) = step {
+                    *due = begun.max(*due);
+                }
+            }
+        }
+        let steps = &mut known.steps;
         for row in rows {
             let before = steps.get(&row.id).copied();
             let Some(now) = self.active_of(row, begun) else {
@@ -158,7 +177,7 @@ impl StepMetrics {
             }
             steps.insert(row.id, now);
         }
-        if task.status != TaskStatus::Running {
+        if is_at_rest(task) {
             active.remove(&task.id);
         }
     }
@@ -166,8 +185,8 @@ impl StepMetrics {
     /// The rows of a task as they were read: what was known of it may be old.
     pub(super) fn loaded(&self, state: &TaskState) {
         let mut active = self.active();
-        let known = active.remove(&state.task.id).unwrap_or_default();
-        if state.task.status != TaskStatus::Running {
+        let known = active.remove(&state.task.id).unwrap_or_default().steps;
+        if is_at_rest(&state.task) {
             return;
         }
         let now = Instant::now();
@@ -181,8 +200,11 @@ impl StepMetrics {
                 },
             ))
         });
-        let steps = steps.collect();
-        active.insert(state.task.id, steps);
+        let task = ActiveTask {
+            halted: state.task.halt.is_some(),
+            steps: steps.collect(),
+        };
+        active.insert(state.task.id, task);
     }
 
     fn active_of(&self, row: &Subtask, now: Instant) -> Option<Active> {
@@ -195,7 +217,7 @@ impl StepMetrics {
             }
             SubtaskStatus::Running | SubtaskStatus::Canceling => Some(Active::Running {
                 epoch: row.epoch,
-                ours: row.owner.is_some() && row.owner == *self.us.lock().unwrap_or_else(PoisonError::into_inner),
+                ours: row.owner.is_some() && row.owner.as_ref() == self.us.get(),
             }),
             SubtaskStatus::Pending | SubtaskStatus::Failed | SubtaskStatus::Successful => None,
         }
@@ -246,8 +268,13 @@ impl StepMetrics {
     pub(super) fn count(&self) {
         let now = Instant::now();
         let (mut queue, mut backing_off, mut running) = (0, 0, 0);
-        for step in self.active().values().flat_map(HashMap::values) {
+        let active = self.active();
+        let steps = active
+            .values()
+            .flat_map(|task| task.steps.values().map(|step| (task.halted, step)));
+        for (halted, step) in steps {
             match step {
+                Active::Ready(_) if halted => {}
                 Active::Ready(due) if *due <= now => queue += 1,
                 Active::Ready(_) => backing_off += 1,
                 Active::Running { ours: true, .. } => running += 1,
@@ -259,3 +286,11 @@ impl StepMetrics {
         self.running.set(running);
     }
 }
+
+/// Whether nothing of it is at work or to be done, until an operator says so.
+fn is_at_rest(task: &Task) -> bool {
+    task.status != TaskStatus::Running
+}
+
+#[cfg(test)]
+mod tests;

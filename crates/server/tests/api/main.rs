@@ -14,5 +14,6 @@ mod renewal;
 mod restart;
 mod shape;
 mod support;
+mod task_events;
 mod task_operations;
 mod tasks;

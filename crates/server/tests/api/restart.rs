@@ -1,13 +1,14 @@
 //! What a server still knows after it was stopped.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use obfleet_server::{Options, Server, ServerError, state_dir::StateDirError};
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
     fake_agent::FakeAgent,
-    support::{Api, NEW, PASSWORD},
+    support::{Api, NEW, PASSWORD, Reply},
 };
 
 #[tokio::test]
@@ -35,6 +36,42 @@ async fn fleet_users_and_authority_outlive_the_process() {
     assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
     let detail = api.get(&path).await.data();
     assert_eq!(detail["versions"], json!([{"count": 1, "version": "4.3.1.0-1"}]));
+}
+
+#[tokio::test]
+async fn a_step_that_outlasts_the_drain_is_handed_over() {
+    let api = Api::start_with(|options| options.drain_timeout = Duration::ZERO).await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (cluster, proxies) = api.fleet(&[&agent]).await;
+    agent.busy(true);
+    let remove = format!("/api/v2/obproxy/clusters/{cluster}/obproxies/{}", proxies[0]);
+    let task = api.delete(&remove).await.data()["id"].as_i64().unwrap();
+    let at_agent = |step: &Value| step["name"] == "Stop and uninstall obproxy" && step["status"] == "RUNNING";
+    let at_work = |task: &Value| task["subtasks"].as_array().unwrap().iter().any(at_agent);
+    let path = format!("/api/v2/tasks/instances/{task}");
+    let before = api.until(&path, at_work).await;
+
+    let Api { running, dir, http } = api;
+    running.stop().await.unwrap();
+    agent.busy(false);
+    let options = Options::new("127.0.0.1:0".parse().unwrap(), dir.path().join("state"));
+    let running = Server::start(options).await.unwrap();
+    let api = Api { running, http, dir };
+    let after = api.rest(task).await;
+    assert_eq!(after["status"], "SUCCESSFUL", "{after}");
+    for (then, now) in before["subtasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(after["subtasks"].as_array().unwrap())
+    {
+        assert_eq!(now["runTime"], 1, "{now}");
+        if then["status"] == "SUCCESSFUL" {
+            assert_eq!(then["finishTime"], now["finishTime"], "it ran again: {now}");
+        }
+    }
+    let metrics = Reply::of(api.bare(Method::GET, "/metrics")).await.text;
+    assert!(metrics.contains("obfleet_orphans_taken_over_total 1\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -15,6 +15,18 @@ pub enum Value<'v> {
     Text(Cow<'v, str>),
 }
 
+impl Value<'_> {
+    /// Independent of what it was taken from.
+    pub(crate) fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Integer(value) => Value::Integer(value),
+            Self::Text(text) => Value::Text(text.into_owned().into()),
+        }
+    }
+}
+
 macro_rules! integers {
     ($($number:ty),+) => {
         $(

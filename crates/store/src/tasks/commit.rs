@@ -1,37 +1,64 @@
 //! One step of one task.
+//!
+//! A transaction of its own sends one statement after the other and looks at each answer; among others (see
+//! [`super::group`]) all of a step's statements are sent at once.
 
 use obfleet_engine::core::Event;
 use obfleet_engine::state::Subtask;
 use obfleet_engine::store::Commit;
-use obfleet_engine::{StoreError, TaskId};
+use obfleet_engine::{Owner, StoreError, TaskId};
 
 use super::codec::{json, unavailable};
-use super::lease;
-use super::rows::insert_rows;
-use crate::sql::{self, Transaction};
+use super::rows::inserts;
+use crate::sql::{self, Query, Transaction};
 
 /// Writes everything but the domain's changes.
 pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
-    compare_and_set(tx, commit).await?;
+    // The guard of everything else: no row is touched unless the task still has the expected rev.
+    if compare_and_set(commit).execute(&mut *tx).await.map_err(unavailable)? != 1 {
+        return Err(StoreError::Stale);
+    }
     for row in &commit.subtasks {
-        update_subtask(tx, row).await?;
+        if update_subtask(row)?.execute(&mut *tx).await.map_err(unavailable)? != 1 {
+            return Err(StoreError::Corrupt(format!("there is no subtask {}", row.id)));
+        }
     }
     insert_events(tx, commit.task.id, commit.events, commit.nonce).await?;
     if commit.release_locks {
-        let query = sql::query("DELETE FROM resource_lock WHERE task_id = ?").bind(commit.task.id.0);
-        query.execute(tx).await.map_err(unavailable)?;
+        release_locks(commit.task.id).execute(tx).await.map_err(unavailable)?;
     }
     Ok(())
 }
 
-/// The guard of everything else: no row is touched unless the author has its lease and the task still has the expected rev.
-async fn compare_and_set<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
+/// The same statements, to be sent at once.
+pub(super) struct Statements<'c> {
+    /// The compare-and-set and the subtasks' rows: each has to change one row. Then the rest.
+    pub queries: Vec<Query<'c>>,
+    /// How many of them have to change one row.
+    pub of_one_row: usize,
+}
+
+pub(super) fn statements<'c, C>(commit: &'c Commit<'_, C>) -> Result<Statements<'c>, StoreError> {
+    let mut queries = vec![compare_and_set(commit)];
+    for row in &commit.subtasks {
+        queries.push(update_subtask(row)?);
+    }
+    let of_one_row = queries.len();
+    queries.extend(events_of(commit.task.id, commit.events, commit.nonce)?);
+    queries.extend(commit.release_locks.then(|| release_locks(commit.task.id)));
+    Ok(Statements { queries, of_one_row })
+}
+
+fn release_locks(task: TaskId) -> Query<'static> {
+    sql::query("DELETE FROM resource_lock WHERE task_id = ?").bind(task.0)
+}
+
+fn compare_and_set<'c, C>(commit: &'c Commit<'_, C>) -> Query<'c> {
     let task = commit.task;
-    let is_leased = lease::is_leased(tx.dialect());
-    let query = sql::composed(format!(
+    let query = sql::query(
         "UPDATE task_instance SET rev = ?, state = ?, operation = ?, outcome = ?, halt = ?, end_time = ? \
-         WHERE id = ? AND rev = ? AND {is_leased}"
-    ));
+         WHERE id = ? AND rev = ?",
+    );
     let query = query
         .bind(task.rev)
         .bind(task.status.as_str())
@@ -40,21 +67,10 @@ async fn compare_and_set<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Res
         .bind(task.outcome.map(|outcome| outcome.as_str()))
         .bind(task.halt.map(|halt| halt.as_str()))
         .bind(task.end_time);
-    let query = query.bind(task.id.0).bind(commit.expected_rev);
-    match lease::bind_owner(query, commit.by)
-        .execute(&mut *tx)
-        .await
-        .map_err(unavailable)?
-    {
-        1 => Ok(()),
-        _ => {
-            lease::test(tx, commit.by).await?;
-            Err(StoreError::Stale)
-        }
-    }
+    query.bind(task.id.0).bind(commit.expected_rev)
 }
 
-async fn update_subtask(tx: &mut Transaction, row: &Subtask) -> Result<(), StoreError> {
+fn update_subtask(row: &Subtask) -> Result<Query<'_>, StoreError> {
     let query = sql::query(
         "UPDATE subtask_instance SET state = ?, operation = ?, run_time = ?, epoch = ?, crash_count = ?, undo_tries = ?, \
          owner_server = ?, owner_incarnation = ?, executor = ?, deadline_at = ?, not_before = ?, ready_from = ?, \
@@ -78,11 +94,7 @@ async fn update_subtask(tx: &mut Transaction, row: &Subtask) -> Result<(), Store
         .bind(row.start_time)
         .bind(row.end_time);
     let query = query.bind(json(&row.delta)?).bind(json(&row.checkpoint)?);
-    let query = query.bind(row.failure.as_ref().map(json).transpose()?).bind(row.id.0);
-    match query.execute(tx).await.map_err(unavailable)? {
-        1 => Ok(()),
-        _ => Err(StoreError::Corrupt(format!("there is no subtask {}", row.id))),
-    }
+    Ok(query.bind(row.failure.as_ref().map(json).transpose()?).bind(row.id.0))
 }
 
 pub(super) async fn insert_events(
@@ -91,6 +103,13 @@ pub(super) async fn insert_events(
     events: &[Event],
     nonce: i64,
 ) -> Result<(), StoreError> {
+    for query in events_of(task, events, nonce)? {
+        query.execute(&mut *tx).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+fn events_of(task: TaskId, events: &[Event], nonce: i64) -> Result<Vec<Query<'_>>, StoreError> {
     let columns = [
         "task_id",
         "seq",
@@ -102,7 +121,7 @@ pub(super) async fn insert_events(
         "nonce",
         "payload",
     ];
-    insert_rows(tx, "task_event", columns, events, |event| {
+    inserts("task_event", columns, events, |event| {
         Ok([
             task.0.into(),
             event.seq.into(),
@@ -115,7 +134,6 @@ pub(super) async fn insert_events(
             json(&event.change)?.into(),
         ])
     })
-    .await
 }
 
 /// Whether the event `seq` of a task is there and of the commit with this nonce. Waits for a transaction that is still about
@@ -127,4 +145,16 @@ pub(super) async fn landed(tx: &mut Transaction, task: TaskId, seq: i64, nonce: 
     let find = sql::query("SELECT seq FROM task_event WHERE task_id = ? AND seq = ? AND nonce = ?");
     let find = find.bind(task.0).bind(seq).bind(nonce);
     Ok(find.fetch_optional(tx).await.map_err(unavailable)?.is_some())
+}
+
+/// One row per server: the process that runs under its name now.
+pub(super) async fn register_server(tx: &mut Transaction, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
+    let query = sql::query("UPDATE engine_server SET incarnation = ?, started_at = ? WHERE server = ?");
+    let query = query.bind(&owner.incarnation).bind(now_ms).bind(&owner.server);
+    if query.execute(&mut *tx).await.map_err(unavailable)? == 0 {
+        let query = sql::query("INSERT INTO engine_server (server, incarnation, started_at) VALUES (?, ?, ?)");
+        let query = query.bind(&owner.server).bind(&owner.incarnation).bind(now_ms);
+        query.execute(tx).await.map_err(unavailable)?;
+    }
+    Ok(())
 }

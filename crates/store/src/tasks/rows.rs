@@ -19,16 +19,29 @@ pub(super) async fn insert_rows<'r, T, const N: usize>(
     rows: &'r [T],
     values: impl Fn(&'r T) -> Result<[Value<'r>; N], StoreError>,
 ) -> Result<(), StoreError> {
+    for query in inserts(table, columns, rows, values)? {
+        query.execute(&mut *tx).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+/// The statements that do so.
+pub(super) fn inserts<'r, T, const N: usize>(
+    table: &str,
+    columns: [&str; N],
+    rows: &'r [T],
+    values: impl Fn(&'r T) -> Result<[Value<'r>; N], StoreError>,
+) -> Result<Vec<Query<'r>>, StoreError> {
     let (columns, row_of_marks) = (columns.join(", "), format!("({})", sql::marks(N)));
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+    let insert = |rows: &'r [T]| {
         let marks = vec![&*row_of_marks; rows.len()].join(", ");
         let mut query = sql::composed(format!("INSERT INTO {table} ({columns}) VALUES {marks}"));
         for row in rows {
             query = values(row)?.into_iter().fold(query, Query::bind);
         }
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
+        Ok(query)
+    };
+    rows.chunks(ROWS_PER_STATEMENT).map(insert).collect()
 }
 
 #[cfg(test)]
