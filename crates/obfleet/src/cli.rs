@@ -28,6 +28,13 @@ pub struct Cli {
 pub enum Command {
     /// Serve the REST API and run tasks
     Server(ServerArgs),
+    /// Look after the schema of a server's database
+    Migrate {
+        #[command(flatten)]
+        state: StateArgs,
+        #[command(subcommand)]
+        order: Order,
+    },
     /// Own the proxies of this host
     Agent(AgentArgs),
     /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw
@@ -54,9 +61,8 @@ pub struct ServerArgs {
     /// Where to listen; agents on other hosts have to reach it
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Keeps the database, keys and packages; made at the first start
-    #[arg(long, value_name = "DIR", default_value = "obfleet-server")]
-    pub state_dir: PathBuf,
+    #[command(flatten)]
+    pub state: StateArgs,
     /// Holds the password of the user admin, read at every start; without it the first start makes one and prints it
     #[arg(long, value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
@@ -75,6 +81,36 @@ pub struct ServerArgs {
     /// Days that an agent's certificate is good; it is renewed when two thirds of them are over
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=LONGEST_CERTIFICATE_DAYS))]
     pub agent_certificate_days: u64,
+}
+
+/// Where the state of a server is.
+#[derive(Args)]
+pub struct StateArgs {
+    /// Keeps the database, keys and packages; made at the first start
+    #[arg(long, value_name = "DIR", default_value = "obfleet-server")]
+    pub state_dir: PathBuf,
+    /// The database, if not a file in the state directory: one of OceanBase's, MySQL's or MariaDB's, which must exist. A
+    /// password is better given in the environment or a file, where others cannot see it
+    #[arg(
+        long,
+        value_name = "mysql://USER@HOST:PORT/NAME",
+        env = "OBFLEET_DATABASE",
+        hide_env_values = true
+    )]
+    pub database: Option<String>,
+    /// Holds the password for the database
+    #[arg(long, value_name = "FILE", requires = "database")]
+    pub database_password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+pub enum Order {
+    /// Tell how far each migration is; fails unless all are complete
+    Status,
+    /// Do what is missing, as a server does when it starts
+    Up,
+    /// The same, but take a table or row that exists already for made: after restoring parts of a backup
+    Repair,
 }
 
 #[derive(Args)]

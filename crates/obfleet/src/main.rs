@@ -1,8 +1,9 @@
-//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `reap`, hidden as well,
-//! cleans up after a killed demo. A copy with a trailer is a stand-in proxy. Arguments and wiring only; the work is in
+//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate` looks after a
+//! server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a trailer is a stand-in proxy. Arguments and wiring only; the work is in
 //! the other crates.
 
 mod cli;
+mod database;
 mod memory;
 mod runtime;
 mod stop;
@@ -57,6 +58,7 @@ fn tell_on_stderr(quiet: bool) {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Server(args) => runtime::of_server()?.block_on(server(args)).map(|()| ExitCode::SUCCESS),
+        Command::Migrate { state, order } => runtime::usual()?.block_on(database::migrate(&state, order)),
         Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.
@@ -68,7 +70,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 async fn server(args: ServerArgs) -> anyhow::Result<()> {
-    let mut options = obfleet_server::Options::new(args.listen, args.state_dir);
+    let mut options = obfleet_server::Options::new(args.listen, &args.state.state_dir);
+    options.database = database::address(&args.state)?;
     options.admin_password_file = args.admin_password_file;
     options.public_url = args.public_url;
     options.drain = DrainPolicy {

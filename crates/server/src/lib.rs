@@ -29,4 +29,4 @@ pub mod server;
 pub mod state_dir;
 pub mod task_view;
 
-pub use server::{Options, Running, Server, ServerError};
+pub use server::{Options, Running, Server, ServerError, location};

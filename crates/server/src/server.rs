@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use obfleet_fleet::{
     observer,
     secrets::{SealError, Sealer, fingerprint},
 };
-use obfleet_store::{Database, DatabaseError};
+use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
 use tokio::{
     sync::Semaphore,
@@ -62,6 +62,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The directory that keeps the server's state.
     pub state_dir: PathBuf,
+    /// The state database, when it is not the file in the state directory.
+    pub database: Option<Address>,
     /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
     pub public_url: Option<String>,
     /// Holds the administrator's password, at the first start and whenever it is given.
@@ -85,6 +87,7 @@ impl Options {
         Self {
             listen,
             state_dir: state_dir.into(),
+            database: None,
             public_url: None,
             admin_password_file: None,
             max_package_bytes: MAX_PACKAGE_BYTES,
@@ -182,7 +185,8 @@ impl Server {
         };
         let server_id = state_dir.server_id()?;
 
-        let database = Database::open(&state_dir.database()).await?;
+        let place = location(options.database.as_ref(), &options.state_dir);
+        let database = Database::at(&place).await?;
         let users = database.users();
         let password_file = options.admin_password_file.as_deref();
         let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
@@ -220,7 +224,7 @@ impl Server {
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
         let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));
-        tracing::info!(%address, url, "server started");
+        tracing::info!(%address, url, database = %place, "server started");
         Ok(Running {
             address,
             url,
@@ -234,6 +238,14 @@ impl Server {
             drain_timeout: options.drain_timeout,
             _state_dir: state_dir,
         })
+    }
+}
+
+/// Where the state of a server is: at this address, or in a file of its state directory.
+pub fn location(database: Option<&Address>, state_dir: &Path) -> Location {
+    match database {
+        Some(address) => Location::Server(address.clone()),
+        None => Location::File(StateDir::database(state_dir)),
     }
 }
 

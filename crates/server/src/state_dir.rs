@@ -133,9 +133,9 @@ impl StateDir {
         self.path.join("uploads")
     }
 
-    /// The database file.
-    pub fn database(&self) -> PathBuf {
-        self.path.join("obfleet.db")
+    /// The database file of the state directory `path`.
+    pub fn database(path: &Path) -> PathBuf {
+        path.join("obfleet.db")
     }
 
     /// The opaque id of this server.

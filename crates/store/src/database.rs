@@ -6,18 +6,19 @@
 //! enough to configure, back up and restore, and the server writes commits that come together to disk together anyway.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use obfleet_fleet::inventory::InventoryChange;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Executor as _};
+use tokio::time::timeout;
 
 use crate::inventory::{self, InventoryApplier, SqlInventory};
-use crate::migrations::{self, Migration, MigrationError, migrate};
-use crate::sql::Pool;
+use crate::location::{Address, Location};
+use crate::migrations::{self, Found, Migration, MigrationError, migrate};
+use crate::sql::{Pool, Trouble, trouble};
 use crate::tasks::{ChangeApplier, TaskStore};
 use crate::users::Users;
 
@@ -50,16 +51,22 @@ const REPEATABLE_READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABL
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// It cannot be reached, or is no database.
-    #[error("the database {place} cannot be opened")]
+    #[error("the database {place} cannot be opened; {}", advice(source))]
     Open {
         /// File, or server and database.
         place: String,
         /// What the driver says.
         source: sqlx::Error,
     },
-    /// The URL of a database on a server is not of the form `mysql://user:password@host:port/database`.
-    #[error("the database's URL must read mysql://user:password@host:port/database")]
-    Url,
+    /// A server that takes connections does not let us in, one way or the other.
+    #[error(
+        "the database {place} does not answer within {} s; look after the server, or give --database another one",
+        CONNECT_TIMEOUT.as_secs()
+    )]
+    Silent {
+        /// Server and database.
+        place: String,
+    },
     /// Its schema cannot be brought up to date.
     #[error("the database {place} cannot be brought up to date")]
     Migrate {
@@ -81,6 +88,14 @@ pub struct Database {
 }
 
 impl Database {
+    /// Opens the database at this location and brings its schema up to date.
+    pub async fn at(location: &Location) -> Result<Self, DatabaseError> {
+        match location {
+            Location::File(path) => Self::open(path).await,
+            Location::Server(address) => Self::connect(address).await,
+        }
+    }
+
     /// Opens the database in the file `path`, creating it if it is not there, and brings its schema up to date. Logs go to
     /// `<stem>-logs.<extension>` beside it.
     pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
@@ -95,17 +110,14 @@ impl Database {
         Ok(Self { writer, readers, logs })
     }
 
-    /// Opens the database at `mysql://user:password@host:port/database`, which must exist, and brings its schema up to date.
-    /// Any number of servers may do so, also at the same time.
-    pub async fn connect(url: &str) -> Result<Self, DatabaseError> {
-        let options = MySqlConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?;
-        let options = options.statement_cache_capacity(PREPARED_STATEMENTS);
-        let database = options.get_database().ok_or(DatabaseError::Url)?;
-        let place = format!("{database} on {}:{}", options.get_host(), options.get_port());
-        let writer = server(&place, options.clone(), READ_COMMITTED).await?;
+    /// Opens the database at this address, which must exist, and brings its schema up to date. Any number of servers may do
+    /// so, also at the same time.
+    pub async fn connect(address: &Address) -> Result<Self, DatabaseError> {
+        let place = address.to_string();
+        let writer = server(address, READ_COMMITTED).await?;
         prepare(&place, &writer, &[migrations::STATE, migrations::LOGS]).await?;
         found(&place, &writer).await?;
-        let readers = server(&place, options, REPEATABLE_READ).await?;
+        let readers = server(address, REPEATABLE_READ).await?;
         let logs = writer.clone();
         Ok(Self { writer, readers, logs })
     }
@@ -153,8 +165,51 @@ impl Database {
     }
 }
 
+/// What to do about a database that cannot be opened.
+fn advice(error: &sqlx::Error) -> &'static str {
+    match trouble(error) {
+        Trouble::Away => "start the server, or correct host and port in --database",
+        Trouble::NoEntry => "correct user and password, or give the user rights on the database",
+        Trouble::NoDatabase => "make it by CREATE DATABASE, or correct its name in --database",
+        Trouble::Other => "put right what the reason names, or start with a backup",
+    }
+}
+
+/// A database whose schema somebody looks after, without a server: one for each file.
+pub(crate) struct Part {
+    pub place: String,
+    pub pool: Pool,
+    pub migrations: Vec<&'static [Migration]>,
+}
+
+/// The databases at a location; what is not there is made only if `make`.
+pub(crate) async fn parts(location: &Location, make: bool) -> Result<Vec<Part>, DatabaseError> {
+    match location {
+        Location::File(path) => {
+            let mut parts = Vec::new();
+            for (path, migrations) in [
+                (path.clone(), migrations::STATE),
+                (beside(path, "-logs"), migrations::LOGS),
+            ] {
+                parts.push(Part {
+                    pool: file(&path, options(&path).create_if_missing(make), 1).await?,
+                    place: path.display().to_string(),
+                    migrations: vec![migrations],
+                });
+            }
+            Ok(parts)
+        }
+        Location::Server(address) => Ok(vec![Part {
+            pool: server(address, READ_COMMITTED).await?,
+            place: address.to_string(),
+            migrations: vec![migrations::STATE, migrations::LOGS],
+        }]),
+    }
+}
+
 async fn prepare(place: &str, pool: &Pool, parts: &[&[Migration]]) -> Result<(), DatabaseError> {
-    migrate(pool, parts).await.map_err(|source| DatabaseError::Migrate {
+    let done = migrate(pool, parts, Found::IsAnError).await;
+    done.map_err(|source| DatabaseError::Migrate {
         place: place.to_owned(),
         source,
     })
@@ -198,7 +253,17 @@ async fn file(path: &Path, options: SqliteConnectOptions, most: u32) -> Result<P
     })
 }
 
-async fn server(place: &str, options: MySqlConnectOptions, session: &'static str) -> Result<Pool, DatabaseError> {
+async fn server(address: &Address, session: &'static str) -> Result<Pool, DatabaseError> {
+    let open = |source| DatabaseError::Open {
+        place: address.to_string(),
+        source,
+    };
+    // A pool would try again and again, and in the end not know why.
+    let first = timeout(CONNECT_TIMEOUT, MySqlConnection::connect_with(address.options())).await;
+    let silent = |_| DatabaseError::Silent {
+        place: address.to_string(),
+    };
+    first.map_err(silent)?.map_err(open)?.close().await.map_err(open)?;
     let pool = MySqlPoolOptions::new()
         .max_connections(SERVER_CONNECTIONS)
         .min_connections(1);
@@ -218,11 +283,9 @@ async fn server(place: &str, options: MySqlConnectOptions, session: &'static str
                 Ok(true)
             })
         });
+    let options = address.options().clone().statement_cache_capacity(PREPARED_STATEMENTS);
     let pool: Result<MySqlPool, _> = pool.connect_with(options).await;
-    pool.map(Pool::MySql).map_err(|source| DatabaseError::Open {
-        place: place.to_owned(),
-        source,
-    })
+    pool.map(Pool::MySql).map_err(open)
 }
 
 #[cfg(test)]

@@ -67,7 +67,10 @@ pub enum MigrationError {
     #[error("another server has been changing its schema for {} seconds: start this one again when that one is up", LOCK_PATIENCE.as_secs())]
     Busy,
     /// A statement failed.
-    #[error("statement {number} of {part} migration {version} failed")]
+    #[error(
+        "statement {number} of {part} migration {version} failed; put right what the reason names, and `obfleet migrate up` \
+         goes on there; if all it says is that something exists already, `obfleet migrate repair` does"
+    )]
     Statement {
         /// Part of the schema.
         part: &'static str,
@@ -98,8 +101,17 @@ const PROGRESS: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
     PRIMARY KEY (part, version)
 )";
 
-/// Does what has not been done yet of `migrations`, each part in order.
-pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]]) -> Result<(), MigrationError> {
+/// What a table, column or row is that a migration finds although it is to make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A reason to stop. What was made by a process that had no time to note it is an exception.
+    IsAnError,
+    /// As good as made.
+    WillDo,
+}
+
+/// Does what has not been done yet of `parts`, each in order.
+pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]], found: Found) -> Result<(), MigrationError> {
     let lock = match pool {
         // One transaction does it all.
         Pool::Sqlite(_) => None,
@@ -108,7 +120,7 @@ pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]]) -> Result<(), M
     let mut done = Ok(());
     for part in parts {
         if done.is_ok() {
-            done = run_all(pool, part).await;
+            done = run_all(pool, part, found).await;
         }
     }
     if let Some(lock) = lock {
@@ -154,25 +166,25 @@ async fn take(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     }
 }
 
-async fn run_all(pool: &Pool, migrations: &[Migration]) -> Result<(), MigrationError> {
+async fn run_all(pool: &Pool, migrations: &[Migration], found: Found) -> Result<(), MigrationError> {
     let mut tx = pool.write().await?;
     let options = tx.dialect().table_options();
     composed(format!("{PROGRESS}{options}")).execute(&mut tx).await?;
     if let Some(latest) = migrations.last() {
         let newest = query("SELECT MAX(version) AS newest FROM schema_migration WHERE part = ?").bind(latest.part);
-        let found: Option<i64> = newest.fetch_one(&mut tx).await?.get("newest")?;
-        let (found, known) = (found.unwrap_or(0), latest.version);
-        if found > known {
-            return Err(MigrationError::Newer { found, known });
+        let newest: Option<i64> = newest.fetch_one(&mut tx).await?.get("newest")?;
+        let (newest, known) = (newest.unwrap_or(0), latest.version);
+        if newest > known {
+            return Err(MigrationError::Newer { found: newest, known });
         }
     }
     for migration in migrations {
-        run(&mut tx, migration).await?;
+        run(&mut tx, migration, found).await?;
     }
     Ok(tx.commit().await?)
 }
 
-async fn run(tx: &mut Transaction, migration: &Migration) -> Result<(), MigrationError> {
+async fn run(tx: &mut Transaction, migration: &Migration, found: Found) -> Result<(), MigrationError> {
     let Migration { part, version, sql } = *migration;
     let row = query("SELECT statements, complete FROM schema_migration WHERE part = ? AND version = ?");
     let row = row.bind(part).bind(version).fetch_optional(&mut *tx).await?;
@@ -198,6 +210,7 @@ async fn run(tx: &mut Transaction, migration: &Migration) -> Result<(), Migratio
         let number = index + 1;
         match done {
             Ok(_) => {}
+            Err(error) if found == Found::WillDo && is_there_already(&error) => {}
             // It was run before, and the process that ran it ended before it could say so.
             Err(error) if resumed && index == begun && is_there_already(&error) => {}
             Err(source) => {
@@ -219,7 +232,7 @@ async fn run(tx: &mut Transaction, migration: &Migration) -> Result<(), Migratio
 }
 
 /// The statements of a migration, without comments.
-fn statements(sql: &str) -> Vec<String> {
+pub(crate) fn statements(sql: &str) -> Vec<String> {
     let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     let statements = text.split(";\n").map(|part| part.trim().trim_end_matches(';'));

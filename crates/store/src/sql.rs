@@ -12,7 +12,7 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
-pub(crate) use dialect::{is_there_already, waited_in_vain, was_in_the_way};
+pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
 pub use pool::{Pool, Transaction};
 pub use row::{Column, Row};
 pub use value::Value;

@@ -15,6 +15,9 @@ const LOCKED_OUT: [u16; 2] = [1213, 1205];
 /// MySQL's errors 1050, 1060, 1061 and 1062: the table, column, index or row is there already.
 const THERE_ALREADY: [u16; 4] = [1050, 1060, 1061, 1062];
 
+/// MySQL's error 1146: there is no such table.
+const NO_TABLE: u16 = 1146;
+
 /// MySQL's error 1205, of a lock that was not given in time, and OceanBase's 4012, of a statement that took too long.
 const WAITED_IN_VAIN: [u16; 2] = [1205, 4012];
 
@@ -61,7 +64,50 @@ pub(crate) fn was_in_the_way(error: &sqlx::Error) -> bool {
 
 /// Whether a statement of a migration has been run before.
 pub(crate) fn is_there_already(error: &sqlx::Error) -> bool {
-    mysql_error(error).is_some_and(|number| THERE_ALREADY.contains(&number))
+    match mysql_error(error) {
+        Some(number) => THERE_ALREADY.contains(&number),
+        // SQLite has a number for rows alone.
+        None => error.as_database_error().is_some_and(|error| {
+            error.is_unique_violation()
+                || error.message().ends_with("already exists")
+                || error.message().starts_with("duplicate column name")
+        }),
+    }
+}
+
+/// Whether a statement named a table that is not there.
+pub(crate) fn is_no_table(error: &sqlx::Error) -> bool {
+    match mysql_error(error) {
+        Some(number) => number == NO_TABLE,
+        None => error
+            .as_database_error()
+            .is_some_and(|error| error.message().starts_with("no such table")),
+    }
+}
+
+/// Why nobody gets into a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nobody answers there.
+    Away,
+    /// The server does not let the user in.
+    NoEntry,
+    /// The server has no such database.
+    NoDatabase,
+    /// Anything else.
+    Other,
+}
+
+/// Why a connection failed.
+pub(crate) fn trouble(error: &sqlx::Error) -> Trouble {
+    match error {
+        sqlx::Error::Io(_) => Trouble::Away,
+        error => match mysql_error(error) {
+            Some(1045 | 1044 | 1698) => Trouble::NoEntry,
+            Some(1049) => Trouble::NoDatabase,
+            _ => Trouble::Other,
+        },
+    }
 }
 
 /// Whether a statement came to an end because it waited too long for a lock.

@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_store::sql::{self, Transaction};
-use obfleet_store::{ApplyError, ChangeApplier, Database, DatabaseError, TaskStore};
+use obfleet_store::{ApplyError, ChangeApplier, Database, DatabaseError, Location, TaskStore};
 use obfleet_testdb::shared;
 
 /// Writes notes into a table of its own, once each: a second note of the same task and text is refused.
@@ -80,9 +80,13 @@ impl Place {
     }
 
     pub async fn try_open(&self) -> Result<Database, DatabaseError> {
+        Database::at(&self.location()).await
+    }
+
+    pub fn location(&self) -> Location {
         match &self.url {
-            None => Database::open(&self.directory.path().join("state.db")).await,
-            Some(url) => Database::connect(url).await,
+            None => Location::File(self.directory.path().join("state.db")),
+            Some(url) => Location::Server(url.parse().unwrap()),
         }
     }
 }
