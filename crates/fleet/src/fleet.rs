@@ -22,6 +22,7 @@ use obfleet_wire::{
 use serde::Serialize;
 
 use crate::{
+    Once,
     flows::{self, crew::Crew},
     inventory::{
         Cluster, ClusterSettings, EnrolToken, Host, InventoryChange, InventoryError, Package, Proxy, SealedProbe,
@@ -157,7 +158,25 @@ impl Fleet {
     }
 
     /// Makes a cluster, and its first proxies if hosts are given.
-    pub async fn create_cluster(&self, who: &Actor, body: CreateObproxyCluster) -> Result<Started, Error> {
+    pub async fn create_cluster(
+        &self,
+        who: &Actor,
+        body: CreateObproxyCluster,
+        once: Option<&Once>,
+    ) -> Result<Started, Error> {
+        let task = self.first_time(once, self.submit_cluster(who, body, once)).await?;
+        Ok(Started {
+            cluster_id: task.cluster_id.unwrap_or_default(),
+            task,
+        })
+    }
+
+    async fn submit_cluster(
+        &self,
+        who: &Actor,
+        body: CreateObproxyCluster,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         install::check_cluster_name(&fleet, &body.name)?;
         let (host_ids, new_proxies) = first_proxies(&fleet, &body)?;
@@ -178,7 +197,6 @@ impl Fleet {
             Lock::exclusive("obproxy_cluster_name", &cluster.name),
             Lock::exclusive("obproxy_cluster", cluster.id),
         ];
-        let cluster_id = cluster.id;
         submission.changes = with_ids.iter().map(|(id, new)| creating(*id, &cluster, new)).collect();
         submission
             .changes
@@ -186,10 +204,8 @@ impl Fleet {
         submission
             .locks
             .extend(with_ids.iter().map(|(id, _)| Lock::exclusive("obproxy", id)));
-        Ok(Started {
-            task: self.engine.submit(submission).await?,
-            cluster_id,
-        })
+        Once::mark(once, &mut submission);
+        Ok(self.engine.submit(submission).await?)
     }
 
     async fn new_cluster(&self, who: &Actor, body: &CreateObproxyCluster) -> Result<Cluster, Error> {
@@ -247,8 +263,29 @@ impl Fleet {
         })
     }
 
-    /// Installs one proxy on each host: one task a host.
-    pub async fn add_obproxies(&self, who: &Actor, cluster_id: i64, body: AddObproxy) -> Result<Vec<TaskView>, Error> {
+    /// Installs one proxy on each host: one task a host. A repetition makes the tasks that the first time did not come to.
+    pub async fn add_obproxies(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        mut body: AddObproxy,
+        once: Option<&Once>,
+    ) -> Result<Vec<TaskView>, Error> {
+        let part = |index| once.map(|once| once.part(index));
+        let mut parts = BTreeMap::new();
+        let mut tasks = Vec::new();
+        for (index, host) in std::mem::take(&mut body.host_ids).into_iter().enumerate() {
+            match self.made(part(index).as_ref()).await? {
+                Some(made) => tasks.push(made),
+                None => {
+                    parts.entry(host).or_insert(index);
+                    body.host_ids.push(host);
+                }
+            }
+        }
+        if body.host_ids.is_empty() && !tasks.is_empty() {
+            return Ok(tasks);
+        }
         let fleet = self.snapshot().await?;
         let cluster = fleet.cluster(cluster_id)?;
         if cluster.work_mode == WorkMode::ConfigUrl {
@@ -261,7 +298,6 @@ impl Fleet {
             exporter: body.exporter_port,
             rpc: body.rpc_port,
         };
-        let mut tasks = Vec::new();
         for new in install::plan_install(&fleet, &body.host_ids, ports, &body.version)? {
             let id = self.crew.inventory.next_id().await?;
             let InventoryChange::InsertProxy(proxy) = creating(id, cluster, &new) else {
@@ -279,6 +315,8 @@ impl Fleet {
                 // The ports were looked for in the inventory; nobody else may take them meanwhile.
                 Lock::exclusive("host_port", format!("{}:{}", proxy.host_id, proxy.sql_port)),
             ];
+            let index = parts.get(&proxy.host_id).copied().unwrap_or_default();
+            Once::mark(part(index).as_ref(), &mut submission);
             submission.changes = vec![InventoryChange::InsertProxy(proxy)];
             tasks.push(self.engine.submit(submission).await?);
         }
@@ -292,6 +330,19 @@ impl Fleet {
         cluster_id: i64,
         ids: &[i64],
         body: UpgradeObproxy,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        self.first_time(once, self.submit_upgrade(who, cluster_id, ids, body, once))
+            .await
+    }
+
+    async fn submit_upgrade(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        ids: &[i64],
+        body: UpgradeObproxy,
+        once: Option<&Once>,
     ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         let plan = upgrade::plan_upgrade(&fleet, cluster_id, ids, body.short_rpm_name.as_deref())?;
@@ -302,6 +353,7 @@ impl Fleet {
         submission.cluster_id = Some(cluster_id);
         submission.locks = locks(cluster_id, ids);
         submission.changes = held(ids, ProxyStatus::Upgrading);
+        Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)
     }
 

@@ -6,6 +6,7 @@ pub mod flows;
 pub mod host_agent;
 pub mod inventory;
 pub mod observer;
+mod once;
 pub mod plan;
 pub mod secrets;
 #[cfg(test)]
@@ -13,3 +14,4 @@ mod testing;
 mod view;
 
 pub use fleet::{Actor, Error, ExporterTarget, Fleet, Started};
+pub use once::Once;

@@ -5,6 +5,7 @@ mod domain;
 pub mod envelope;
 pub mod error;
 pub mod fault;
+pub mod idempotency;
 pub mod language;
 pub mod listing;
 pub mod messages;
@@ -16,6 +17,7 @@ pub use body::{Json, OptionalJson};
 pub use envelope::{Data, NoData};
 pub use error::ApiError;
 pub use fault::{Fault, Wanted};
+pub use idempotency::Idempotency;
 pub use listing::ListQuery;
 pub use path::PathIds;
 

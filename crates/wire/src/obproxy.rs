@@ -41,6 +41,9 @@ pub struct CreateObproxyCluster {
     pub password: Option<String>,
     /// Password of proxyro on the OceanBase servers.
     pub proxyro_password: Option<String>,
+    /// OCP's idempotency key, as the header `Idempotency-Key`.
+    #[serde(skip_serializing)]
+    pub client_token: Option<String>,
     /// *Extension*: a query every upgrade sends through the new proxy before the old one is let go.
     pub probe: Option<Probe>,
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     app::AppState,
     auth::Who,
-    http::{ApiResult, Data, Json, ListQuery, PathIds},
+    http::{ApiResult, Data, Idempotency, Json, ListQuery, PathIds},
     task_view,
 };
 
@@ -29,9 +29,11 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Obpro
 pub async fn create(
     State(app): AppState,
     Who(who, _): Who,
+    key: Idempotency,
     Json(body): Json<CreateObproxyCluster>,
 ) -> ApiResult<Data<TaskInstance>> {
-    let started = app.fleet.create_cluster(&who, body).await?;
+    let once = key.of(&body, body.client_token.as_deref())?;
+    let started = app.fleet.create_cluster(&who, body, once.as_ref()).await?;
     let mut task = task_view::started(&started.task);
     task.obproxy_cluster_id = Some(started.cluster_id);
     Ok(Data(task))

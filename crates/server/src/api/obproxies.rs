@@ -11,7 +11,7 @@ use obfleet_wire::{
 use crate::{
     app::AppState,
     auth::Who,
-    http::{ApiResult, Data, Json, OptionalJson, PathIds},
+    http::{ApiResult, Data, Idempotency, Json, OptionalJson, PathIds},
     task_view,
 };
 
@@ -20,9 +20,14 @@ pub async fn batch_add(
     State(app): AppState,
     Who(who, _): Who,
     path: PathIds,
+    key: Idempotency,
     Json(body): Json<AddObproxy>,
 ) -> ApiResult<Data<Contents<TaskInstance>>> {
-    let tasks = app.fleet.add_obproxies(&who, path.id("id")?, body).await?;
+    let once = key.of(&body, None)?;
+    let tasks = app
+        .fleet
+        .add_obproxies(&who, path.id("id")?, body, once.as_ref())
+        .await?;
     Ok(Data(Contents {
         contents: tasks.iter().map(task_view::started).collect(),
     }))
@@ -40,10 +45,15 @@ pub async fn upgrade(
     State(app): AppState,
     Who(who, _): Who,
     path: PathIds,
+    key: Idempotency,
     OptionalJson(body): OptionalJson<UpgradeObproxy>,
 ) -> ApiResult<Data<TaskInstance>> {
     let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
-    let task = app.fleet.upgrade_obproxies(&who, cluster, &proxies, body).await?;
+    let once = key.of(&body, None)?;
+    let upgrade = app
+        .fleet
+        .upgrade_obproxies(&who, cluster, &proxies, body, once.as_ref());
+    let task = upgrade.await?;
     Ok(Data(task_view::started(&task)))
 }
 

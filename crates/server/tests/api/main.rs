@@ -7,6 +7,7 @@ mod contract;
 mod enrolment;
 mod errors;
 mod fake_agent;
+mod idempotency;
 mod login;
 mod operations;
 mod packages;
