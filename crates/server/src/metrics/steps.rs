@@ -11,7 +11,7 @@ use std::{
 };
 
 use obfleet_engine::{
-    Owner, SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus,
+    Outcome, Owner, SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus,
     core::{Change, Event},
     state::{Subtask, Task},
 };
@@ -242,6 +242,10 @@ impl StepMetrics {
             }
             Change::TaskDone { outcome } => {
                 let outcome = outcome.as_str();
+                self.ended.get_or_create(&Ended { outcome }).inc();
+            }
+            Change::TaskAbandoned { .. } => {
+                let outcome = Outcome::Abandoned.as_str();
                 self.ended.get_or_create(&Ended { outcome }).inc();
             }
             _ => {}

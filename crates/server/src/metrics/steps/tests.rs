@@ -79,6 +79,19 @@ async fn a_step_that_backs_off_is_not_in_the_queue() {
 }
 
 #[tokio::test]
+async fn every_end_of_a_task_is_counted() {
+    let (metrics, engine, task) = submitted(600_000).await;
+    engine.cancel_task(task.id, "admin").await.unwrap();
+    engine.wait(task.id, DEADLINE).await.unwrap();
+    engine.abandon(task.id, "admin", "test", &[]).await.unwrap();
+    let text = metrics.render().unwrap();
+    for outcome in ["CANCELLED", "ABANDONED"] {
+        let line = format!("obfleet_tasks_ended_total{{outcome=\"{outcome}\"}} 1\n");
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
+}
+
+#[tokio::test]
 async fn each_attempt_is_a_hop_and_leaves_nothing_behind() {
     let (metrics, engine, task) = submitted(1).await;
     engine.wait(task.id, DEADLINE).await.unwrap();
