@@ -2,36 +2,46 @@
 //!
 //! Every operation is one decision of [`crate::core`] made durable by one [`Store::commit`]; what the decision calls for
 //! (attempts to start, timers, notices) happens after the commit. Nothing polls: a commit wakes what it has made
-//! possible, timers wake what has become due, and both are rebuilt from the rows at start.
+//! possible, timers wake what has become due, and both are rebuilt from the rows at start. Only servers that share their
+//! database look now and then for what others have left to them.
 
 mod dispatch;
 mod effects;
+mod lease;
 mod logs;
 mod runner;
 mod shared;
+mod sharing;
+mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::CONTEXT_LIMIT;
 use crate::core::{Command, Draft, Event};
 use crate::error::EngineError;
 use crate::registry::Registry;
-use crate::state::{Owner, SubtaskId, TaskId, TaskOperation, TaskStatus};
-use crate::store::{Created, NewTask, Page, Store, TaskFilter, nonce};
+use crate::state::{SubtaskId, TaskId, TaskOperation, TaskStatus};
+use crate::store::{Created, NewTask, Page, Store, StoreError, TaskFilter, nonce};
 use crate::submission::{Lock, Submission};
 use crate::view::TaskView;
 use shared::Shared;
+pub use sharing::{NoPeers, Peers, Sharing};
 
 /// How an engine runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of this server, kept over restarts; shown as `executor`.
+    /// Name of this server, kept over restarts; shown as `executor`. No two processes may run under one name at a time.
     pub server: String,
+    /// Where other servers reach this one.
+    pub url: Option<String>,
+    /// How it shares its database with other servers; `None` when it is alone on it.
+    pub sharing: Option<Sharing>,
     /// Attempts at a time.
     pub slots: usize,
     /// How long an attempt may go on after it was cancelled, timed out, or the engine began to shut down.
@@ -39,10 +49,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// 32 attempts at a time, 10 s of grace.
+    /// Alone on the database; 32 attempts at a time, 10 s of grace.
     pub fn new(server: impl Into<String>) -> Self {
         Self {
             server: server.into(),
+            url: None,
+            sharing: None,
             slots: 32,
             grace: Duration::from_secs(10),
         }
@@ -78,22 +90,27 @@ impl<C> Clone for Engine<C> {
 }
 
 impl<C: Send + Sync + 'static> Engine<C> {
-    /// Starts: takes over at once what dead processes had under way, and goes on with every unfinished task.
+    /// Starts: gets the server's lease, takes over at once what dead processes had under way, and goes on with every
+    /// unfinished task.
     ///
-    /// One process at a time may run on a store (its owner holds the state directory's lock): every other incarnation
-    /// found in the rows is taken for dead.
+    /// Whoever starts an engine holds a lock on its server's name: a process that ran under it before is dead. An engine
+    /// alone on its database takes every other process for dead; one that shares it only those that have lost their lease.
     pub async fn start(store: Arc<dyn Store<C>>, registry: Registry<C>, options: Options) -> Result<Self, EngineError> {
-        let incarnation = uuid::Uuid::new_v4().simple().to_string();
-        let owner = Owner {
-            server: options.server.clone(),
-            incarnation,
-        };
-        store.register_server(&owner, shared::now_ms()).await?;
-        let unfinished = store.load_running().await?;
-        let (shared, woken) = Shared::new(store, registry, options, owner);
+        let shutdown = CancellationToken::new();
+        let tenure = lease::grant(&*store, &options, &shutdown, true).await?;
+        let (shared, woken) = Shared::new(store, registry, options, tenure, shutdown);
         let shared = Arc::new(shared);
         shared.tracker.spawn(dispatch::dispatch(Arc::clone(&shared), woken));
-        dispatch::resume(&shared, unfinished).await?;
+        lease::take_up(&shared).await?;
+        let closed = shared.closed.clone();
+        let keeping = lease::keep(Arc::clone(&shared));
+        shared
+            .background
+            .spawn(closed.clone().run_until_cancelled_owned(keeping));
+        if let Some(sharing) = &shared.options.sharing {
+            let watching = watch::watch(Arc::clone(&shared), sharing.look);
+            shared.background.spawn(closed.run_until_cancelled_owned(watching));
+        }
         Ok(Self { shared })
     }
 
@@ -111,25 +128,28 @@ impl<C: Send + Sync + 'static> Engine<C> {
             });
         }
         let (draft, changes) = self.draft(submission)?;
-        let env = self.shared.env(0);
+        let tenure = self.shared.lease.current()?;
+        let env = self.shared.env(&tenure, 0);
         let digest = draft.request_digest.clone();
-        match self
-            .shared
-            .store
-            .create(NewTask {
-                draft,
-                env: &env,
-                changes: &changes,
-                nonce: nonce(),
-            })
-            .await?
-        {
-            Created::New(state, events) => {
+        let new = NewTask {
+            draft,
+            env: &env,
+            changes: &changes,
+            nonce: nonce(),
+        };
+        match self.shared.store.create(new).await {
+            Ok(Created::New(state, events)) => {
                 let view = TaskView::from(&*state);
                 self.shared.adopt(*state, &events).await;
                 Ok(view)
             }
-            Created::Existing(task) => self.made_by(task, digest.as_deref()).await,
+            Ok(Created::Existing(task)) => self.made_by(task, digest.as_deref()).await,
+            Err(error) => {
+                if matches!(error, StoreError::LeaseLost) {
+                    tenure.lose();
+                }
+                Err(error.into())
+            }
         }
     }
 
@@ -291,14 +311,35 @@ impl<C: Send + Sync + 'static> Engine<C> {
             if view.is_at_rest() {
                 return Ok(view);
             }
+            // Other servers' commits are not noticed here.
+            let look_again = match &self.shared.options.sharing {
+                Some(sharing) => until.min(Instant::now() + sharing.look),
+                None => until,
+            };
             // Any notice, also a lost one, is a reason to look again.
-            if tokio::time::timeout_at(until, notices.recv()).await.is_err() {
+            let noticed = tokio::time::timeout_at(look_again, notices.recv()).await;
+            if noticed.is_err() && Instant::now() >= until {
                 return Err(EngineError::WaitTimedOut(task));
             }
         }
     }
 
-    /// Notices of every commit from now on. A subscriber that falls far behind loses the oldest.
+    /// Looks for work now: another server has told that there is some.
+    pub fn nudge(&self) {
+        self.shared.lease.look_now.notify_one();
+    }
+
+    /// Whether the server has its lease. Without one it refuses whatever would change a task, until it has a new one.
+    pub fn has_lease(&self) -> bool {
+        self.shared.lease.current().is_ok()
+    }
+
+    /// RUNNING tasks that are left alone because their rows cannot be read, with what is wrong. The next start tries again.
+    pub fn unreadable(&self) -> BTreeMap<TaskId, String> {
+        self.shared.set_aside_tasks()
+    }
+
+    /// Notices of every commit of this engine's from now on. A subscriber that falls far behind loses the oldest.
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.shared.notices.subscribe()
     }
@@ -321,12 +362,22 @@ impl<C: Send + Sync + 'static> Engine<C> {
 
     /// Stops claiming, asks running attempts to stop and waits for them at most the grace. What has not ended by then,
     /// or ended in error, is left RUNNING for the next start to take up. An attempt that has somebody else do the work
-    /// stops waiting for it, and leaves it at it: the next start finds it again by its [`crate::AttemptKey`].
+    /// stops waiting for it, and leaves it at it: the next start finds it again by its [`crate::AttemptKey`]. Other servers
+    /// take over at once.
     pub async fn shutdown(&self) {
         self.shared.shutdown.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
         self.shared.logs.flush().await;
+        self.shared.closed.cancel();
+        self.shared.background.close();
+        self.shared.background.wait().await;
+        if self.shared.options.sharing.is_some() {
+            let owner = &self.shared.lease.tenure().owner;
+            if let Err(error) = self.shared.store.end_lease(owner).await {
+                tracing::warn!(%error, "the lease was not given back: other servers take over once it is over");
+            }
+        }
     }
 }
 

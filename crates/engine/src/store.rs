@@ -3,11 +3,17 @@
 //! One primitive changes a task: [`Store::commit`], guarded by a compare-and-set on the task's `rev`, carrying the
 //! events, the changed rows and the domain's changes in one transaction. `obfleet-store` implements it on SQL.
 
+mod lease;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::core::{Decision, Draft, Env, Event};
 use crate::state::{Owner, Subtask, SubtaskId, SubtaskOperation, Task, TaskId, TaskState, TaskStatus, TaskType};
 use crate::submission::Lock;
+
+pub use lease::{HeldSubtask, LeaseRequest, Sighting};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,16 @@ pub enum StoreError {
     /// A domain change cannot be applied to what the database holds. Nothing was written; repeating will not help.
     #[error("a change was refused: {0}")]
     Refused(String),
+    /// The process that wrote it holds no lease (any more): its time is over, or another has taken its place. Nothing was
+    /// written.
+    #[error("the server's lease is over")]
+    LeaseLost,
+    /// Another process has the lease of this server.
+    #[error("another process has the lease of server {server}")]
+    LeaseHeld {
+        /// The server.
+        server: String,
+    },
     /// The database failed. Whether a commit happened is unknown: ask by [`Store::landed`] before repeating.
     #[error("the state database failed")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -41,7 +57,7 @@ pub enum StoreError {
 pub struct NewTask<'a, C> {
     /// All but the ids.
     pub draft: Draft,
-    /// Who creates it, and when.
+    /// Who creates it, under its lease, and when.
     pub env: &'a Env,
     /// Domain changes of the same transaction.
     pub changes: &'a [C],
@@ -61,6 +77,8 @@ pub enum Created {
 /// One step of one task.
 #[derive(Debug)]
 pub struct Commit<'a, C> {
+    /// Who makes it, under its lease.
+    pub by: &'a Owner,
     /// The `rev` the decision was made on.
     pub expected_rev: i64,
     /// The task row after it.
@@ -79,9 +97,10 @@ pub struct Commit<'a, C> {
 
 impl<'a, C> Commit<'a, C> {
     /// What takes a task from the rows before a decision to those after it.
-    pub fn of(before: &'a TaskState, decision: &'a Decision, changes: &'a [C]) -> Self {
+    pub fn of(by: &'a Owner, before: &'a TaskState, decision: &'a Decision, changes: &'a [C]) -> Self {
         let after = &decision.state;
         Self {
+            by,
             expected_rev: before.task.rev,
             task: &after.task,
             subtasks: after
@@ -94,6 +113,15 @@ impl<'a, C> Commit<'a, C> {
             nonce: nonce(),
         }
     }
+}
+
+/// The RUNNING tasks of a store.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RunningTasks {
+    /// Those that can be read, oldest first.
+    pub tasks: Vec<TaskState>,
+    /// Those that cannot, with what is wrong.
+    pub unreadable: Vec<(TaskId, String)>,
 }
 
 /// A number for one commit alone.
@@ -191,10 +219,12 @@ pub struct LogChunk {
 /// The engine's database. `C` is the domain's change type.
 #[async_trait]
 pub trait Store<C>: Send + Sync + 'static {
-    /// Allocates ids, takes the locks and writes the first rows and events, in one transaction.
+    /// Allocates ids, takes the locks and writes the first rows and events, in one transaction, under the lease of
+    /// `new.env.owner`.
     async fn create(&self, new: NewTask<'_, C>) -> Result<Created, StoreError>;
 
-    /// Makes one step durable, or fails with [`StoreError::Stale`] if `expected_rev` is not the task's.
+    /// Makes one step durable; fails with [`StoreError::LeaseLost`] if its author holds no lease at the database's clock, and
+    /// with [`StoreError::Stale`] if `expected_rev` is not the task's. Both are tested in the transaction that writes.
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError>;
 
     /// Whether the commit with this nonce is durable, whose first event is `seq`; waits for the end of one that is still
@@ -204,8 +234,8 @@ pub trait Store<C>: Send + Sync + 'static {
     /// The rows of a task.
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError>;
 
-    /// Every RUNNING task, oldest first.
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError>;
+    /// Every RUNNING task.
+    async fn load_running(&self) -> Result<RunningTasks, StoreError>;
 
     /// A page of tasks.
     async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError>;
@@ -234,6 +264,18 @@ pub trait Store<C>: Send + Sync + 'static {
     /// belongs to them: the oldest first, at most `limit`. → how many
     async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError>;
 
-    /// Notes that a server process began.
-    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError>;
+    /// Grants a process the lease of its server, which ends a predecessor's. [`StoreError::LeaseHeld`] while another process
+    /// has it and the request does not replace that.
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError>;
+
+    /// Makes a lease last `ttl` from now by the database's clock. `draining` is told to whoever looks at the servers.
+    /// [`StoreError::LeaseLost`] once it is over: it does not come back.
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError>;
+
+    /// Ends a lease now, if it still lasts.
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError>;
+
+    /// Looks for work, in one cheap query: at most `limit` tasks that have something due at `now_ms`, and every attempt that
+    /// is under way.
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError>;
 }

@@ -43,6 +43,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 4,
         sql: include_str!("../migrations/0004_task_operations.sql"),
     },
+    Migration {
+        part: "state",
+        version: 5,
+        sql: include_str!("../migrations/0005_server_leases.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

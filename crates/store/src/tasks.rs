@@ -8,6 +8,7 @@ mod codec;
 mod commit;
 mod create;
 mod group;
+mod lease;
 mod list;
 mod load;
 mod logs;
@@ -16,10 +17,11 @@ mod retries;
 mod rows;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use obfleet_engine::core::Event;
-use obfleet_engine::store::{Commit, Created, LogChunk, NewTask};
+use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
 use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState};
 
 pub use applier::{ApplyError, ChangeApplier};
@@ -109,7 +111,7 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
         if let Some(groups) = self.groups.as_ref().filter(|_| commit.changes.is_empty()) {
-            match groups.join(commit::statements(&commit)?).await {
+            match groups.join(commit::statements(self.writer.dialect(), &commit)?).await {
                 Verdict::Done => return Ok(()),
                 Verdict::Alone => {}
                 Verdict::Unknown(error) => return Err(error),
@@ -133,7 +135,7 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
         load::one(&mut self.read().await?, task).await
     }
 
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
+    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
         load::running(&mut self.read().await?).await
     }
 
@@ -183,9 +185,21 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
         Ok(pruned.tasks)
     }
 
-    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        commit::register_server(&mut tx, owner, now_ms).await?;
+        lease::grant(&mut tx, request).await?;
         tx.commit().await.map_err(codec::unavailable)
+    }
+
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
+        lease::renew(&self.writer, owner, ttl, draining).await
+    }
+
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        lease::end(&self.writer, owner).await
+    }
+
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
+        lease::look(&self.readers, now_ms, limit).await
     }
 }

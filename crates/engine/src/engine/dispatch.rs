@@ -61,21 +61,32 @@ async fn claim_next<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, task: Tas
             tracing::warn!(%task, error, "the state database is away; trying again");
             shared.wake_in(task, STORE_RETRY);
         }
+        Err(EngineError::Store(error)) => shared.note(task, &error),
         Err(error) => tracing::error!(%task, error = &error as &dyn std::error::Error, "a claim failed"),
     }
 }
 
-/// Takes over what dead processes had under way, and wakes every unfinished task.
-pub(super) async fn resume<C: Send + Sync + 'static>(
-    shared: &Arc<Shared<C>>,
-    unfinished: Vec<TaskState>,
-) -> Result<(), EngineError> {
-    for state in unfinished {
+/// For a server alone on its database: takes over what dead processes had under way, which is all that is not its own, and
+/// wakes every unfinished task.
+pub(super) async fn resume<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> Result<(), StoreError> {
+    let running = shared.store.load_running().await?;
+    for (task, reason) in running.unreadable {
+        shared.set_aside(task, reason);
+    }
+    let own = shared.lease.tenure().owner.incarnation.clone();
+    for state in running.tasks {
         let task = state.task.id;
-        let dead = owners(&state);
+        let mut dead = owners(&state);
+        dead.remove(&own);
         shared.adopt(state, &[]).await;
-        if !dead.is_empty() {
-            shared.advance(task, None, Command::Orphan { dead }, &[], None).await?;
+        if dead.is_empty() {
+            continue;
+        }
+        match shared.advance(task, None, Command::Orphan { dead }, &[], None).await {
+            Ok(_) => {}
+            Err(EngineError::Store(error @ StoreError::Unavailable(_))) => return Err(error),
+            Err(EngineError::Store(error)) => shared.note(task, &error),
+            Err(error) => shared.set_aside(task, error.to_string()),
         }
     }
     Ok(())

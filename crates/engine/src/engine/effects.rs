@@ -19,7 +19,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
     pub fn follow_up(self: &Arc<Self>, state: &TaskState, events: &[Event], mut slots: Option<OwnedSemaphorePermit>) {
         for event in events {
             match &event.change {
-                Change::SubCanceling { subtask, .. } => self.cancel_attempt(*subtask),
+                Change::SubCanceling { subtask, .. } => self.ask_to_stop(state, *subtask),
                 Change::SubFailed { subtask, epoch, .. } => self.stop_below(*subtask, *epoch),
                 Change::SubOrphaned { subtask, epoch } => self.stop_below(*subtask, *epoch),
                 Change::SubClaimed { subtask, epoch, .. } => self.log_barrier(state, *subtask, *epoch),
@@ -34,6 +34,25 @@ impl<C: Send + Sync + 'static> Shared<C> {
         drop(slots);
         self.notify(state, events);
         self.wake_for(state);
+    }
+
+    /// Has the attempt of a CANCELING subtask stop, here or where it runs.
+    fn ask_to_stop(self: &Arc<Self>, state: &TaskState, subtask: SubtaskId) {
+        let row = state.index_of(subtask).map(|index| &state.subtasks[index]);
+        let Some((row, owner)) = row.and_then(|row| Some((row, row.owner.as_ref()?))) else {
+            return;
+        };
+        if *owner == self.lease.tenure().owner {
+            self.cancel_attempt(subtask, row.epoch);
+        } else {
+            self.tell_peers(state.task.id);
+        }
+    }
+
+    fn tell_peers(&self, task: TaskId) {
+        if let Some(sharing) = &self.options.sharing {
+            sharing.peers.nudge(task);
+        }
     }
 
     fn notify(&self, state: &TaskState, events: &[Event]) {
@@ -57,6 +76,9 @@ impl<C: Send + Sync + 'static> Shared<C> {
         if state.claimable(now).next().is_some() {
             // The dispatcher is gone only when the engine drains.
             let _: Result<_, _> = self.wake.send(state.task.id);
+            if self.slots.available_permits() == 0 {
+                self.tell_peers(state.task.id);
+            }
         }
         let ready = state
             .subtasks

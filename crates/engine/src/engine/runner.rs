@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::lease::Tenure;
 use super::logs::AttemptLog;
 use super::shared::{Shared, now_ms};
 use crate::action::{Action, ActionError, Output, RetryMode};
@@ -38,10 +39,11 @@ impl<C: Send + Sync + 'static> Shared<C> {
     pub fn start_attempt(self: &Arc<Self>, state: &TaskState, index: usize, slot: Option<OwnedSemaphorePermit>) {
         let row = Arc::clone(&state.subtasks[index]);
         let log = Arc::new(self.logs.attempt(state.task.id, &row, row.epoch));
-        let stop = self.shutdown.child_token();
+        let tenure = self.lease.tenure();
+        let stop = tenure.stop.child_token();
         let ended = CancellationToken::new();
         let action = self.registry.find(&row.spec.class_name);
-        let made = self.make_attempt(state, index, &stop, &log);
+        let made = self.make_attempt(state, index, &tenure, &stop, &log);
         let work = match (&made, &action) {
             (Ok(attempt), Some(action)) => Some((Arc::clone(action), attempt.clone())),
             _ => None,
@@ -59,6 +61,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             row,
             log,
             stop,
+            tenure,
         };
         self.tracker.spawn(async move {
             // A predecessor that was given up may still be on its way out: it ends before its successor begins.
@@ -78,6 +81,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         self: &Arc<Self>,
         state: &TaskState,
         index: usize,
+        tenure: &Arc<Tenure>,
         stop: &CancellationToken,
         log: &Arc<AttemptLog>,
     ) -> Result<Attempt, MergeConflict> {
@@ -98,6 +102,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         };
         let sink = Sink {
             shared: Arc::clone(self),
+            tenure: Arc::clone(tenure),
             key,
             epoch: row.epoch,
             log: Arc::clone(log),
@@ -105,10 +110,13 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Ok(Attempt::new(facts, stop.clone(), Arc::new(sink)))
     }
 
-    /// Asks an attempt to stop because an operator wants it.
-    pub fn cancel_attempt(self: &Arc<Self>, subtask: SubtaskId) {
+    /// Asks an attempt to stop because an operator wants it; once is enough.
+    pub fn cancel_attempt(self: &Arc<Self>, subtask: SubtaskId, epoch: i64) {
         let running = self.running();
-        let Some(attempt) = running.get(&subtask) else { return };
+        let attempt = running.get(&subtask).filter(|attempt| attempt.epoch == epoch);
+        let Some(attempt) = attempt.filter(|attempt| !attempt.stop.is_cancelled()) else {
+            return;
+        };
         attempt.stop.cancel();
         let Some((action, attempt)) = attempt.work.clone() else {
             return;
@@ -138,6 +146,8 @@ struct Life<C> {
     row: Arc<Subtask>,
     log: Arc<AttemptLog>,
     stop: CancellationToken,
+    /// The lease it was claimed under: it writes under no other.
+    tenure: Arc<Tenure>,
 }
 
 impl<C: Send + Sync + 'static> Life<C> {
@@ -155,7 +165,7 @@ impl<C: Send + Sync + 'static> Life<C> {
             let message = format!(
                 "no action is registered for class {class_name} on server {}: start a release that knows it and retry, \
                  or skip this step",
-                self.shared.owner.server
+                self.tenure.owner.server
             );
             return failed(Cause::UnknownClass, message);
         };
@@ -202,7 +212,7 @@ impl<C: Send + Sync + 'static> Life<C> {
             result = &mut work => return result,
             () = sleep(self.shared.options.grace) => {}
         }
-        if !self.shared.shutdown.is_cancelled() {
+        if !self.tenure.stop.is_cancelled() {
             self.give_up().await;
         }
         work.abort();
@@ -246,8 +256,9 @@ impl<C: Send + Sync + 'static> Life<C> {
                 };
                 self.insist(command, &output.changes, &mut slot).await
             }
-            // Stopping with the engine is no failure of the step: the next start takes it up again.
-            Err(_) if self.shared.shutdown.is_cancelled() => None,
+            // Stopping with the engine or its lease is no failure of the step: the next start or another server takes it
+            // up again.
+            Err(_) if self.tenure.stop.is_cancelled() => None,
             Err((failure, delta)) => {
                 self.insist(
                     Command::Fail {
@@ -289,9 +300,10 @@ impl<C: Send + Sync + 'static> Life<C> {
         let (mut wait, longest) = RECORD_RETRY;
         loop {
             let subtask = Some(self.row.id);
+            let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
             match self
                 .shared
-                .advance(self.task, subtask, command.clone(), changes, slot.take())
+                .advance_by(self.task, subtask, choose, changes, slot.take())
                 .await
             {
                 Ok(_) => return None,
@@ -305,7 +317,7 @@ impl<C: Send + Sync + 'static> Life<C> {
                 }
             }
             tokio::select! {
-                () = self.shared.shutdown.cancelled() => return None,
+                () = self.tenure.stop.cancelled() => return None,
                 () = sleep(wait) => wait = (wait * 2).min(longest),
             }
         }
@@ -353,6 +365,7 @@ fn panic_message(error: JoinError) -> String {
 /// An attempt's writes.
 struct Sink<C> {
     shared: Arc<Shared<C>>,
+    tenure: Arc<Tenure>,
     key: AttemptKey,
     epoch: i64,
     log: Arc<AttemptLog>,
@@ -368,8 +381,10 @@ impl<C: Send + Sync + 'static> AttemptSink for Sink<C> {
             key: key.clone(),
             value,
         };
-        match self.shared.advance(task, Some(subtask), command, &[], None).await {
-            Ok(_) => Ok(()),
+        let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
+        match self.shared.advance_by(task, Some(subtask), choose, &[], None).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(EngineError::Store(StoreError::LeaseLost)) => Err(CheckpointError::Fenced),
             Err(EngineError::Fenced) => Err(CheckpointError::Fenced),
             Err(EngineError::ContextFull) => Err(CheckpointError::TooLarge { key }),
             Err(EngineError::Store(error)) => Err(CheckpointError::Store(error)),

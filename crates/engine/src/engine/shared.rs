@@ -1,23 +1,29 @@
 //! What all parts of a running engine share, and the one way a task moves: decide, commit, follow up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::lease::{Lease, Tenure};
 use super::logs::LogWriter;
 use super::runner::Running;
 use super::{Notice, Options};
 use crate::core::{Change, Command, Decision, Env, Event, decide};
 use crate::error::EngineError;
 use crate::registry::Registry;
-use crate::state::{Owner, SubtaskId, SubtaskStatus, TaskId, TaskState};
+use crate::state::{Subtask, SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus};
 use crate::store::{Commit, Store, StoreError};
 
 /// Commits tried in a row when somebody else keeps committing on the same task.
 const MAX_STALE: u32 = 16;
+
+/// Wait before the database is asked again whether it took a commit.
+const LANDED_RETRY: Duration = Duration::from_millis(100);
 
 /// Notices kept for slow subscribers.
 const NOTICES: usize = 1024;
@@ -34,18 +40,25 @@ pub(super) struct Shared<C> {
     pub store: Arc<dyn Store<C>>,
     pub registry: Registry<C>,
     pub options: Options,
-    pub owner: Owner,
+    pub lease: Lease,
     pub notices: broadcast::Sender<Notice>,
     /// Fires when attempts must stop.
     pub shutdown: CancellationToken,
     /// Fires when nothing more is to be claimed: with the shutdown at the latest.
     pub draining: CancellationToken,
+    /// Attempts and what belongs to them.
     pub tracker: TaskTracker,
+    /// Fires when the lease is not needed any more.
+    pub closed: CancellationToken,
+    /// What runs until then.
+    pub background: TaskTracker,
     pub logs: LogWriter,
     pub slots: Arc<Semaphore>,
     pub wake: mpsc::UnboundedSender<TaskId>,
     running: Mutex<HashMap<SubtaskId, Running<C>>>,
     cells: Mutex<HashMap<TaskId, Cell>>,
+    /// Tasks whose rows cannot be read, with what is wrong.
+    unreadable: Mutex<BTreeMap<TaskId, String>>,
 }
 
 impl<C: Send + Sync + 'static> Shared<C> {
@@ -53,33 +66,36 @@ impl<C: Send + Sync + 'static> Shared<C> {
         store: Arc<dyn Store<C>>,
         registry: Registry<C>,
         options: Options,
-        owner: Owner,
+        tenure: Tenure,
+        shutdown: CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<TaskId>) {
         let (wake, woken) = mpsc::unbounded_channel();
-        let shutdown = CancellationToken::new();
         let shared = Self {
             logs: LogWriter::start(Arc::clone(&store)),
             store,
             registry,
-            owner,
+            lease: Lease::new(tenure),
             notices: broadcast::Sender::new(NOTICES),
             draining: shutdown.child_token(),
             shutdown,
             tracker: TaskTracker::new(),
+            closed: CancellationToken::new(),
+            background: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(options.slots.max(1))),
             options,
             wake,
             running: Mutex::new(HashMap::new()),
             cells: Mutex::new(HashMap::new()),
+            unreadable: Mutex::new(BTreeMap::new()),
         };
         (shared, woken)
     }
 
-    pub fn env(&self, slots: usize) -> Env {
+    pub fn env(&self, tenure: &Tenure, slots: usize) -> Env {
         let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
         Env {
             now_ms: now_ms(),
-            owner: self.owner.clone(),
+            owner: tenure.owner.clone(),
             slots,
             cancel_grace_ms: grace,
         }
@@ -101,8 +117,46 @@ impl<C: Send + Sync + 'static> Shared<C> {
         self.store.load(task).await?.ok_or(EngineError::TaskNotFound(task))
     }
 
-    /// A task as of its last commit.
+    /// Drops every task's rows: they are read again when they are needed.
+    pub fn forget_everything(&self) {
+        self.cells().clear();
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<TaskId, String>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a task alone whose rows cannot be read; the others go on.
+    pub fn set_aside(&self, task: TaskId, reason: String) {
+        tracing::error!(%task, reason, "the task cannot be read and is left alone");
+        self.unreadable().insert(task, reason);
+    }
+
+    /// Whether a task is left alone.
+    pub fn is_set_aside(&self, task: TaskId) -> bool {
+        self.unreadable().contains_key(&task)
+    }
+
+    /// The tasks that are left alone, with what is wrong.
+    pub fn set_aside_tasks(&self) -> BTreeMap<TaskId, String> {
+        self.unreadable().clone()
+    }
+
+    /// Tells of the store's failing at a task, and leaves the task alone if it would fail again.
+    pub fn note(&self, task: TaskId, error: &StoreError) {
+        match error {
+            StoreError::Corrupt(reason) => self.set_aside(task, reason.clone()),
+            // Told by whoever keeps the lease.
+            StoreError::LeaseLost => {}
+            error => tracing::warn!(%task, error = error as &dyn std::error::Error, "the task did not move"),
+        }
+    }
+
+    /// A task as of its last commit, by whichever server.
     pub async fn state(&self, task: TaskId) -> Result<TaskState, EngineError> {
+        if self.options.sharing.is_some() {
+            return self.load(task).await;
+        }
         let known = self.cells().get(&task).cloned();
         let cached = match known {
             Some(cell) => cell.lock().await.clone(),
@@ -119,7 +173,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let cell = self.cell(state.task.id);
         let mut kept = cell.lock().await;
         self.follow_up(&state, events, None);
-        *kept = Some(state);
+        self.keep(&mut kept, state, &cell);
     }
 
     /// Moves a task: decides `command`, commits it with `changes`, follows up. `slot` is a slot the caller holds, which
@@ -153,6 +207,13 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let cell = self.cell(task);
         let mut kept = cell.lock().await;
         for _ in 0..MAX_STALE {
+            let tenure = match self.lease.current() {
+                Ok(tenure) => tenure,
+                Err(lost) => {
+                    self.forget(task, &cell);
+                    return Err(lost.into());
+                }
+            };
             let before = match kept.take() {
                 Some(state) => state,
                 None => match self.load(task).await {
@@ -164,13 +225,13 @@ impl<C: Send + Sync + 'static> Shared<C> {
                 },
             };
             let Some(command) = choose(&before, now_ms()) else {
-                *kept = Some(before);
+                self.keep(&mut kept, before, &cell);
                 return Ok(None);
             };
             let mut room = self.room(&before, slot.take());
             let slots = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
             let asked = usize::from(claims_by_command(&before, &command));
-            let decided = decide(&before, command, &self.env(slots.saturating_sub(asked)));
+            let decided = decide(&before, command, &self.env(&tenure, slots.saturating_sub(asked)));
             let decision = match decided {
                 Ok(decision) => decision,
                 Err(reject) => {
@@ -182,7 +243,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             let needed = claims(&decision).count().min(slots);
             let taken = room.as_mut().and_then(|room| room.split(needed));
             drop(room);
-            match self.commit(&before, &decision, changes).await {
+            match self.commit(&tenure, &before, &decision, changes).await {
                 Ok(()) => {
                     let after = decision.state;
                     self.follow_up(&after, &decision.events, taken);
@@ -217,23 +278,48 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
-    /// Commits; when the database failed, asks whether it happened all the same.
-    async fn commit(&self, before: &TaskState, decision: &Decision, changes: &[C]) -> Result<(), StoreError> {
-        let commit = Commit::of(before, decision, changes);
+    /// Commits; when the database failed, asks until it answers whether it happened all the same: a claim nobody knows of
+    /// would be an attempt that nobody makes.
+    async fn commit(
+        &self,
+        tenure: &Tenure,
+        before: &TaskState,
+        decision: &Decision,
+        changes: &[C],
+    ) -> Result<(), StoreError> {
+        let commit = Commit::of(&tenure.owner, before, decision, changes);
         let nonce = commit.nonce;
         let failed = match self.store.commit(commit).await {
             Err(StoreError::Unavailable(failed)) => failed,
+            Err(StoreError::LeaseLost) => {
+                tenure.lose();
+                return Err(StoreError::LeaseLost);
+            }
             other => return other,
         };
-        match self.store.landed(before.task.id, before.task.rev + 1, nonce).await {
-            Ok(true) => Ok(()),
-            _ => Err(StoreError::Unavailable(failed)),
+        loop {
+            match self.store.landed(before.task.id, before.task.rev + 1, nonce).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(StoreError::Unavailable(failed)),
+                Err(error) => tracing::warn!(task = %before.task.id, %error, "the state database is away in a commit"),
+            }
+            tokio::select! {
+                // If it was a claim, it is dead with its lease, or for the next start to take over.
+                () = tenure.stop.cancelled() => return Err(StoreError::Unavailable(failed)),
+                () = sleep(LANDED_RETRY) => {}
+            }
         }
     }
 
-    /// Remembers a task's rows, unless it is at rest and will not be asked for soon.
+    /// Remembers a task's rows as long as this server is likely to ask for them soon, and to be the one that changes them.
     fn keep(&self, kept: &mut Option<TaskState>, state: TaskState, cell: &Cell) {
-        if state.task.status == crate::state::TaskStatus::Running {
+        let concerns_us = |state: &TaskState| {
+            let tenure = self.lease.tenure();
+            let ours = |row: &Subtask| row.status == SubtaskStatus::Ready || row.owner.as_ref() == Some(&tenure.owner);
+            state.subtasks.iter().any(|row| ours(row))
+        };
+        let running = state.task.status == TaskStatus::Running;
+        if running && (self.options.sharing.is_none() || concerns_us(&state)) {
             *kept = Some(state);
         } else {
             self.forget(state.task.id, cell);

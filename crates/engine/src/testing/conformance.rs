@@ -1,5 +1,7 @@
 //! What every [`Store`] must do, whatever is under it.
 
+mod leases;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,10 @@ use crate::core::{Command, Decision, Draft, Env, decide, fsck};
 use crate::state::{Graph, Owner, SubtaskId, SubtaskSpec, TaskId, TaskState, TaskStatus, TaskType};
 use crate::store::{Commit, Created, LogChunk, NewTask, SortKey, Store, StoreError, TaskFilter, nonce};
 use crate::submission::Lock;
+use leases::{
+    LONG, grant, leases_are_granted_renewed_and_ended, leases_run_out, only_the_holder_of_a_lease_writes,
+    servers_see_what_is_due_and_what_is_held,
+};
 
 /// How many do the same thing at once.
 const CONTENDERS: usize = 6;
@@ -19,7 +25,7 @@ type Suite = Result<(), StoreError>;
 
 /// Runs the whole suite on an empty store. `change` is a domain change the store accepts. Panics where the store fails.
 pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change: C) -> Suite {
-    store.register_server(&env(0).owner, 1).await?;
+    grant(store, &env(0).owner, LONG, true).await?;
     creates_and_loads(store, change).await?;
     commits_by_compare_and_set(store).await?;
     tells_whether_a_commit_landed(store).await?;
@@ -32,7 +38,12 @@ pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change:
     halts_are_kept(store).await?;
     lists(store).await?;
     logs(store).await?;
-    prunes_only_what_is_over(store).await
+    prunes_only_what_is_over(store).await?;
+    leases_are_granted_renewed_and_ended(store).await?;
+    leases_run_out(store).await?;
+    only_the_holder_of_a_lease_writes(store).await?;
+    servers_see_what_is_due_and_what_is_held(store).await?;
+    Ok(())
 }
 
 fn env(now_ms: i64) -> Env {
@@ -120,7 +131,16 @@ async fn commit<C: Send + Sync + 'static>(
     decision: &Decision,
     changes: &[C],
 ) -> Suite {
-    store.commit(Commit::of(before, decision, changes)).await
+    store.commit(Commit::of(&env(0).owner, before, decision, changes)).await
+}
+
+async fn commit_by<C: Send + Sync + 'static>(
+    store: &dyn Store<C>,
+    author: &Owner,
+    before: &TaskState,
+    decision: &Decision,
+) -> Suite {
+    store.commit(Commit::of(author, before, decision, &[])).await
 }
 
 fn root(state: &TaskState) -> (SubtaskId, i64) {
@@ -142,7 +162,7 @@ async fn creates_and_loads<C: Send + Sync + 'static>(store: &dyn Store<C>, chang
     assert_eq!(reload(store, state.task.id).await?, *state);
     assert_eq!(store.events(state.task.id, 0, 100).await?, events);
     assert_eq!(state.subtasks[1].spec.items["host_ids"], "8");
-    assert!(store.load_running().await?.contains(&*state));
+    assert!(store.load_running().await?.tasks.contains(&*state));
     assert!(store.load(TaskId(i64::MAX)).await?.is_none());
     Ok(())
 }
@@ -185,7 +205,11 @@ async fn tells_whether_a_commit_landed<C: Send + Sync + 'static>(store: &dyn Sto
     let new = create(store, draft("landed")).await?;
     let (subtask, _) = root(&new);
     let claimed = next(&new, Command::Claim { subtask });
-    let (landed, lost) = (Commit::of(&new, &claimed, &[]), Commit::of(&new, &claimed, &[]));
+    let owner = env(0).owner;
+    let (landed, lost) = (
+        Commit::of(&owner, &new, &claimed, &[]),
+        Commit::of(&owner, &new, &claimed, &[]),
+    );
     let (seq, landed_nonce, lost_nonce) = (new.task.rev + 1, landed.nonce, lost.nonce);
     assert!(!store.landed(new.task.id, seq, landed_nonce).await?);
     store.commit(landed).await?;

@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::core::Event;
-use crate::state::{Outcome, Owner, SubtaskId, Task, TaskId, TaskState, TaskStatus};
-use crate::store::{Commit, Created, LogChunk, NewTask, Page, SortKey, Store, StoreError, TaskFilter};
+use crate::state::{Outcome, Owner, SubtaskId, SubtaskStatus, Task, TaskId, TaskState, TaskStatus};
+use crate::store::{
+    Commit, Created, HeldSubtask, LeaseRequest, LogChunk, NewTask, Page, RunningTasks, Sighting, SortKey, Store,
+    StoreError, TaskFilter,
+};
 use crate::submission::Lock;
 
 /// Tasks, events, logs and applied changes, all in maps.
@@ -23,7 +28,18 @@ struct Inner<C> {
     logs: BTreeMap<SubtaskId, BTreeMap<(i64, i64), LogChunk>>,
     changes: Vec<(TaskId, C)>,
     last_subtask: i64,
-    incarnations: BTreeSet<String>,
+    leases: BTreeMap<String, Lease>,
+    /// Tasks whose rows are damaged.
+    damaged: BTreeSet<TaskId>,
+    /// How far the clock was moved.
+    moved: Duration,
+    begun: Instant,
+}
+
+/// The lease of a server, by the store's clock.
+struct Lease {
+    incarnation: String,
+    until: Duration,
 }
 
 impl<C> Default for MemoryStore<C> {
@@ -35,7 +51,10 @@ impl<C> Default for MemoryStore<C> {
             logs: BTreeMap::new(),
             changes: Vec::new(),
             last_subtask: 0,
-            incarnations: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            moved: Duration::ZERO,
+            begun: Instant::now(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -49,9 +68,26 @@ impl<C: Clone> MemoryStore<C> {
         Self::default()
     }
 
+    /// A store with this task alone, and no lease granted.
+    pub fn holding(state: TaskState) -> Self {
+        let store = Self::new();
+        store.lock().tasks.insert(state.task.id, state);
+        store
+    }
+
     /// Every domain change committed so far, in order, with the task that made it.
     pub fn changes(&self) -> Vec<(TaskId, C)> {
         self.lock().changes.clone()
+    }
+
+    /// Moves the store's clock, and nobody else's, forward: leases run out.
+    pub fn move_clock(&self, by: Duration) {
+        self.lock().moved += by;
+    }
+
+    /// Makes the rows of a task unreadable.
+    pub fn damage(&self, task: TaskId) {
+        self.lock().damaged.insert(task);
     }
 
     /// Every event of a task.
@@ -67,6 +103,32 @@ impl<C> MemoryStore<C> {
 }
 
 impl<C> Inner<C> {
+    /// The clock of leases.
+    fn now(&self) -> Duration {
+        self.begun.elapsed() + self.moved
+    }
+
+    fn has_lease(&self, owner: &Owner) -> bool {
+        let lease = self.leases.get(&owner.server);
+        lease.is_some_and(|lease| lease.incarnation == owner.incarnation && lease.until > self.now())
+    }
+
+    fn test_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        if self.has_lease(owner) {
+            Ok(())
+        } else {
+            Err(StoreError::LeaseLost)
+        }
+    }
+
+    fn test_readable(&self, task: TaskId) -> Result<(), StoreError> {
+        if self.damaged.contains(&task) {
+            Err(StoreError::Corrupt(format!("task {task} is damaged")))
+        } else {
+            Ok(())
+        }
+    }
+
     fn holder(&self, wanted: &Lock) -> Option<&Task> {
         let clashes =
             |held: &Lock| held.kind == wanted.kind && held.name == wanted.name && (held.exclusive || wanted.exclusive);
@@ -81,6 +143,7 @@ impl<C> Inner<C> {
 impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
     async fn create(&self, new: NewTask<'_, C>) -> Result<Created, StoreError> {
         let mut inner = self.lock();
+        inner.test_lease(&new.env.owner)?;
         let token = &new.draft.client_token;
         let same = |state: &&TaskState| token.is_some() && state.task.client_token == *token;
         if let Some(existing) = inner.tasks.values().find(same) {
@@ -110,6 +173,7 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
         let mut inner = self.lock();
+        inner.test_lease(commit.by)?;
         let id = commit.task.id;
         let state = inner.tasks.get_mut(&id).ok_or(StoreError::Stale)?;
         if state.task.rev != commit.expected_rev {
@@ -140,12 +204,22 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        Ok(self.lock().tasks.get(&task).cloned())
+        let inner = self.lock();
+        inner.test_readable(task)?;
+        Ok(inner.tasks.get(&task).cloned())
     }
 
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
-        let running = |state: &&TaskState| state.task.status == TaskStatus::Running;
-        Ok(self.lock().tasks.values().filter(running).cloned().collect())
+    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
+        let inner = self.lock();
+        let mut running = RunningTasks::default();
+        for state in inner.tasks.values() {
+            match inner.test_readable(state.task.id) {
+                Err(error) => running.unreadable.push((state.task.id, error.to_string())),
+                Ok(()) if state.task.status == TaskStatus::Running => running.tasks.push(state.clone()),
+                Ok(()) => {}
+            }
+        }
+        Ok(running)
     }
 
     async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
@@ -249,8 +323,65 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
         Ok(u32::try_from(pruned.len()).unwrap_or(u32::MAX))
     }
 
-    async fn register_server(&self, owner: &Owner, _now_ms: i64) -> Result<(), StoreError> {
-        self.lock().incarnations.insert(owner.incarnation.clone());
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        let now = inner.now();
+        let LeaseRequest { owner, ttl, .. } = *request;
+        let taken = inner.leases.get(&owner.server).is_some_and(|lease| lease.until > now);
+        if taken && !request.replaces {
+            let server = owner.server.clone();
+            return Err(StoreError::LeaseHeld { server });
+        }
+        let lease = Lease {
+            incarnation: owner.incarnation.clone(),
+            until: now + ttl,
+        };
+        inner.leases.insert(owner.server.clone(), lease);
         Ok(())
+    }
+
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, _draining: bool) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        inner.test_lease(owner)?;
+        let until = inner.now() + ttl;
+        inner
+            .leases
+            .entry(owner.server.clone())
+            .and_modify(|lease| lease.until = until);
+        Ok(())
+    }
+
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.has_lease(owner) {
+            inner.leases.remove(&owner.server);
+        }
+        Ok(())
+    }
+
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
+        let inner = self.lock();
+        let due = inner
+            .tasks
+            .values()
+            .filter(|state| state.claimable(now_ms).next().is_some());
+        let due = due.map(|state| state.task.id).take(limit as usize).collect();
+        let held = inner.tasks.values().flat_map(|state| {
+            state.subtasks.iter().filter_map(|row| {
+                let owner = row.owner.clone()?;
+                Some(HeldSubtask {
+                    task: state.task.id,
+                    subtask: row.id,
+                    epoch: row.epoch,
+                    canceling: row.status == SubtaskStatus::Canceling,
+                    alive: inner.has_lease(&owner),
+                    owner,
+                })
+            })
+        });
+        Ok(Sighting {
+            due,
+            held: held.collect(),
+        })
     }
 }

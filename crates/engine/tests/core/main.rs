@@ -9,3 +9,4 @@ mod model;
 mod rules;
 mod small_scope;
 mod support;
+mod two_servers;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use obfleet_engine::core::Event;
-use obfleet_engine::store::{Commit, Created, LogChunk, NewTask};
+use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
 use obfleet_engine::testing::MemoryStore;
 use obfleet_engine::{
     Action, Cause, Engine, Output, Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState, TaskStatus,
@@ -59,7 +60,7 @@ impl Store<String> for Faulty {
         self.memory.load(task).await
     }
 
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
+    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
         self.memory.load_running().await
     }
 
@@ -96,8 +97,20 @@ impl Store<String> for Faulty {
         self.memory.prune(before_ms, limit).await
     }
 
-    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
-        self.memory.register_server(owner, now_ms).await
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
+        self.memory.grant_lease(request).await
+    }
+
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
+        self.memory.renew_lease(owner, ttl, draining).await
+    }
+
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.memory.end_lease(owner).await
+    }
+
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
+        self.memory.look(now_ms, limit).await
     }
 }
 

@@ -5,6 +5,9 @@
 mod faults;
 mod flows;
 mod halting;
+mod link;
 mod restarts;
+mod servers;
+mod site;
 mod stopping;
 mod support;

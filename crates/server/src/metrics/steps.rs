@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use super::short_times;
 /// Instruments of steps and tasks.
 pub struct StepMetrics {
     active: Mutex<HashMap<TaskId, ActiveTask>>,
-    us: OnceLock<Owner>,
+    us: Mutex<Option<Owner>>,
     hops: Histogram,
     queue: Gauge,
     backing_off: Gauge,
@@ -77,7 +77,7 @@ impl StepMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             active: Mutex::default(),
-            us: OnceLock::new(),
+            us: Mutex::default(),
             hops: short_times(),
             queue: Gauge::default(),
             backing_off: Gauge::default(),
@@ -135,10 +135,9 @@ impl StepMetrics {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who this process is to the engine.
+    /// Who this process is to the engine, since its last lease.
     pub(super) fn begin_as(&self, owner: &Owner) {
-        // An engine registers once.
-        let _: Result<(), Owner> = self.us.set(owner.clone());
+        *self.us.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner.clone());
     }
 
     /// A commit that began then is durable now: the task, the rows that changed, and the events.
@@ -217,7 +216,7 @@ impl StepMetrics {
             }
             SubtaskStatus::Running | SubtaskStatus::Canceling => Some(Active::Running {
                 epoch: row.epoch,
-                ours: row.owner.is_some() && row.owner.as_ref() == self.us.get(),
+                ours: row.owner.is_some() && row.owner == *self.us.lock().unwrap_or_else(PoisonError::into_inner),
             }),
             SubtaskStatus::Pending | SubtaskStatus::Failed | SubtaskStatus::Successful => None,
         }

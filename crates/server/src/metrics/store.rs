@@ -1,13 +1,17 @@
 //! The engine's store, measured: how long each operation takes and why it fails. What passes it is shown to
 //! [`super::steps`].
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use obfleet_engine::{
     Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState,
     core::Event,
-    store::{Commit, Created, LogChunk, NewTask},
+    store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -39,6 +43,8 @@ fn reason(error: &StoreError) -> &'static str {
         StoreError::Stale => "stale",
         StoreError::Locked { .. } => "locked",
         StoreError::Refused(_) => "refused",
+        StoreError::LeaseLost => "lease_lost",
+        StoreError::LeaseHeld { .. } => "lease_held",
         StoreError::Unavailable(_) => "unavailable",
         StoreError::Corrupt(_) => "corrupt",
     }
@@ -128,10 +134,10 @@ impl<C: Send + Sync + 'static, S: Store<C>> Store<C> for MeasuredStore<S> {
         Ok(state)
     }
 
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
+    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
         let work = self.store.load_running();
         let states = self.metrics.store.time("load_running", work).await?;
-        states.iter().for_each(|state| self.metrics.steps.loaded(state));
+        states.tasks.iter().for_each(|state| self.metrics.steps.loaded(state));
         Ok(states)
     }
 
@@ -173,10 +179,23 @@ impl<C: Send + Sync + 'static, S: Store<C>> Store<C> for MeasuredStore<S> {
         self.metrics.store.time("prune", work).await
     }
 
-    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
-        let work = self.store.register_server(owner, now_ms);
-        self.metrics.store.time("register_server", work).await?;
-        self.metrics.steps.begin_as(owner);
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
+        let work = self.store.grant_lease(request);
+        self.metrics.store.time("grant_lease", work).await?;
+        self.metrics.steps.begin_as(request.owner);
         Ok(())
+    }
+
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
+        let work = self.store.renew_lease(owner, ttl, draining);
+        self.metrics.store.time("renew_lease", work).await
+    }
+
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.metrics.store.time("end_lease", self.store.end_lease(owner)).await
+    }
+
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
+        self.metrics.store.time("look", self.store.look(now_ms, limit)).await
     }
 }

@@ -6,16 +6,18 @@
 use obfleet_engine::core::Event;
 use obfleet_engine::state::Subtask;
 use obfleet_engine::store::Commit;
-use obfleet_engine::{Owner, StoreError, TaskId};
+use obfleet_engine::{StoreError, TaskId};
 
 use super::codec::{json, unavailable};
+use super::lease;
 use super::rows::inserts;
-use crate::sql::{self, Query, Transaction};
+use crate::sql::{self, Dialect, Query, Transaction};
 
 /// Writes everything but the domain's changes.
 pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
-    // The guard of everything else: no row is touched unless the task still has the expected rev.
-    if compare_and_set(commit).execute(&mut *tx).await.map_err(unavailable)? != 1 {
+    let guard = compare_and_set(tx.dialect(), commit);
+    if guard.execute(&mut *tx).await.map_err(unavailable)? != 1 {
+        lease::test(tx, commit.by).await?;
         return Err(StoreError::Stale);
     }
     for row in &commit.subtasks {
@@ -38,8 +40,8 @@ pub(super) struct Statements<'c> {
     pub of_one_row: usize,
 }
 
-pub(super) fn statements<'c, C>(commit: &'c Commit<'_, C>) -> Result<Statements<'c>, StoreError> {
-    let mut queries = vec![compare_and_set(commit)];
+pub(super) fn statements<'c, C>(dialect: Dialect, commit: &'c Commit<'_, C>) -> Result<Statements<'c>, StoreError> {
+    let mut queries = vec![compare_and_set(dialect, commit)];
     for row in &commit.subtasks {
         queries.push(update_subtask(row)?);
     }
@@ -53,12 +55,14 @@ fn release_locks(task: TaskId) -> Query<'static> {
     sql::query("DELETE FROM resource_lock WHERE task_id = ?").bind(task.0)
 }
 
-fn compare_and_set<'c, C>(commit: &'c Commit<'_, C>) -> Query<'c> {
+/// The guard of everything else: changes no row unless the author has its lease and the task still has the expected rev.
+fn compare_and_set<'c, C>(dialect: Dialect, commit: &'c Commit<'_, C>) -> Query<'c> {
     let task = commit.task;
-    let query = sql::query(
+    let is_leased = lease::is_leased(dialect);
+    let query = sql::composed(format!(
         "UPDATE task_instance SET rev = ?, state = ?, operation = ?, outcome = ?, halt = ?, end_time = ? \
-         WHERE id = ? AND rev = ?",
-    );
+         WHERE id = ? AND rev = ? AND {is_leased}"
+    ));
     let query = query
         .bind(task.rev)
         .bind(task.status.as_str())
@@ -67,7 +71,8 @@ fn compare_and_set<'c, C>(commit: &'c Commit<'_, C>) -> Query<'c> {
         .bind(task.outcome.map(|outcome| outcome.as_str()))
         .bind(task.halt.map(|halt| halt.as_str()))
         .bind(task.end_time);
-    query.bind(task.id.0).bind(commit.expected_rev)
+    let query = query.bind(task.id.0).bind(commit.expected_rev);
+    lease::bind_owner(query, commit.by)
 }
 
 fn update_subtask(row: &Subtask) -> Result<Query<'_>, StoreError> {
@@ -145,16 +150,4 @@ pub(super) async fn landed(tx: &mut Transaction, task: TaskId, seq: i64, nonce: 
     let find = sql::query("SELECT seq FROM task_event WHERE task_id = ? AND seq = ? AND nonce = ?");
     let find = find.bind(task.0).bind(seq).bind(nonce);
     Ok(find.fetch_optional(tx).await.map_err(unavailable)?.is_some())
-}
-
-/// One row per server: the process that runs under its name now.
-pub(super) async fn register_server(tx: &mut Transaction, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
-    let query = sql::query("UPDATE engine_server SET incarnation = ?, started_at = ? WHERE server = ?");
-    let query = query.bind(&owner.incarnation).bind(now_ms).bind(&owner.server);
-    if query.execute(&mut *tx).await.map_err(unavailable)? == 0 {
-        let query = sql::query("INSERT INTO engine_server (server, incarnation, started_at) VALUES (?, ?, ?)");
-        let query = query.bind(&owner.server).bind(&owner.incarnation).bind(now_ms);
-        query.execute(tx).await.map_err(unavailable)?;
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use obfleet_engine::{Lock, StoreError, SubtaskId, TaskId, TaskState};
 
 use super::codec::{get, json, unavailable};
 use super::commit::insert_events;
+use super::lease;
 use super::rows::insert_rows;
 use crate::sql::{self, Transaction};
 
@@ -19,6 +20,8 @@ const LOCKS_PER_STATEMENT: usize = 100;
 /// those before it.
 pub(super) async fn create(tx: &mut Transaction, draft: Draft, env: &Env, nonce: i64) -> Result<Created, StoreError> {
     let task = TaskId(allocate(tx, "task", 1).await?);
+    // Now that nothing is left to wait for.
+    lease::test(tx, &env.owner).await?;
     if let Some(token) = &draft.client_token
         && let Some(existing) = find_by_token(tx, token).await?
     {

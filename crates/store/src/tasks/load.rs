@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use obfleet_engine::core::Event;
 use obfleet_engine::state::{Graph, Subtask, Task};
+use obfleet_engine::store::RunningTasks;
 use obfleet_engine::{Lock, StoreError, TaskId, TaskState, TaskStatus};
 
 use super::codec::{event, get, subtask, task, unavailable};
@@ -19,14 +20,35 @@ pub(super) async fn one(tx: &mut Transaction, id: TaskId) -> Result<Option<TaskS
     Ok(whole(tx, row.as_slice()).await?.pop())
 }
 
-pub(super) async fn running(tx: &mut Transaction) -> Result<Vec<TaskState>, StoreError> {
+pub(super) async fn running(tx: &mut Transaction) -> Result<RunningTasks, StoreError> {
     let query = sql::query("SELECT * FROM task_instance WHERE state = ? ORDER BY id");
     let rows = query
         .bind(TaskStatus::Running.as_str())
         .fetch_all(&mut *tx)
         .await
         .map_err(unavailable)?;
-    whole(tx, &rows).await
+    readable(tx, &rows).await
+}
+
+/// Whole tasks like [`whole`], of which one that cannot be read does not keep the others from being read.
+async fn readable(tx: &mut Transaction, rows: &[Row]) -> Result<RunningTasks, StoreError> {
+    let mut running = RunningTasks::default();
+    match whole(tx, rows).await {
+        Err(StoreError::Corrupt(_)) => {}
+        Err(error) => return Err(error),
+        Ok(tasks) => {
+            running.tasks = tasks;
+            return Ok(running);
+        }
+    }
+    for row in rows {
+        match whole(tx, std::slice::from_ref(row)).await {
+            Ok(tasks) => running.tasks.extend(tasks),
+            Err(StoreError::Corrupt(reason)) => running.unreadable.push((TaskId(get(row, "id")?), reason)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(running)
 }
 
 pub(super) async fn events(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::sys::signal::{Signal, raise};
 use obfleet_engine::core::{Event, fsck};
-use obfleet_engine::store::{Commit, Created, LogChunk, NewTask};
+use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
 use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{
     Action, ActionError, Attempt, Context, Engine, Lock, Options, Outcome, Output, Owner, Page, Registry, Spec, Store,
@@ -104,7 +104,7 @@ impl Store<String> for Deadly {
         self.store.load(task).await
     }
 
-    async fn load_running(&self) -> Result<Vec<TaskState>, StoreError> {
+    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
         self.store.load_running().await
     }
 
@@ -141,8 +141,20 @@ impl Store<String> for Deadly {
         self.store.prune(before_ms, limit).await
     }
 
-    async fn register_server(&self, owner: &Owner, now_ms: i64) -> Result<(), StoreError> {
-        self.store.register_server(owner, now_ms).await
+    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
+        self.store.grant_lease(request).await
+    }
+
+    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
+        self.store.renew_lease(owner, ttl, draining).await
+    }
+
+    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.store.end_lease(owner).await
+    }
+
+    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
+        self.store.look(now_ms, limit).await
     }
 }
 

@@ -1,0 +1,129 @@
+//! What a server that shares its database finds out by looking: steps that are due, attempts of its own that another server
+//! was told to stop, and what dead servers left under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::shared::{Shared, now_ms};
+use crate::core::Command;
+use crate::error::EngineError;
+use crate::state::TaskId;
+use crate::store::{HeldSubtask, StoreError};
+
+/// Due tasks asked for per free slot: several servers that look at the same time begin with different ones.
+const CHOICE: u32 = 4;
+
+/// Most due tasks asked for at once.
+const MOST_DUE: u32 = 256;
+
+/// Shortest time between two looks while there is more to do than was taken.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+/// Looks again and again, for as long as the engine runs.
+pub(super) async fn watch<C: Send + Sync + 'static>(shared: Arc<Shared<C>>, pace: Duration) {
+    let mut away = false;
+    loop {
+        let begun = Instant::now();
+        let found = look(&shared).await;
+        if let Err(error) = &found
+            && !away
+            && !matches!(error, StoreError::LeaseLost)
+        {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "cannot look for work; trying again"
+            );
+        }
+        away = found.is_err();
+        if matches!(found, Ok(Found::More)) {
+            sleep_until(begun + AT_ONCE).await;
+            // What was found has the slots now: the next look is worth it when one comes free.
+            drop(shared.slots.acquire().await);
+            continue;
+        }
+        tokio::select! {
+            () = shared.lease.look_now.notified() => {}
+            () = sleep(jittered(pace)) => {}
+        }
+    }
+}
+
+/// Within a tenth of `pace`, so that servers do not look all at the same time.
+fn jittered(pace: Duration) -> Duration {
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let percent = u32::try_from(random % 21).unwrap_or(0) + 90;
+    pace * percent / 100
+}
+
+/// Whether a look found more than there were slots for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    All,
+    More,
+}
+
+/// Looks once, and does what there is to do.
+pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> Result<Found, StoreError> {
+    let tenure = shared.lease.current()?;
+    let free = if shared.draining.is_cancelled() {
+        0
+    } else {
+        shared.slots.available_permits()
+    };
+    let limit = u32::try_from(free)
+        .unwrap_or(MOST_DUE)
+        .saturating_mul(CHOICE)
+        .min(MOST_DUE);
+    let sighting = shared.store.look(now_ms(), limit).await?;
+    for row in &sighting.held {
+        if row.canceling && row.owner == tenure.owner {
+            shared.cancel_attempt(row.subtask, row.epoch);
+        }
+    }
+    take_over(shared, &sighting.held).await;
+    let mut due = sighting.due;
+    due.retain(|&task| !shared.is_set_aside(task));
+    due.sort_by_cached_key(|&task| place(&tenure.owner.server, task));
+    let more = due.len() > free;
+    for task in due.into_iter().take(free) {
+        // The dispatcher is gone only when the engine drains.
+        let _: Result<_, _> = shared.wake.send(task);
+    }
+    Ok(if more { Found::More } else { Found::All })
+}
+
+/// Where a task comes in a server's order: a different one on every server.
+fn place(server: &str, task: TaskId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (server, task.0).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Takes over what processes without a lease hold. Whoever commits first has it; the others find that out by then.
+async fn take_over<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, held: &[HeldSubtask]) {
+    let mut orphaned = BTreeMap::<TaskId, BTreeSet<String>>::new();
+    for row in held.iter().filter(|row| !row.alive && !shared.is_set_aside(row.task)) {
+        orphaned
+            .entry(row.task)
+            .or_default()
+            .insert(row.owner.incarnation.clone());
+    }
+    let mut moves = JoinSet::new();
+    for (task, dead) in orphaned {
+        let shared = Arc::clone(shared);
+        moves.spawn(async move {
+            tracing::info!(%task, "a server died over this task: taking it over");
+            match shared.advance(task, None, Command::Orphan { dead }, &[], None).await {
+                Ok(_) => {}
+                Err(EngineError::Store(error)) => shared.note(task, &error),
+                Err(error) => tracing::debug!(%task, %error, "another server was faster"),
+            }
+        });
+    }
+    moves.join_all().await;
+}
