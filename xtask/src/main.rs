@@ -97,6 +97,7 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
 }
 
 fn bench(root: &Path, arguments: &[String]) -> Result<()> {
+    let tools = setup::test_tools(&target(root))?;
     let mut build = cargo(root);
     build.args([
         "build",
@@ -111,7 +112,13 @@ fn bench(root: &Path, arguments: &[String]) -> Result<()> {
     let release = target(root).join("release");
     let mut bench = Command::new(release.join("obfleet-bench"));
     // Below the build directory: that is on a disk, where the system's temporary directory may be in memory.
-    bench.arg("--dir").arg(target(root).join("bench"));
+    let dir = target(root).join("bench");
+    std::fs::create_dir_all(&dir)?;
+    bench
+        .arg("--dir")
+        .arg(&dir)
+        .env("TMPDIR", &dir)
+        .env("OBFLEET_SEEKDB", tools.seekdb);
     bench.arg("--obfleet").arg(release.join("obfleet"));
     succeed(bench.args(arguments))
 }

@@ -4,12 +4,11 @@
 //! step that begins, and adds three events. The same statements, already prepared, on tables of the same shape, with
 //! nothing around them, take what the disk and the database take: whatever a hop takes beyond that is ours.
 
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
+use anyhow::{Result, ensure};
+use obfleet_store::Database;
+use obfleet_store::sql;
 
 use crate::sample::Sample;
 
@@ -39,37 +38,25 @@ const SERVER: &str = "127.0.0.1";
 const INCARNATION: &str = "0123456789abcdef0123456789abcdef";
 const PAYLOAD: &str = r#"{"kind":"SUB_CLAIMED","subtask":12345,"epoch":1,"owner":{"server":"127.0.0.1","incarnation":"0123456789abcdef0123456789abcdef"},"deadlineAt":1700000000000}"#;
 
-/// One connection that does bare transactions.
+/// Does bare transactions.
 pub struct Bare {
-    connection: SqliteConnection,
+    database: Database,
     rev: i64,
 }
 
 impl Bare {
-    /// On a file of its own, with the settings of the state database: write-ahead log, every commit flushed.
-    pub async fn sqlite(path: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let mut connection = options
-            .connect()
-            .await
-            .with_context(|| format!("{} cannot be opened", path.display()))?;
+    /// Puts its tables into a database of its own, which has the settings of the state database.
+    pub async fn new(database: Database) -> Result<Self> {
         for table in TABLES {
-            sqlx::query(SqlStr::from_static(table)).execute(&mut connection).await?;
+            sql::query(table).execute(database.writer()).await?;
         }
         let spec = "x".repeat(SPEC_BYTES);
-        sqlx::query(FIRST_TASK).bind(&spec).execute(&mut connection).await?;
+        sql::query(FIRST_TASK).bind(&spec).execute(database.writer()).await?;
         for id in 0..SUBTASKS {
-            sqlx::query(FIRST_SUBTASK)
-                .bind(id)
-                .bind(&spec)
-                .execute(&mut connection)
-                .await?;
+            let insert = sql::query(FIRST_SUBTASK).bind(id).bind(&spec);
+            insert.execute(database.writer()).await?;
         }
-        Ok(Self { connection, rev: 0 })
+        Ok(Self { database, rev: 0 })
     }
 
     /// How long `count` transactions take, one after the other.
@@ -84,27 +71,15 @@ impl Bare {
     }
 
     async fn one(&mut self) -> Result<()> {
-        let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let changed = sqlx::query(CAS)
-            .bind("RUNNING")
-            .bind(self.rev)
-            .execute(&mut *tx)
-            .await?;
-        ensure!(
-            changed.rows_affected() == 1,
-            "somebody else has written into the bare tables"
-        );
+        let mut tx = self.database.writer().write().await?;
+        let changed = sql::query(CAS).bind("RUNNING").bind(self.rev).execute(&mut tx).await?;
+        ensure!(changed == 1, "somebody else has written into the bare tables");
         let (ended, begun) = (self.rev % SUBTASKS, (self.rev + 3) % SUBTASKS);
         for (id, state, owner) in [(ended, "SUCCESSFUL", None), (begun, "RUNNING", Some(INCARNATION))] {
-            let update = sqlx::query(SUBTASK)
-                .bind(state)
-                .bind(self.rev)
-                .bind(owner)
-                .bind("{}")
-                .bind(id);
-            update.execute(&mut *tx).await?;
+            let update = sql::query(SUBTASK).bind(state).bind(self.rev).bind(owner);
+            update.bind("{}").bind(id).execute(&mut tx).await?;
         }
-        let mut events = sqlx::query(EVENTS);
+        let mut events = sql::query(EVENTS);
         for (seq, subtask) in [(1, ended), (2, begun), (3, begun)] {
             events = events
                 .bind(self.rev + seq)
@@ -112,15 +87,15 @@ impl Bare {
                 .bind(subtask);
             events = events.bind(SERVER).bind(INCARNATION).bind(PAYLOAD);
         }
-        events.execute(&mut *tx).await?;
+        events.execute(&mut tx).await?;
         tx.commit().await?;
         self.rev += 3;
         Ok(())
     }
 
-    /// Closes the file.
-    pub async fn close(self) -> Result<()> {
-        Ok(self.connection.close().await?)
+    /// Closes the database.
+    pub async fn close(self) {
+        self.database.close().await;
     }
 }
 
@@ -131,13 +106,12 @@ mod tests {
     #[tokio::test]
     async fn every_bare_transaction_moves_the_task_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bare = Bare::sqlite(&dir.path().join("bare.db")).await.unwrap();
+        let database = Database::open(&dir.path().join("bare.db")).await.unwrap();
+        let mut bare = Bare::new(database.clone()).await.unwrap();
         bare.sample(SUBTASKS as usize + 1).await.unwrap();
-        let (events,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM bare_event")
-            .fetch_one(&mut bare.connection)
-            .await
-            .unwrap();
+        let count = sql::query("SELECT COUNT(*) AS events FROM bare_event").fetch_one(database.readers());
+        let events: i64 = count.await.unwrap().get("events").unwrap();
         assert_eq!((bare.rev, events), (27, 27));
-        bare.close().await.unwrap();
+        bare.close().await;
     }
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 
 use figure::Figure;
 use measure::{MEASUREMENTS, Measurement, Setting};
@@ -31,9 +31,9 @@ struct Arguments {
     /// One line of JSON for each figure instead of a table
     #[arg(long)]
     json: bool,
-    /// The database to measure on
-    #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
-    store: StoreKind,
+    /// Only on this database; on each of them if none is named
+    #[arg(long, value_enum)]
+    store: Option<StoreKind>,
     /// How often each measurement is made; told is the median
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -59,27 +59,31 @@ fn main() -> Result<()> {
 async fn bench(arguments: Arguments) -> Result<()> {
     let chosen = chosen(&arguments.names)?;
     std::fs::create_dir_all(&arguments.dir).with_context(|| format!("cannot make {}", arguments.dir.display()))?;
-    let setting = Setting {
-        store: arguments.store,
+    let mut setting = Setting {
+        store: StoreKind::Sqlite,
         dir: arguments.dir.canonicalize()?,
         obfleet: arguments.obfleet,
     };
     let mut figures = Vec::new();
-    for measurement in chosen {
-        let mut runs = Vec::new();
-        for run in 1..=measurement.runs(arguments.runs) {
-            eprintln!("{} on {}, run {run}", measurement.title(), arguments.store);
-            runs.push(measurement.run(&setting).await?);
-        }
-        let medians = Figure::medians(arguments.store, &runs);
-        let wanted = medians
-            .into_iter()
-            .filter(|figure| arguments.names.is_empty() || arguments.names.iter().any(|name| name == figure.name));
-        for figure in wanted {
-            if arguments.json {
-                println!("{}", serde_json::to_string(&figure)?);
+    for store in arguments
+        .store
+        .map_or(StoreKind::value_variants().to_vec(), |store| vec![store])
+    {
+        setting.store = store;
+        for measurement in chosen.iter().filter(|measurement| measurement.is_made_on(store)) {
+            let mut runs = Vec::new();
+            for run in 1..=measurement.runs(arguments.runs) {
+                eprintln!("{} on {store}, run {run}", measurement.title());
+                runs.push(measurement.run(&setting).await?);
             }
-            figures.push(figure);
+            let is_wanted =
+                |figure: &Figure| arguments.names.is_empty() || arguments.names.iter().any(|name| name == figure.name);
+            for figure in Figure::medians(store, &runs).into_iter().filter(is_wanted) {
+                if arguments.json {
+                    println!("{}", serde_json::to_string(&figure)?);
+                }
+                figures.push(figure);
+            }
         }
     }
     if !arguments.json {

@@ -23,8 +23,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn place(&self) -> Result<Place> {
-        Place::new(self.store, &self.dir)
+    async fn place(&self) -> Result<Place> {
+        Place::new(self.store, &self.dir).await
     }
 }
 
@@ -99,14 +99,19 @@ impl Measurement {
         }
     }
 
+    /// Whether it can be made on such a store. A server of its own process has a file.
+    pub fn is_made_on(self, store: StoreKind) -> bool {
+        store == StoreKind::Sqlite || !matches!(self, Self::Start | Self::Idle)
+    }
+
     /// Makes it once.
     pub async fn run(self, setting: &Setting) -> Result<Vec<Reading>> {
         match self {
-            Self::Hop => engine::hop(&setting.place()?).await,
-            Self::Chain => engine::chain(&setting.place()?).await,
-            Self::Throughput => engine::throughput(&setting.place()?).await,
-            Self::FanOut => engine::fan_out(&setting.place()?).await,
-            Self::Burst => engine::burst(&setting.place()?).await,
+            Self::Hop => engine::hop(&setting.place().await?).await,
+            Self::Chain => engine::chain(&setting.place().await?).await,
+            Self::Throughput => engine::throughput(&setting.place().await?).await,
+            Self::FanOut => engine::fan_out(&setting.place().await?).await,
+            Self::Burst => engine::burst(&setting.place().await?).await,
             Self::Start => server::start(setting).await,
             Self::Idle => server::idle(setting).await,
             Self::History => history::ratios(setting).await,

@@ -1,6 +1,6 @@
 //! Where a measurement's database lies: the one room that knows which databases there are.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use obfleet_engine::Store;
 use obfleet_fleet::inventory::InventoryChange;
 use obfleet_store::Database;
+use obfleet_testdb::shared;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -24,30 +25,43 @@ const STATE: &str = "state.db";
 pub enum StoreKind {
     /// A file, as a single server has it.
     Sqlite,
+    /// MariaDB, started for the occasion.
+    Mariadb,
+    /// The OceanBase kernel, started for the occasion.
+    Oceanbase,
 }
 
 impl std::fmt::Display for StoreKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Sqlite => "sqlite",
+            Self::Mariadb => "mariadb",
+            Self::Oceanbase => "oceanbase",
         })
     }
 }
 
-/// An empty database of one measurement, gone with its value.
+/// Empty databases of one measurement: the state database, and one for bare transactions. Files are gone with the value;
+/// servers end with the process.
 pub struct Place {
-    kind: StoreKind,
     dir: TempDir,
+    /// The two on a server.
+    urls: Option<[String; 2]>,
 }
 
 impl Place {
-    /// Below `dir`, on the disk that is to be measured.
-    pub fn new(kind: StoreKind, dir: &Path) -> Result<Self> {
+    /// Below `dir`, on the disk that is to be measured. Servers put their files into the system's temporary directory.
+    pub async fn new(kind: StoreKind, dir: &Path) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("place-")
             .tempdir_in(dir)
             .with_context(|| format!("no database can be made in {}", dir.display()))?;
-        Ok(Self { kind, dir })
+        let urls = match kind {
+            StoreKind::Sqlite => None,
+            StoreKind::Mariadb => Some([shared::mariadb().await?, shared::mariadb().await?]),
+            StoreKind::Oceanbase => Some([shared::seekdb().await?, shared::seekdb().await?]),
+        };
+        Ok(Self { dir, urls })
     }
 
     /// Its own directory.
@@ -57,40 +71,41 @@ impl Place {
 
     /// Opens the state database, as a server does.
     pub async fn open(&self) -> Result<Open> {
-        let database = match self.kind {
-            StoreKind::Sqlite => Database::open(&self.state()).await?,
+        let database = match &self.urls {
+            None => Database::open(&self.dir().join(STATE)).await?,
+            Some([state, _]) => Database::connect(state).await?,
         };
         Ok(Open { database })
     }
 
     /// What bare transactions take on a database of the same kind, on the same disk.
     pub async fn bare(&self) -> Result<Bare> {
-        match self.kind {
-            StoreKind::Sqlite => Bare::sqlite(&self.dir().join("bare.db")).await,
-        }
+        Bare::new(match &self.urls {
+            None => Database::open(&self.dir().join("bare.db")).await?,
+            Some([_, bare]) => Database::connect(bare).await?,
+        })
+        .await
     }
 
-    /// Puts much into the state database in little time: where nothing waits for a disk. It must not have been opened yet.
+    /// Puts much into the state database, which must not have been opened yet: a file where nothing waits for a disk.
     pub async fn fill(&self, fill: impl AsyncFnOnce(Arc<dyn Store<InventoryChange>>) -> Result<()>) -> Result<()> {
-        match self.kind {
-            StoreKind::Sqlite => {
-                let memory = tempfile::tempdir_in(MEMORY)?;
-                let open = Open {
-                    database: Database::open(&memory.path().join(STATE)).await?,
-                };
-                fill(open.store()).await?;
-                open.close().await;
-                for file in std::fs::read_dir(memory.path())? {
-                    let file = file?;
-                    std::fs::copy(file.path(), self.dir().join(file.file_name()))?;
-                }
-                Ok(())
-            }
+        if self.urls.is_some() {
+            let open = self.open().await?;
+            fill(open.store()).await?;
+            open.close().await;
+            return Ok(());
         }
-    }
-
-    fn state(&self) -> PathBuf {
-        self.dir().join(STATE)
+        let memory = tempfile::tempdir_in(MEMORY)?;
+        let open = Open {
+            database: Database::open(&memory.path().join(STATE)).await?,
+        };
+        fill(open.store()).await?;
+        open.close().await;
+        for file in std::fs::read_dir(memory.path())? {
+            let file = file?;
+            std::fs::copy(file.path(), self.dir().join(file.file_name()))?;
+        }
+        Ok(())
     }
 }
 

@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn tasks_run_to_their_end_also_in_a_store_that_was_filled() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new(StoreKind::Sqlite, dir.path()).unwrap();
+        let place = Place::new(StoreKind::Sqlite, dir.path()).await.unwrap();
         let fill = async |store| {
             let workload = Workload::start(store).await?;
             workload.run(chain8()?).await?;

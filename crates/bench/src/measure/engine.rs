@@ -48,7 +48,7 @@ pub async fn hop(place: &Place) -> Result<Vec<Reading>> {
     }
     workload.stop().await;
     open.close().await;
-    bare.close().await?;
+    bare.close().await;
     Ok(vec![
         Reading::new("bare_tx_p50", floor.p50(), "ms"),
         Reading::new("bare_tx_p99", floor.p99(), "ms"),
@@ -73,7 +73,7 @@ pub async fn chain(place: &Place) -> Result<Vec<Reading>> {
     }
     workload.stop().await;
     open.close().await;
-    bare.close().await?;
+    bare.close().await;
     let floor = floor.sums(CHAIN_COMMITS);
     Ok(vec![
         Reading::new("chain8_p50", chains.p50(), "ms").floor(floor.p50()),
@@ -154,6 +154,6 @@ async fn bare_mean(place: &Place) -> Result<f64> {
     let mut bare = place.bare().await?;
     bare.sample(CHAIN_COMMITS).await?;
     let mean = bare.sample(BARE).await?.mean();
-    bare.close().await?;
+    bare.close().await;
     Ok(mean)
 }

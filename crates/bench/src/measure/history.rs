@@ -52,7 +52,7 @@ struct History {
 impl History {
     /// A store in which so many chains have come to their end.
     async fn fill(setting: &Setting, tasks: usize) -> Result<Self> {
-        let place = setting.place()?;
+        let place = setting.place().await?;
         place
             .fill(async |store| {
                 let workload = Workload::start(store).await?;

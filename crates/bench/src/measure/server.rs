@@ -20,7 +20,7 @@ const STATEMENTS: &str = "off,sqlx::query=debug";
 
 /// From the launch of the process to the first answer, on state that is there already.
 pub async fn start(setting: &Setting) -> Result<Vec<Reading>> {
-    let place = setting.place()?;
+    let place = setting.place().await?;
     let start = || {
         ServerProcess::start(
             &setting.obfleet,
@@ -39,7 +39,7 @@ pub async fn start(setting: &Setting) -> Result<Vec<Reading>> {
 
 /// Statements, processor and memory of a server without hosts and tasks.
 pub async fn idle(setting: &Setting) -> Result<Vec<Reading>> {
-    let place = setting.place()?;
+    let place = setting.place().await?;
     let log = place.dir().join("log");
     let start = |said| ServerProcess::start(&setting.obfleet, &place.dir().join("server"), said, &log);
     // Not the very first start: what a server needs once is not what it needs idle.
