@@ -73,7 +73,7 @@ impl Place {
     pub async fn open(&self) -> Result<Open> {
         let database = match &self.urls {
             None => Database::open(&self.dir().join(STATE)).await?,
-            Some([state, _]) => Database::connect(state).await?,
+            Some([state, _]) => Database::connect(&state.parse()?).await?,
         };
         Ok(Open { database })
     }
@@ -82,7 +82,7 @@ impl Place {
     pub async fn bare(&self) -> Result<Bare> {
         Bare::new(match &self.urls {
             None => Database::open(&self.dir().join("bare.db")).await?,
-            Some([_, bare]) => Database::connect(bare).await?,
+            Some([_, bare]) => Database::connect(&bare.parse()?).await?,
         })
         .await
     }
