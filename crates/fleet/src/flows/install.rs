@@ -6,7 +6,7 @@ use obfleet_engine::{ActionError, Attempt, Context, Output, Template, TemplateBu
 use obfleet_wire::agent::{Operation, Outcome};
 
 use super::{
-    crew::{Crew, host_id, proxy_id},
+    crew::{Crew, host_id, proxy_id, proxy_ids},
     keys, shared,
     step::{Step, StepResult},
 };
@@ -192,17 +192,28 @@ async fn prepare_install(crew: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::nothing())
 }
 
-/// A rolled back installation leaves no cluster without ever a proxy behind.
+/// A rolled back installation leaves no proxy behind, however far it got, and no cluster that never had one.
 async fn forget(crew: &Crew, attempt: &Attempt) -> StepResult {
+    // Chains that never began undo nothing, but their proxies stand in the inventory since the task was submitted. The
+    // task of an empty cluster names none.
+    let mut changes: Vec<_> = proxy_ids(attempt)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|proxy_id| InventoryChange::SetProxyDeleted {
+            proxy_id,
+            deleted: true,
+        })
+        .collect();
     let made_here = attempt
         .find_string(keys::NEED_DELETE_CLUSTER)
         .is_none_or(|value| value == "true");
-    let cluster = crew.cluster(attempt).await?;
-    let changes = made_here.then_some(InventoryChange::SetClusterDeleted {
-        cluster_id: cluster.id,
-        deleted: true,
-    });
-    Ok(Output::changes(changes.into_iter().collect()))
+    if made_here {
+        changes.push(InventoryChange::SetClusterDeleted {
+            cluster_id: crew.cluster(attempt).await?.id,
+            deleted: true,
+        });
+    }
+    Ok(Output::changes(changes))
 }
 
 async fn prepare_create(_: &Crew, attempt: &Attempt) -> StepResult {

@@ -2,14 +2,11 @@
 
 use futures::FutureExt as _;
 use obfleet_engine::{Attempt, Context, Output, Template, TemplateBuilder, TemplateError, barrier};
-use obfleet_wire::{
-    agent::Operation,
-    obproxy::{OperateStatus, ProxyStatus},
-};
+use obfleet_wire::agent::Operation;
 
 use super::{
     crew::{Crew, cluster_id, proxy_id, proxy_ids},
-    keys,
+    keys, shared,
     step::{Step, StepResult},
 };
 use crate::inventory::{Cluster, InventoryChange, Proxy};
@@ -24,7 +21,7 @@ const UNRESERVE: &str = "com.alipay.ocp.service.task.business.host.UnReserveHost
 pub fn steps() -> Vec<Step> {
     vec![
         Step::new(PREPARE, "Prepare offline obproxy", 1800, |c, a| prepare(c, a).boxed())
-            .undone_by(|c, a| release(c, a).boxed()),
+            .undone_by(|c, a| shared::release(c, a).boxed()),
         Step::new(UNINSTALL, "Stop and uninstall obproxy", 1800, |c, a| {
             uninstall(c, a).boxed()
         })
@@ -81,14 +78,6 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     let status = crew.agents.status(&host).await?;
     attempt.log(format!("host {}: agent {} answers", host.facts.name, status.version));
     Ok(Output::nothing())
-}
-
-async fn release(_: &Crew, attempt: &Attempt) -> StepResult {
-    Ok(Output::changes(vec![InventoryChange::SetProxyStatus {
-        proxy_id: proxy_id(attempt)?,
-        status: ProxyStatus::Running,
-        operate_status: OperateStatus::Normal,
-    }]))
 }
 
 /// Drains and stops the proxy; its home is moved aside, so that it can be brought back.

@@ -1,4 +1,4 @@
-//! Steps that several flows end with.
+//! What several flows end with, on their way forward or back.
 
 use futures::FutureExt as _;
 use obfleet_engine::{Attempt, Output};
@@ -29,10 +29,22 @@ async fn update_status(_: &Crew, attempt: &Attempt) -> StepResult {
         Some(_) => vec![proxy_id(attempt)?],
         None => proxy_ids(attempt)?,
     };
-    let free = |proxy_id| InventoryChange::SetProxyStatus {
+    Ok(Output::changes(ids.into_iter().map(free).collect()))
+}
+
+/// The proxies the task holds are free again, whatever it came to: also those whose branch never began, and so undoes
+/// nothing by itself.
+pub async fn release(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let ids = proxy_ids(attempt)?;
+    let proxies = crew.inventory.proxies().await?.into_iter();
+    let held = proxies.filter(|proxy| ids.contains(&proxy.id) && proxy.operate_status == OperateStatus::Operating);
+    Ok(Output::changes(held.map(|proxy| free(proxy.id)).collect()))
+}
+
+fn free(proxy_id: i64) -> InventoryChange {
+    InventoryChange::SetProxyStatus {
         proxy_id,
         status: ProxyStatus::Running,
         operate_status: OperateStatus::Normal,
-    };
-    Ok(Output::changes(ids.into_iter().map(free).collect()))
+    }
 }

@@ -9,7 +9,6 @@ use obfleet_engine::{
 };
 use obfleet_wire::{
     agent::{Operation, Outcome, RestartMethod},
-    obproxy::{OperateStatus, ProxyStatus},
     version::ProxyVersion,
 };
 
@@ -40,7 +39,7 @@ const SET_CLUSTER_VERSION: &str = "obfleet.upgrade.SetClusterVersion";
 pub fn steps() -> Vec<Step> {
     vec![
         Step::new(PREPARE, "Prepare upgrade obproxy", 1800, |c, a| prepare(c, a).boxed())
-            .undone_by(|c, a| release(c, a).boxed()),
+            .undone_by(|c, a| shared::release(c, a).boxed()),
         Step::new(COPY_CONFIG, "Copy obproxy config db file", 1800, |c, a| {
             copy_config(c, a).boxed()
         })
@@ -178,15 +177,6 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
         ))),
         other => Err(unexpected(&other)),
     }
-}
-
-/// The proxy is free again, whatever the upgrade came to.
-async fn release(_: &Crew, attempt: &Attempt) -> StepResult {
-    Ok(Output::changes(vec![InventoryChange::SetProxyStatus {
-        proxy_id: proxy_id(attempt)?,
-        status: ProxyStatus::Running,
-        operate_status: OperateStatus::Normal,
-    }]))
 }
 
 async fn copy_config(crew: &Crew, attempt: &Attempt) -> StepResult {
