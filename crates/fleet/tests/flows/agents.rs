@@ -1,0 +1,91 @@
+//! The way to the hosts: the trait the flows know, with connections that break.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use obfleet_fleet::{
+    host_agent::{HostAgent, HostAgentError, LogLine},
+    inventory::Host,
+};
+use obfleet_wire::{
+    agent::{AgentStatus, Fence, Operation, OperationRequest, Outcome},
+    time::Timestamp,
+};
+
+use crate::{
+    host::{Extent, Hosts},
+    trouble::{ATTEMPT, Consequence, Moment, REASON, Troubles},
+};
+
+pub struct Agents {
+    pub hosts: Arc<Hosts>,
+    pub troubles: Arc<Troubles>,
+}
+
+impl Agents {
+    /// Makes a call in trouble where the case says so. `call` is told how much of it is done.
+    async fn call<T>(
+        &self,
+        host: &Host,
+        what: &'static str,
+        call: impl FnOnce(Extent) -> Result<T, HostAgentError> + Send,
+    ) -> Result<T, HostAgentError> {
+        let under = ATTEMPT.with(Clone::clone);
+        let number = under.calls(&self.troubles, what);
+        self.meet(host, Moment::Before(number)).await?;
+        let halfway = self.troubles.strike(&under.place, Moment::Halfway(number));
+        let answer = call(if halfway.is_some() { Extent::Part } else { Extent::Whole })?;
+        self.meet(host, Moment::After(number)).await?;
+        Ok(answer)
+    }
+
+    async fn meet(&self, host: &Host, moment: Moment) -> Result<(), HostAgentError> {
+        let under = ATTEMPT.with(Clone::clone);
+        match self.troubles.strike(&under.place, moment) {
+            None => Ok(()),
+            Some(Consequence::Crash) => self.troubles.die().await,
+            Some(Consequence::Fails | Consequence::FailsWhenAlone) => Err(HostAgentError::Unreachable {
+                host: host.facts.name.clone(),
+                reason: REASON.into(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl HostAgent for Agents {
+    async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
+        self.call(host, "status", |_| {
+            Ok(AgentStatus {
+                version: "0.1.0".into(),
+                host: host.facts.clone(),
+                operations: Operation::NAMES.map(str::to_owned).to_vec(),
+                proxies: Vec::new(),
+                time: Timestamp(0),
+                certificate: None,
+            })
+        })
+        .await
+    }
+
+    async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<(), HostAgentError> {
+        let put = |_| {
+            self.hosts.at(host, |machine| machine.put_package(sha256));
+            Ok(())
+        };
+        self.call(host, "put_package", put).await
+    }
+
+    async fn perform(&self, host: &Host, request: OperationRequest, _: LogLine<'_>) -> Result<Outcome, HostAgentError> {
+        let name = request.operation.name();
+        self.call(host, name, |extent| {
+            self.hosts.at(host, |machine| machine.perform(&request, extent))
+        })
+        .await
+    }
+
+    async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError> {
+        self.call(host, "fence", |_| self.hosts.at(host, |machine| machine.fence(&fence)))
+            .await
+    }
+}

@@ -1,0 +1,172 @@
+//! A flow as it goes when nothing is wrong, and as it is rolled back when its last step fails: what every case is
+//! compared with.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use obfleet_engine::{TaskOperation, TaskStatus, TaskView, barrier};
+
+use crate::{
+    flow::Flow,
+    trouble::{Consequence, Moment, Place, Trouble},
+    world::{Effects, Template, WIDE, World},
+};
+
+pub struct Baseline {
+    pub flow: Flow,
+    /// Where it begins.
+    pub template: Template,
+    pub before: Vec<String>,
+    pub after: Vec<String>,
+    /// What it does to the hosts, and what it does with a rollback.
+    pub done: Effects,
+    pub undone: Effects,
+    /// Its steps, in the order of the task.
+    pub steps: Vec<Place>,
+    /// What each step, run or undone, asks agents for.
+    calls: BTreeMap<Place, Vec<&'static str>>,
+}
+
+impl Baseline {
+    pub async fn of(flow: Flow) -> Result<Self> {
+        let mut world = World::found().await?;
+        flow.prepare(&mut world).await.context("preparing")?;
+        let before = world.lines().await?;
+        let template = world.put_away().await?;
+
+        let mut world = World::of(&template, WIDE).await?;
+        let task = flow.start(&world).await?;
+        let view = world.rest(task).await?;
+        ensure!(view.status == TaskStatus::Successful, "undisturbed: {view:?}");
+        let mut calls = world.troubles.calls();
+        let (after, done) = (world.lines().await?, world.hosts.effects());
+        ensure!(after != before, "the flow does nothing");
+        world.is_sound().await?;
+        world.end().await;
+
+        let mut baseline = Self {
+            flow,
+            template,
+            before,
+            after,
+            done,
+            undone: Effects::new(),
+            steps: steps(&view),
+            calls: BTreeMap::new(),
+        };
+        let mut world = World::of(&baseline.template, WIDE).await?;
+        world.troubles.add(baseline.last_fails()?);
+        baseline
+            .roll_back(&mut world)
+            .await
+            .context("rolling back undisturbed")?;
+        calls.extend(world.troubles.calls().into_iter().filter(|(place, _)| place.undo));
+        baseline.undone = world.hosts.effects();
+        baseline.calls = calls;
+        world.end().await;
+        Ok(baseline)
+    }
+
+    /// What makes the flow fail as late as can be, so that every step has something to undo.
+    pub fn last_fails(&self) -> Result<Trouble> {
+        Ok(Trouble {
+            place: self.steps.last().context("a flow without steps")?.clone(),
+            moment: Moment::Begin,
+            consequence: Consequence::FailsWhenAlone,
+            times: 1,
+        })
+    }
+
+    /// Starts the flow, which fails, and rolls it back; the world is then what it was before.
+    pub async fn roll_back(&self, world: &mut World) -> Result<()> {
+        let task = self.flow.start(world).await?;
+        let view = world.rest(task).await?;
+        ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
+        world.fleet.engine().rollback(task).await?;
+        let view = world.rest(task).await?;
+        let end = (view.status, view.operation);
+        ensure!(
+            end == (TaskStatus::Successful, TaskOperation::Rollback),
+            "{}",
+            told(&view)
+        );
+        world.is_sound().await?;
+        same("after the rollback", &self.before, &world.lines().await?)
+    }
+
+    fn calls(&self, place: &Place) -> &[&'static str] {
+        self.calls.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Moments at which an attempt can fail with something of it done.
+    pub fn failures(&self, place: &Place) -> Vec<Moment> {
+        let calls = self.calls(place);
+        let mut moments: Vec<_> = (1..=calls.len()).map(Moment::After).collect();
+        // Looks and fences are done or not, and a package that did not arrive whole is not there.
+        let whole = ["status", "put_package", "fence"];
+        let parts = (1..).zip(calls).filter(|(_, call)| !whole.contains(call));
+        moments.extend(parts.map(|(number, _)| Moment::Halfway(number)));
+        if calls.is_empty() {
+            moments.push(Moment::End);
+        }
+        moments
+    }
+
+    /// Moments at which the server can die with something of the attempt done.
+    pub fn deaths(&self, place: &Place) -> Vec<Moment> {
+        let calls = self.calls(place).len();
+        let mut moments: Vec<_> = (1..=calls).map(Moment::Before).collect();
+        moments.push(Moment::End);
+        moments
+    }
+}
+
+fn steps(view: &TaskView) -> Vec<Place> {
+    let steps = view.subtasks.iter();
+    let steps = steps.filter(|subtask| barrier::spec(&subtask.class_name).is_none());
+    steps
+        .map(|subtask| Place {
+            class: subtask.class_name.clone(),
+            index: u32::try_from(subtask.parallel_idx).ok(),
+            undo: false,
+        })
+        .collect()
+}
+
+/// Where a task stands, and what is wrong with it.
+pub fn told(view: &TaskView) -> String {
+    let steps = view.subtasks.iter().filter_map(|subtask| {
+        let failure = subtask.failure.as_ref()?;
+        Some(format!(
+            "; {} [{}] {}",
+            subtask.name, subtask.parallel_idx, failure.message
+        ))
+    });
+    let steps: String = steps.collect();
+    format!(
+        "the task is {} {} {:?}{steps}",
+        view.status, view.operation, view.outcome
+    )
+}
+
+/// Compares two lists of things.
+pub fn same<T: PartialEq + std::fmt::Debug>(when: &str, wanted: &[T], is: &[T]) -> Result<()> {
+    let missing: Vec<_> = wanted.iter().filter(|line| !is.contains(line)).collect();
+    let extra: Vec<_> = is.iter().filter(|line| !wanted.contains(line)).collect();
+    ensure!(
+        missing.is_empty() && extra.is_empty() && wanted.len() == is.len(),
+        "{when}: missing {missing:#?}, and there is {extra:#?}"
+    );
+    Ok(())
+}
+
+/// Compares what was done to the hosts.
+pub fn same_effects(wanted: &Effects, is: &Effects) -> Result<()> {
+    let list = |effects: &Effects| {
+        effects
+            .iter()
+            .map(|(what, n)| format!("{what} ×{n}"))
+            .collect::<Vec<_>>()
+    };
+    same("what was done to the hosts", &list(wanted), &list(is))
+}

@@ -1,0 +1,48 @@
+//! Every step fails: before it did anything, with part of it done, with all of it done. The rollback leaves the world as
+//! it was, and the same flow begun again goes through.
+
+use anyhow::{Result, ensure};
+use obfleet_engine::TaskStatus;
+
+use crate::{
+    baseline::{Baseline, same, told},
+    flow::Flow,
+    matrix::{all, named},
+    trouble::{Consequence, Moment, Place, Trouble},
+    world::{WIDE, World},
+};
+
+/// One step at a time: what a failure leaves unbegun beside it stays so.
+const NARROW: usize = 1;
+
+pub async fn failing(flow: Flow) {
+    let baseline = Baseline::of(flow).await.unwrap();
+    let mut cases = Vec::new();
+    for step in &baseline.steps {
+        for slots in [NARROW, WIDE] {
+            for moment in [Moment::Begin].into_iter().chain(baseline.failures(step)) {
+                let name = named(step, (moment, slots));
+                cases.push((name, case(&baseline, step.clone(), moment, slots)));
+            }
+        }
+    }
+    all("failing", flow, cases).await;
+}
+
+async fn case(baseline: &Baseline, place: Place, moment: Moment, slots: usize) -> Result<()> {
+    let mut world = World::of(&baseline.template, slots).await?;
+    world.troubles.add(Trouble {
+        place,
+        moment,
+        consequence: Consequence::Fails,
+        times: 1,
+    });
+    baseline.roll_back(&mut world).await?;
+    let again = baseline.flow.start(&world).await?;
+    let view = world.rest(again).await?;
+    ensure!(view.status == TaskStatus::Successful, "begun again: {}", told(&view));
+    world.is_sound().await?;
+    same("begun again", &baseline.after, &world.lines().await?)?;
+    world.end().await;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The flows under test: the world each begins in, and the request that starts it.
+
+use anyhow::{Context as _, Result, ensure};
+use obfleet_engine::{TaskId, TaskStatus};
+use obfleet_wire::obproxy::{
+    AddObproxy, CreateObproxyCluster, ObLinkParam, ObproxyInstallParam, Parameter, Probe, UpgradeObproxy, WorkMode,
+};
+
+use crate::world::{HOSTS, World, admin, package_name};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// A cluster with two proxies.
+    CreateCluster,
+    /// A cluster without proxies.
+    CreateEmptyCluster,
+    /// A proxy on a host that has none.
+    Add,
+    /// A proxy on a host that has one of the same version.
+    AddBeside,
+    /// Two proxies by hot restart.
+    UpgradeHot,
+    /// One proxy that is too old for a hot restart.
+    UpgradeCold,
+    /// Two proxies of three.
+    Delete,
+    /// A cluster with two proxies.
+    DeleteCluster,
+}
+
+impl Flow {
+    pub const ALL: [Self; 8] = [
+        Self::CreateCluster,
+        Self::CreateEmptyCluster,
+        Self::Add,
+        Self::AddBeside,
+        Self::UpgradeHot,
+        Self::UpgradeCold,
+        Self::Delete,
+        Self::DeleteCluster,
+    ];
+
+    /// Makes the world the flow begins in, with flows.
+    pub async fn prepare(self, world: &mut World) -> Result<()> {
+        let cluster = match self {
+            Self::CreateCluster | Self::CreateEmptyCluster => return Ok(()),
+            Self::Add | Self::AddBeside => cluster(world, &HOSTS[..1], "4.2.1.0-11").await?,
+            Self::UpgradeHot | Self::DeleteCluster => cluster(world, &HOSTS[..2], "4.2.1.0-11").await?,
+            Self::UpgradeCold => cluster(world, &HOSTS[..1], "3.1.0-1").await?,
+            Self::Delete => cluster(world, &HOSTS, "4.2.1.0-11").await?,
+        };
+        let started = world.fleet.create_cluster(&admin(), cluster).await?;
+        let view = world.rest(started.task.id).await?;
+        ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
+        Ok(())
+    }
+
+    /// Starts the flow.
+    pub async fn start(self, world: &World) -> Result<TaskId> {
+        let fleet = &world.fleet;
+        let who = admin();
+        let task = match self {
+            Self::CreateCluster => {
+                let body = cluster(world, &HOSTS[..2], "4.2.1.0-11").await?;
+                fleet.create_cluster(&who, body).await?.task
+            }
+            Self::CreateEmptyCluster => {
+                let body = cluster(world, &[], "4.2.1.0-11").await?;
+                fleet.create_cluster(&who, body).await?.task
+            }
+            Self::Add => add(world, HOSTS[1], 2883).await?,
+            Self::AddBeside => add(world, HOSTS[0], 3883).await?,
+            Self::UpgradeHot | Self::UpgradeCold => {
+                let to = UpgradeObproxy {
+                    short_rpm_name: Some("obproxy-ce-4.3.1.0-1".into()),
+                };
+                let (cluster, proxies) = proxies(world).await?;
+                fleet.upgrade_obproxies(&who, cluster, &proxies, to).await?
+            }
+            Self::Delete => {
+                let (cluster, proxies) = proxies(world).await?;
+                fleet.delete_obproxies(&who, cluster, &proxies[..2]).await?
+            }
+            Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0).await?,
+        };
+        Ok(task.id)
+    }
+}
+
+const CLUSTER: &str = "c1";
+
+async fn add(world: &World, host: &str, port: u16) -> Result<obfleet_engine::TaskView> {
+    let (cluster, _) = proxies(world).await?;
+    let body = AddObproxy {
+        host_ids: host_ids(world, &[host]).await?,
+        sql_port: port,
+        exporter_port: port + 1,
+        rpc_port: None,
+        version: package_name("4.2.1.0-11"),
+    };
+    let tasks = world.fleet.add_obproxies(&admin(), cluster, body).await?;
+    tasks.into_iter().next().context("one task a host")
+}
+
+/// The cluster and its proxies.
+async fn proxies(world: &World) -> Result<(i64, Vec<i64>)> {
+    let id = world.fleet.cluster_named(CLUSTER).await?.context("no cluster")?;
+    let fleet = world.fleet.crew().inventory.snapshot().await?;
+    Ok((id, fleet.proxies_of(id).map(|proxy| proxy.id).collect()))
+}
+
+async fn host_ids(world: &World, names: &[&str]) -> Result<Vec<i64>> {
+    let hosts = world.fleet.crew().inventory.hosts().await?;
+    let named = hosts.iter().filter(|host| names.contains(&host.facts.name.as_str()));
+    Ok(named.map(|host| host.id).collect())
+}
+
+/// A cluster that leaves nothing out: parameters, passwords, a probe.
+async fn cluster(world: &World, hosts: &[&str], version: &str) -> Result<CreateObproxyCluster> {
+    let parameter = |name: &str, value: &str| Parameter {
+        name: name.into(),
+        value: value.into(),
+    };
+    Ok(CreateObproxyCluster {
+        name: CLUSTER.into(),
+        address: None,
+        port: None,
+        work_mode: Some(WorkMode::RsList),
+        obproxy_install_param: Some(ObproxyInstallParam {
+            host_ids: host_ids(world, hosts).await?,
+            sql_port: None,
+            exporter_port: None,
+            rpc_port: None,
+            version: Some(package_name(version)),
+            install_path: None,
+            run_path: None,
+            run_user: None,
+        }),
+        ob_links: vec![ObLinkParam {
+            cluster_name: "ob1".into(),
+            cluster_id: None,
+            ob_cluster_id: None,
+            username: "proxyro".into(),
+            root_servers: vec!["10.0.0.1:2881".into()],
+        }],
+        startup_parameters: vec![parameter("prometheus_sync_interval", "1s")],
+        parameters: vec![parameter("syslog_level", "INFO")],
+        password: Some("Abcdef12".into()),
+        proxyro_password: Some("Abcdef34".into()),
+        probe: Some(Probe {
+            user: "probe@t#ob1".into(),
+            password: String::new(),
+            sql: "SELECT 1 FROM DUAL".into(),
+        }),
+    })
+}

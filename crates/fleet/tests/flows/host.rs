@@ -1,0 +1,239 @@
+//! Hosts as their agents keep them, in memory: slots, homes, processes, and the journal. Each operation does what the
+//! agent's own does, in the same order and with the same looks beforehand, and counts what it changed under the key
+//! that asked for it.
+
+mod journal;
+mod operations;
+mod restart;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
+
+use obfleet_fleet::{host_agent::HostAgentError, inventory::Host};
+use obfleet_wire::{
+    agent::{AttemptKey, Fence, OperationRequest, Outcome, ProxyFacts, ProxySpec},
+    version::ProxyVersion,
+};
+
+use journal::Journal;
+use restart::LastRestart;
+
+/// How much of an operation is done before it fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    Part,
+    Whole,
+}
+
+/// All hosts, by name.
+#[derive(Default)]
+pub struct Hosts {
+    machines: Mutex<BTreeMap<String, Machine>>,
+    /// What is in a package file: version by digest.
+    contents: BTreeMap<String, ProxyVersion>,
+}
+
+impl Hosts {
+    pub fn new(contents: BTreeMap<String, ProxyVersion>) -> Self {
+        Self {
+            contents,
+            machines: Mutex::default(),
+        }
+    }
+
+    /// The same hosts once more.
+    pub fn duplicate(&self) -> Self {
+        Self {
+            machines: Mutex::new(self.machines.lock().unwrap().clone()),
+            contents: self.contents.clone(),
+        }
+    }
+
+    pub fn at<T>(&self, host: &Host, work: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut machines = self.machines.lock().unwrap();
+        let machine = machines.entry(host.facts.name.clone()).or_insert_with(|| Machine {
+            name: host.facts.name.clone(),
+            contents: self.contents.clone(),
+            ..Machine::default()
+        });
+        work(machine)
+    }
+
+    /// What there is, one line a thing.
+    pub fn lines(&self) -> Vec<String> {
+        let machines = self.machines.lock().unwrap();
+        machines.values().flat_map(Machine::lines).collect()
+    }
+
+    /// What was changed, and how often.
+    pub fn effects(&self) -> BTreeMap<String, u32> {
+        let mut sums = BTreeMap::new();
+        for machine in self.machines.lock().unwrap().values() {
+            for ((_, what), times) in &machine.effects {
+                *sums.entry(format!("{}: {what}", machine.name)).or_default() += times;
+            }
+        }
+        sums
+    }
+
+    /// What was changed more than once under one key.
+    pub fn repeated(&self) -> Vec<String> {
+        let machines = self.machines.lock().unwrap();
+        let effects = machines.values().flat_map(|machine| &machine.effects);
+        let repeated = effects.filter(|(_, times)| **times > 1);
+        repeated
+            .map(|((key, what), times)| format!("{key}: {what} {times} times"))
+            .collect()
+    }
+}
+
+#[derive(Clone, Default)]
+pub struct Machine {
+    name: String,
+    contents: BTreeMap<String, ProxyVersion>,
+    packages: BTreeSet<String>,
+    slots: BTreeSet<ProxyVersion>,
+    proxies: BTreeMap<i64, Owned>,
+    journal: Journal,
+    effects: BTreeMap<(String, String), u32>,
+    last_pid: i32,
+}
+
+/// A proxy, as the agent's registry knows it, and its process.
+#[derive(Clone)]
+struct Owned {
+    spec: ProxySpec,
+    /// The slot its binary was taken from.
+    version: ProxyVersion,
+    phase: Phase,
+    home: bool,
+    wanted: bool,
+    supervised: bool,
+    process: Option<Process>,
+    restart: Option<LastRestart>,
+    parameters: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Creating,
+    Installed,
+    Removed,
+}
+
+#[derive(Clone)]
+struct Process {
+    pid: i32,
+    version: ProxyVersion,
+}
+
+/// Who asks, for the count of effects; and how far the operation gets.
+struct Job<'a> {
+    key: &'a AttemptKey,
+    extent: Extent,
+}
+
+impl Job<'_> {
+    /// Where an operation that is done in part ends.
+    fn may_go_on(&self) -> Result<(), String> {
+        match self.extent {
+            Extent::Whole => Ok(()),
+            Extent::Part => Err(format!("{}: the disk is full", self.key.operation)),
+        }
+    }
+}
+
+impl Machine {
+    pub fn put_package(&mut self, sha256: &str) {
+        self.packages.insert(sha256.to_owned());
+    }
+
+    /// Admits the call, answers from the journal, or does it.
+    pub fn perform(&mut self, request: &OperationRequest, extent: Extent) -> Result<Outcome, HostAgentError> {
+        let OperationRequest { key, epoch, operation } = request;
+        self.admit((key.task, key.subtask), *epoch)?;
+        if let Some(end) = self.journal.answer_to(key, *epoch) {
+            return end.map_err(HostAgentError::Failed);
+        }
+        let end = self.carry_out(operation.clone(), &Job { key, extent });
+        self.journal.end(key, *epoch, end.clone());
+        end.map_err(HostAgentError::Failed)
+    }
+
+    /// Operations are done at once here, so there is never one to wait for.
+    pub fn fence(&mut self, fence: &Fence) -> Result<(), HostAgentError> {
+        self.admit((fence.task, fence.subtask), fence.epoch)
+    }
+
+    fn admit(&mut self, subtask: (i64, i64), epoch: i64) -> Result<(), HostAgentError> {
+        self.journal
+            .admit(subtask, epoch)
+            .map_err(|highest| HostAgentError::Fenced {
+                host: self.name.clone(),
+                reason: format!("epoch {epoch} is below {highest}"),
+            })
+    }
+
+    fn changed(&mut self, job: &Job<'_>, what: String) {
+        *self.effects.entry((job.key.to_string(), what)).or_default() += 1;
+    }
+
+    fn get(&self, id: i64) -> Result<&Owned, String> {
+        let owned = self.proxies.get(&id);
+        owned.ok_or_else(|| format!("proxy {id} is not owned by this host: create it first"))
+    }
+
+    fn get_mut(&mut self, id: i64) -> Result<&mut Owned, String> {
+        let owned = self.proxies.get_mut(&id);
+        owned.ok_or_else(|| format!("proxy {id} is not owned by this host: create it first"))
+    }
+
+    /// What answers on the SQL port.
+    fn facts(&self, id: i64) -> Result<ProxyFacts, String> {
+        let process = self.get(id)?.process.as_ref();
+        let process = process.ok_or_else(|| format!("proxy {id} does not run"))?;
+        Ok(ProxyFacts {
+            pid: process.pid,
+            version: process.version.clone(),
+            binary_sha256: binary(&process.version),
+        })
+    }
+
+    /// A new process of the version, in place of one that runs.
+    fn launch(&mut self, id: i64, version: &ProxyVersion) -> Result<(), String> {
+        self.last_pid += 1;
+        let pid = self.last_pid;
+        let version = version.clone();
+        self.get_mut(id)?.process = Some(Process { pid, version });
+        Ok(())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Self { name, .. } = self;
+        let packages = self.packages.iter().map(|sha256| format!("{name} package {sha256}"));
+        let slots = self.slots.iter().map(|version| format!("{name} slot {version}"));
+        let proxies = self.proxies.values().map(|owned| {
+            let runs = owned.process.as_ref();
+            format!(
+                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, {:?}",
+                owned.spec.cluster_name,
+                owned.spec.sql_port,
+                owned.phase,
+                owned.home,
+                owned.version,
+                runs.map_or("nothing".to_owned(), |process| process.version.to_string()),
+                owned.wanted,
+                owned.supervised,
+                owned.parameters
+            )
+        });
+        packages.chain(slots).chain(proxies).collect()
+    }
+}
+
+/// The digest of the executable of a version.
+fn binary(version: &ProxyVersion) -> String {
+    format!("binary of {version}")
+}

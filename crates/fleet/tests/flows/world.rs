@@ -1,0 +1,292 @@
+//! A whole fleet in one process: a real database, the real engine and flows, hosts in memory.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use obfleet_engine::{
+    Engine, Options, Registry, Store, TaskFilter, TaskId, TaskView, core::fsck, testing::check_invariants,
+};
+use obfleet_fleet::{
+    Actor, Fleet,
+    flows::crew::Crew,
+    inventory::{EnrolToken, Host, Inventory as _, InventoryChange, Package},
+    secrets::Sealer,
+};
+use obfleet_store::{Database, sql};
+use obfleet_wire::{
+    agent::{DrainPolicy, HostFacts},
+    time::Timestamp,
+};
+use tempfile::TempDir;
+
+use crate::{actions::troubled, agents::Agents, host::Hosts, trouble::Troubles};
+
+/// Longest any one thing may take here.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a server that dies takes to be gone.
+const GRACE: Duration = Duration::from_millis(1);
+
+pub const HOSTS: [&str; 3] = ["host0", "host1", "host2"];
+/// Package files, by version: one that is old enough to be restarted cold, and three to go up by.
+pub const VERSIONS: [&str; 3] = ["3.1.0-1", "4.2.1.0-11", "4.3.1.0-1"];
+
+pub fn package_name(version: &str) -> String {
+    format!("obproxy-ce-{version}.el7.x86_64.rpm")
+}
+
+fn digest(version: &str) -> String {
+    format!("digest of {version}")
+}
+
+/// A world at rest, to be taken up any number of times.
+pub struct Template {
+    files: Vec<(std::ffi::OsString, Vec<u8>)>,
+    hosts: Hosts,
+}
+
+pub struct World {
+    directory: TempDir,
+    database: Database,
+    tasks: Arc<dyn Store<InventoryChange>>,
+    slots: usize,
+    pub hosts: Arc<Hosts>,
+    pub troubles: Arc<Troubles>,
+    pub fleet: Fleet,
+}
+
+impl World {
+    /// Three hosts without a proxy, and the packages.
+    pub async fn found() -> Result<Self> {
+        let contents = VERSIONS
+            .iter()
+            .map(|version| (digest(version), version.parse().unwrap()));
+        let directory = directory()?;
+        let world = Self::start(directory, Hosts::new(contents.collect()), WIDE).await?;
+        let inventory = world.database.inventory();
+        for name in HOSTS {
+            let token = EnrolToken {
+                id: name.into(),
+                key: Vec::new(),
+                expires: Timestamp::now(),
+            };
+            inventory.insert_token(&token).await?;
+            inventory.enrol(name, &host(name)).await?;
+        }
+        for version in VERSIONS {
+            let package = Package {
+                id: inventory.next_id().await?,
+                name: package_name(version).parse()?,
+                is_proxy: true,
+                size: 1,
+                sha1: String::new(),
+                sha256: digest(version),
+                created: Timestamp(0),
+            };
+            ensure!(inventory.insert_package(&package).await?, "{version} is there already");
+        }
+        Ok(world)
+    }
+
+    /// The world as it was put away, with `slots` steps at a time.
+    pub async fn of(template: &Template, slots: usize) -> Result<Self> {
+        let directory = directory()?;
+        for (name, bytes) in &template.files {
+            fs::write(directory.path().join(name), bytes)?;
+        }
+        Self::start(directory, template.hosts.duplicate(), slots).await
+    }
+
+    async fn start(directory: TempDir, hosts: Hosts, slots: usize) -> Result<Self> {
+        let database = Database::open(&directory.path().join("state.db")).await?;
+        let (hosts, troubles) = (Arc::new(hosts), Arc::new(Troubles::default()));
+        let tasks: Arc<dyn Store<InventoryChange>> = Arc::new(database.tasks());
+        let fleet = serve(&database, &tasks, &hosts, &troubles, directory.path(), slots).await?;
+        Ok(Self {
+            directory,
+            database,
+            tasks,
+            slots,
+            hosts,
+            troubles,
+            fleet,
+        })
+    }
+
+    /// Puts the world away.
+    pub async fn put_away(self) -> Result<Template> {
+        self.fleet.engine().shutdown().await;
+        self.database.close().await;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.directory.path())? {
+            let entry = entry?;
+            files.push((entry.file_name(), fs::read(entry.path())?));
+        }
+        Ok(Template {
+            files,
+            hosts: self.hosts.duplicate(),
+        })
+    }
+
+    /// Ends the server of a world that is no longer needed.
+    pub async fn end(self) {
+        self.fleet.engine().shutdown().await;
+        self.database.close().await;
+    }
+
+    /// Waits until the task is at rest; a server that dies meanwhile is followed by another.
+    pub async fn rest(&mut self, task: TaskId) -> Result<TaskView> {
+        loop {
+            let engine = self.fleet.engine().clone();
+            tokio::select! {
+                view = engine.wait(task, DEADLINE) => return Ok(view?),
+                () = self.troubles.death() => {}
+            }
+            engine.shutdown().await;
+            let Self {
+                database,
+                tasks,
+                hosts,
+                troubles,
+                ..
+            } = self;
+            self.fleet = serve(database, tasks, hosts, troubles, self.directory.path(), self.slots).await?;
+        }
+    }
+
+    /// What there is, one line a thing: hosts, inventory, locks. Ids, times and passwords are left out.
+    pub async fn lines(&self) -> Result<Vec<String>> {
+        let mut lines = self.hosts.lines();
+        let fleet = self.database.inventory().snapshot().await?;
+        let hosts = fleet.hosts.values();
+        lines.extend(hosts.map(|host| format!("{} reserved {}", host.facts.name, host.reserved)));
+        lines.extend(fleet.clusters.values().map(|cluster| {
+            format!(
+                "cluster {} version {:?}, parameters {}",
+                cluster.name, cluster.version, cluster.parameter_version
+            )
+        }));
+        lines.extend(fleet.proxies.values().map(|proxy| {
+            let cluster = fleet.clusters.get(&proxy.cluster_id).map(|cluster| &cluster.name);
+            format!(
+                "row of proxy {cluster:?} {}:{}: {:?} {:?} {}, parameters {}, exporter {}",
+                fleet.hosts[&proxy.host_id].facts.name,
+                proxy.sql_port,
+                proxy.status,
+                proxy.operate_status,
+                proxy.version,
+                proxy.parameter_version,
+                proxy.exporter_registered
+            )
+        }));
+        lines.extend(self.locks().await?);
+        lines.sort();
+        Ok(lines)
+    }
+
+    /// The locks that are held.
+    pub async fn locks(&self) -> Result<Vec<String>> {
+        let rows = sql::query("SELECT kind, name FROM resource_lock")
+            .fetch_all(self.database.readers())
+            .await?;
+        let mut locks = Vec::new();
+        for row in rows {
+            let (kind, name): (String, String) = (row.get("kind")?, row.get("name")?);
+            locks.push(format!("lock {kind} {name}"));
+        }
+        Ok(locks)
+    }
+
+    /// The rows of every task are the fold of its events and sound in themselves; no agent did anything twice for one
+    /// key.
+    pub async fn is_sound(&self) -> Result<()> {
+        let filter = TaskFilter {
+            size: 100,
+            ..TaskFilter::default()
+        };
+        for state in self.tasks.list(&filter).await?.items {
+            let task = state.task.id;
+            let events = self.tasks.events(task, 0, u32::MAX).await?;
+            fsck(&state, &events).with_context(|| format!("fsck of task {task}"))?;
+            check_invariants(&state).map_err(anyhow::Error::msg)?;
+        }
+        let repeated = self.hosts.repeated();
+        ensure!(repeated.is_empty(), "done twice under one key: {repeated:?}");
+        let left = self.troubles.left();
+        ensure!(left.is_empty(), "the case was none, this did not happen: {left:?}");
+        Ok(())
+    }
+}
+
+/// As many steps at a time as any flow here can have.
+pub const WIDE: usize = 32;
+
+pub fn admin() -> Actor {
+    Actor {
+        id: 100,
+        name: "admin".into(),
+    }
+}
+
+/// A server on the database.
+async fn serve(
+    database: &Database,
+    tasks: &Arc<dyn Store<InventoryChange>>,
+    hosts: &Arc<Hosts>,
+    troubles: &Arc<Troubles>,
+    packages: &Path,
+    slots: usize,
+) -> Result<Fleet> {
+    let inventory = database.inventory();
+    let crew = Arc::new(Crew {
+        installation: inventory.installation().await?,
+        inventory: Arc::new(inventory),
+        agents: Arc::new(Agents {
+            hosts: Arc::clone(hosts),
+            troubles: Arc::clone(troubles),
+        }),
+        packages: packages.to_owned(),
+        sealer: Sealer::new(&[7; 32])?,
+        drain: DrainPolicy {
+            window_ms: 1,
+            closes_per_second: 1,
+        },
+    });
+    let registry = Registry::new(troubled(&crew, troubles, tasks))?;
+    let options = Options {
+        slots,
+        grace: GRACE,
+        ..Options::new("server")
+    };
+    let engine = Engine::start(Arc::clone(tasks), registry, options).await?;
+    Ok(Fleet::new(crew, engine, "http://127.0.0.1"))
+}
+
+/// Where a power cut cannot happen, nothing need be on a disk.
+fn directory() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    Ok(tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir())?)
+}
+
+fn host(name: &str) -> Host {
+    Host {
+        id: 0,
+        facts: HostFacts {
+            host_uid: name.into(),
+            name: name.into(),
+            architecture: "x86_64".into(),
+            kernel: "6.1".into(),
+            release: "el7".into(),
+        },
+        address: "127.0.0.1".into(),
+        agent_port: 62888,
+        agent_version: "0.1.0".into(),
+        online: true,
+        reserved: false,
+        created: Timestamp(0),
+        updated: Timestamp(0),
+    }
+}
+
+/// How often each thing was done on the hosts.
+pub type Effects = BTreeMap<String, u32>;
