@@ -49,7 +49,7 @@ impl Flow {
             Self::UpgradeCold => cluster(world, &HOSTS[..1], "3.1.0-1").await?,
             Self::Delete => cluster(world, &HOSTS, "4.2.1.0-11").await?,
         };
-        let started = world.fleet.create_cluster(&admin(), cluster).await?;
+        let started = world.fleet.create_cluster(&admin(), cluster, None).await?;
         let view = world.rest(started.task.id).await?;
         ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
         Ok(())
@@ -62,11 +62,11 @@ impl Flow {
         let task = match self {
             Self::CreateCluster => {
                 let body = cluster(world, &HOSTS[..2], "4.2.1.0-11").await?;
-                fleet.create_cluster(&who, body).await?.task
+                fleet.create_cluster(&who, body, None).await?.task
             }
             Self::CreateEmptyCluster => {
                 let body = cluster(world, &[], "4.2.1.0-11").await?;
-                fleet.create_cluster(&who, body).await?.task
+                fleet.create_cluster(&who, body, None).await?.task
             }
             Self::Add => add(world, HOSTS[1], 2883).await?,
             Self::AddBeside => add(world, HOSTS[0], 3883).await?,
@@ -75,7 +75,7 @@ impl Flow {
                     short_rpm_name: Some("obproxy-ce-4.3.1.0-1".into()),
                 };
                 let (cluster, proxies) = proxies(world).await?;
-                fleet.upgrade_obproxies(&who, cluster, &proxies, to).await?
+                fleet.upgrade_obproxies(&who, cluster, &proxies, to, None).await?
             }
             Self::Delete => {
                 let (cluster, proxies) = proxies(world).await?;
@@ -98,7 +98,7 @@ async fn add(world: &World, host: &str, port: u16) -> Result<obfleet_engine::Tas
         rpc_port: None,
         version: package_name("4.2.1.0-11"),
     };
-    let tasks = world.fleet.add_obproxies(&admin(), cluster, body).await?;
+    let tasks = world.fleet.add_obproxies(&admin(), cluster, body, None).await?;
     tasks.into_iter().next().context("one task a host")
 }
 
@@ -122,6 +122,7 @@ async fn cluster(world: &World, hosts: &[&str], version: &str) -> Result<CreateO
         value: value.into(),
     };
     Ok(CreateObproxyCluster {
+        client_token: None,
         name: CLUSTER.into(),
         address: None,
         port: None,
