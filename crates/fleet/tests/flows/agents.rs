@@ -33,6 +33,13 @@ impl Agents {
         let under = ATTEMPT.with(Clone::clone);
         let number = under.calls(&self.troubles, what);
         self.meet(host, Moment::Before(number)).await?;
+        if let Some(consequence) = self.troubles.strike(&under.place, Moment::Late(number)) {
+            let lost = call(Extent::Later);
+            if consequence == Consequence::Crash {
+                self.troubles.die().await;
+            }
+            return lost;
+        }
         let halfway = self.troubles.strike(&under.place, Moment::Halfway(number));
         let answer = call(if halfway.is_some() { Extent::Part } else { Extent::Whole })?;
         self.meet(host, Moment::After(number)).await?;
@@ -44,11 +51,15 @@ impl Agents {
         match self.troubles.strike(&under.place, moment) {
             None => Ok(()),
             Some(Consequence::Crash) => self.troubles.die().await,
-            Some(Consequence::Fails | Consequence::FailsWhenAlone) => Err(HostAgentError::Unreachable {
-                host: host.facts.name.clone(),
-                reason: REASON.into(),
-            }),
+            Some(Consequence::Fails | Consequence::FailsWhenAlone) => Err(lost(host)),
         }
+    }
+}
+
+fn lost(host: &Host) -> HostAgentError {
+    HostAgentError::Unreachable {
+        host: host.facts.name.clone(),
+        reason: REASON.into(),
     }
 }
 
@@ -78,14 +89,19 @@ impl HostAgent for Agents {
 
     async fn perform(&self, host: &Host, request: OperationRequest, _: LogLine<'_>) -> Result<Outcome, HostAgentError> {
         let name = request.operation.name();
-        self.call(host, name, |extent| {
-            self.hosts.at(host, |machine| machine.perform(&request, extent))
-        })
-        .await
+        let perform = |extent| match extent {
+            Extent::Later => {
+                self.hosts.keep_for_later(host, &request);
+                Err(lost(host))
+            }
+            extent => self.hosts.at(host, |machine| machine.perform(&request, extent)),
+        };
+        self.call(host, name, perform).await
     }
 
+    /// Never in trouble: only undoing and trying again begin with a fence, and it would move the number of every call
+    /// after it.
     async fn fence(&self, host: &Host, fence: Fence) -> Result<(), HostAgentError> {
-        self.call(host, "fence", |_| self.hosts.at(host, |machine| machine.fence(&fence)))
-            .await
+        self.hosts.at(host, |machine| machine.fence(&fence))
     }
 }

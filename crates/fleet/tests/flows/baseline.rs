@@ -57,7 +57,7 @@ impl Baseline {
         let mut world = World::of(&baseline.template, WIDE).await?;
         world.troubles.add(baseline.last_fails()?);
         baseline
-            .roll_back(&mut world)
+            .roll_back(&mut world, 1)
             .await
             .context("rolling back undisturbed")?;
         calls.extend(world.troubles.calls().into_iter().filter(|(place, _)| place.undo));
@@ -77,11 +77,16 @@ impl Baseline {
         })
     }
 
-    /// Starts the flow, which fails, and rolls it back; the world is then what it was before.
-    pub async fn roll_back(&self, world: &mut World) -> Result<()> {
+    /// Starts the flow, which fails `times`, and rolls it back; the world is then what it was before.
+    pub async fn roll_back(&self, world: &mut World, times: u32) -> Result<()> {
         let task = self.flow.start(world).await?;
-        let view = world.rest(task).await?;
-        ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
+        for time in 1..=times {
+            let view = world.rest(task).await?;
+            ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
+            if time < times {
+                world.fleet.engine().retry(task).await?;
+            }
+        }
         world.fleet.engine().rollback(task).await?;
         let view = world.rest(task).await?;
         let end = (view.status, view.operation);
@@ -90,6 +95,7 @@ impl Baseline {
             "{}",
             told(&view)
         );
+        world.hosts.late_calls_arrive();
         world.is_sound().await?;
         same("after the rollback", &self.before, &world.lines().await?)
     }
@@ -98,24 +104,33 @@ impl Baseline {
         self.calls.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// Moments at which an attempt can fail with something of it done.
+    /// Those of a step's calls that are operations. The others are done or not, and ask for nothing that lasts; a
+    /// package that did not arrive whole is not there.
+    fn operations(&self, place: &Place) -> impl Iterator<Item = usize> {
+        let others = ["status", "put_package"];
+        let operations = (1..).zip(self.calls(place));
+        operations
+            .filter(move |(_, call)| !others.contains(call))
+            .map(|(number, _)| number)
+    }
+
+    /// Moments at which an attempt can fail with something of it done, or to be done.
     pub fn failures(&self, place: &Place) -> Vec<Moment> {
         let calls = self.calls(place);
         let mut moments: Vec<_> = (1..=calls.len()).map(Moment::After).collect();
-        // Looks and fences are done or not, and a package that did not arrive whole is not there.
-        let whole = ["status", "put_package", "fence"];
-        let parts = (1..).zip(calls).filter(|(_, call)| !whole.contains(call));
-        moments.extend(parts.map(|(number, _)| Moment::Halfway(number)));
+        moments.extend(self.operations(place).map(Moment::Halfway));
+        moments.extend(self.operations(place).map(Moment::Late));
         if calls.is_empty() {
             moments.push(Moment::End);
         }
         moments
     }
 
-    /// Moments at which the server can die with something of the attempt done.
+    /// Moments at which the server can die with something of the attempt done, or to be done.
     pub fn deaths(&self, place: &Place) -> Vec<Moment> {
         let calls = self.calls(place).len();
         let mut moments: Vec<_> = (1..=calls).map(Moment::Before).collect();
+        moments.extend(self.operations(place).map(Moment::Late));
         moments.push(Moment::End);
         moments
     }

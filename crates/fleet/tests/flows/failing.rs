@@ -1,4 +1,5 @@
-//! Every step fails: before it did anything, with part of it done, with all of it done. The rollback leaves the world as
+//! Every step fails, also when it is tried again: before it did anything, with part of it done, with all of it done, with
+//! its calls arriving when everything is over. The rollback leaves the world as
 //! it was, and the same flow begun again goes through.
 
 use anyhow::{Result, ensure};
@@ -19,25 +20,30 @@ pub async fn failing(flow: Flow) {
     let baseline = Baseline::of(flow).await.unwrap();
     let mut cases = Vec::new();
     for step in &baseline.steps {
-        for slots in [NARROW, WIDE] {
-            for moment in [Moment::Begin].into_iter().chain(baseline.failures(step)) {
-                let name = named(step, (moment, slots));
-                cases.push((name, case(&baseline, step.clone(), moment, slots)));
+        let mut kinds = vec![(Moment::Begin, NARROW, 1), (Moment::Begin, WIDE, 1)];
+        for moment in baseline.failures(step) {
+            kinds.push((moment, WIDE, 1));
+            if !matches!(moment, Moment::Late(_)) {
+                kinds.push((moment, WIDE, 2));
             }
+        }
+        for (moment, slots, times) in kinds {
+            let name = named(step, (moment, slots, times));
+            cases.push((name, case(&baseline, step.clone(), moment, slots, times)));
         }
     }
     all("failing", flow, cases).await;
 }
 
-async fn case(baseline: &Baseline, place: Place, moment: Moment, slots: usize) -> Result<()> {
+async fn case(baseline: &Baseline, place: Place, moment: Moment, slots: usize, times: u32) -> Result<()> {
     let mut world = World::of(&baseline.template, slots).await?;
     world.troubles.add(Trouble {
         place,
         moment,
         consequence: Consequence::Fails,
-        times: 1,
+        times,
     });
-    baseline.roll_back(&mut world).await?;
+    baseline.roll_back(&mut world, times).await?;
     let again = baseline.flow.start(&world).await?;
     let view = world.rest(again).await?;
     ensure!(view.status == TaskStatus::Successful, "begun again: {}", told(&view));

@@ -20,11 +20,14 @@ use obfleet_wire::{
 use journal::Journal;
 use restart::LastRestart;
 
-/// How much of an operation is done before it fails.
+/// How much of an operation is done.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
+    /// The first part; then it fails.
     Part,
     Whole,
+    /// Nothing now.
+    Later,
 }
 
 /// All hosts, by name.
@@ -33,13 +36,15 @@ pub struct Hosts {
     machines: Mutex<BTreeMap<String, Machine>>,
     /// What is in a package file: version by digest.
     contents: BTreeMap<String, ProxyVersion>,
+    /// Calls that have not arrived yet.
+    late: Mutex<Vec<(Host, OperationRequest)>>,
 }
 
 impl Hosts {
     pub fn new(contents: BTreeMap<String, ProxyVersion>) -> Self {
         Self {
             contents,
-            machines: Mutex::default(),
+            ..Self::default()
         }
     }
 
@@ -47,7 +52,20 @@ impl Hosts {
     pub fn duplicate(&self) -> Self {
         Self {
             machines: Mutex::new(self.machines.lock().unwrap().clone()),
-            contents: self.contents.clone(),
+            ..Self::new(self.contents.clone())
+        }
+    }
+
+    /// The call is on its way.
+    pub fn keep_for_later(&self, host: &Host, request: &OperationRequest) {
+        self.late.lock().unwrap().push((host.clone(), request.clone()));
+    }
+
+    /// What was on its way arrives; nobody waits for the answer.
+    pub fn late_calls_arrive(&self) {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        for (host, request) in late {
+            drop(self.at(&host, |machine| machine.perform(&request, Extent::Whole)));
         }
     }
 
@@ -140,7 +158,7 @@ impl Job<'_> {
     fn may_go_on(&self) -> Result<(), String> {
         match self.extent {
             Extent::Whole => Ok(()),
-            Extent::Part => Err(format!("{}: the disk is full", self.key.operation)),
+            Extent::Part | Extent::Later => Err(format!("{}: the disk is full", self.key.operation)),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every step run twice and undone twice: its effect is there but its end was not recorded, because the connection
-//! broke or the server died. The end is the same as if nothing had happened, and nothing was done twice.
+//! Every step run twice and undone twice: its effect is there, or is yet to come, but its end was not recorded, because
+//! the connection broke or the server died. The end is the same as if nothing had happened, and nothing was done twice.
 
 use anyhow::{Result, ensure};
 use obfleet_engine::TaskStatus;
@@ -39,7 +39,7 @@ async fn case(baseline: &Baseline, place: Place, moment: Moment, consequence: Co
     });
     if undo {
         world.troubles.add(baseline.last_fails()?);
-        baseline.roll_back(&mut world).await?;
+        baseline.roll_back(&mut world, 1).await?;
         same_effects(&baseline.undone, &world.hosts.effects())?;
     } else {
         run(baseline, &mut world, consequence).await?;
@@ -57,6 +57,7 @@ async fn run(baseline: &Baseline, world: &mut World, consequence: Consequence) -
         view = world.rest(task).await?;
     }
     ensure!(view.status == TaskStatus::Successful, "{}", told(&view));
+    world.hosts.late_calls_arrive();
     world.is_sound().await?;
     same("at the end", &baseline.after, &world.lines().await?)?;
     same_effects(&baseline.done, &world.hosts.effects())

@@ -51,6 +51,8 @@ pub enum Moment {
     Halfway(usize),
     /// The agent has done what the call asked for; the answer is lost.
     After(usize),
+    /// The call is on its way for longer than the whole task; nothing is known of it meanwhile.
+    Late(usize),
     /// Everything is done, nothing of it is recorded.
     End,
 }
