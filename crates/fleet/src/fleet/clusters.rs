@@ -1,0 +1,187 @@
+//! Clusters: what is known of them, and a new one with its first proxies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use obfleet_engine::{Lock, Submission, TaskView};
+use obfleet_wire::{
+    Refusal,
+    obproxy::{CreateObproxyCluster, ObLink, ObproxyCluster, WorkMode},
+    reason::Reason,
+    time::Timestamp,
+};
+
+use super::{Actor, Error, Fleet, Started, install::creating};
+use crate::{
+    Once, flows,
+    inventory::{Cluster, ClusterSettings, InventoryChange, SealedProbe},
+    plan::{
+        Snapshot,
+        install::{self, NewProxy, Ports},
+    },
+    secrets::{self, SealError},
+    view,
+};
+
+const DEFAULT_SQL_PORT: u16 = 2883;
+const DEFAULT_EXPORTER_PORT: u16 = 2884;
+
+impl Fleet {
+    /// All clusters, by id.
+    pub async fn clusters(&self) -> Result<Vec<ObproxyCluster>, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(fleet
+            .clusters
+            .values()
+            .map(|cluster| view::cluster(&fleet, cluster, &self.base_url))
+            .collect())
+    }
+
+    /// One cluster.
+    pub async fn cluster(&self, id: i64) -> Result<ObproxyCluster, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(view::cluster(&fleet, fleet.cluster(id)?, &self.base_url))
+    }
+
+    /// Id of the cluster of this name.
+    pub async fn cluster_named(&self, name: &str) -> Result<Option<i64>, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(fleet
+            .clusters
+            .values()
+            .find(|cluster| cluster.name == name)
+            .map(|cluster| cluster.id))
+    }
+
+    /// Names of these clusters, by id, deleted or not.
+    pub async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, Error> {
+        Ok(self.crew.inventory.cluster_names(ids).await?)
+    }
+
+    /// Makes a cluster, and its first proxies if hosts are given.
+    pub async fn create_cluster(
+        &self,
+        who: &Actor,
+        body: CreateObproxyCluster,
+        once: Option<&Once>,
+    ) -> Result<Started, Error> {
+        let task = self.first_time(once, self.submit_cluster(who, body, once)).await?;
+        Ok(Started {
+            cluster_id: task.cluster_id.unwrap_or_default(),
+            task,
+        })
+    }
+
+    async fn submit_cluster(
+        &self,
+        who: &Actor,
+        body: CreateObproxyCluster,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        let fleet = self.snapshot().await?;
+        install::check_cluster_name(&fleet, &body.name)?;
+        let (host_ids, new_proxies) = first_proxies(&fleet, &body)?;
+        let cluster = self.new_cluster(who, &body).await?;
+        if cluster.work_mode == WorkMode::ConfigUrl && !host_ids.is_empty() {
+            return Err(Refusal::invalid("workMode", Reason::ConfigUrl).into());
+        }
+
+        let mut with_ids = Vec::new();
+        for new in new_proxies {
+            with_ids.push((self.crew.inventory.next_id().await?, new));
+        }
+        let template = flows::install::template_for_cluster(u32::try_from(with_ids.len()).unwrap_or(u32::MAX))?;
+        let mut submission = Submission::new("Install obproxy", &who.name, template);
+        submission.context = flows::install::context_for_cluster(&cluster, &with_ids);
+        submission.cluster_id = Some(cluster.id);
+        submission.locks = vec![
+            Lock::exclusive("obproxy_cluster_name", &cluster.name),
+            Lock::exclusive("obproxy_cluster", cluster.id),
+        ];
+        submission.changes = with_ids.iter().map(|(id, new)| creating(*id, &cluster, new)).collect();
+        submission
+            .changes
+            .insert(0, InventoryChange::InsertCluster(Box::new(cluster)));
+        submission
+            .locks
+            .extend(with_ids.iter().map(|(id, _)| Lock::exclusive("obproxy", id)));
+        Once::mark(once, &mut submission);
+        Ok(self.engine.submit(submission).await?)
+    }
+
+    async fn new_cluster(&self, who: &Actor, body: &CreateObproxyCluster) -> Result<Cluster, Error> {
+        let work_mode = body.work_mode.unwrap_or(WorkMode::ConfigUrl);
+        let backend = install::plan_backend(work_mode, &body.ob_links, &body.startup_parameters)?;
+        let password = match &body.password {
+            Some(password) => {
+                install::check_sys_password(password)?;
+                password.clone()
+            }
+            None => secrets::generate_password()?,
+        };
+        let seal = |secret: &str| self.crew.sealer.seal(secret);
+        let probe = body.probe.as_ref().map(|probe| {
+            Ok::<_, SealError>(SealedProbe {
+                user: probe.user.clone(),
+                password: seal(&probe.password)?,
+                sql: probe.sql.clone(),
+            })
+        });
+        let link = |link: &obfleet_wire::obproxy::ObLinkParam| ObLink {
+            cluster_id: link.cluster_id,
+            cluster_name: link.cluster_name.clone(),
+            ob_cluster_id: link.ob_cluster_id,
+            root_servers: link.root_servers.clone(),
+            username: link.username.clone(),
+        };
+        let now = Timestamp::now();
+        Ok(Cluster {
+            id: self.crew.inventory.next_id().await?,
+            name: body.name.clone(),
+            address: body.address.clone(),
+            port: Some(body.port.unwrap_or(DEFAULT_SQL_PORT)),
+            work_mode,
+            settings: ClusterSettings {
+                ob_links: body.ob_links.iter().map(link).collect(),
+                root_servers: backend
+                    .iter()
+                    .flat_map(|backend| backend.root_servers.clone())
+                    .collect(),
+                ob_cluster: backend.map(|backend| backend.ob_cluster),
+                startup_parameters: body.startup_parameters.clone(),
+                parameters: body.parameters.clone(),
+                sys_password: seal(&password)?,
+                proxyro_password: body.proxyro_password.as_deref().map(seal).transpose()?,
+                probe: probe.transpose()?,
+            },
+            parameter_version: 1,
+            version: None,
+            creator_id: who.id,
+            creator_name: who.name.clone(),
+            deleted: false,
+            created: now,
+            updated: now,
+        })
+    }
+}
+
+/// The first proxies a new cluster asks for.
+fn first_proxies(fleet: &Snapshot, body: &CreateObproxyCluster) -> Result<(Vec<i64>, Vec<NewProxy>), Refusal> {
+    let Some(param) = body
+        .obproxy_install_param
+        .as_ref()
+        .filter(|param| !param.host_ids.is_empty())
+    else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let ports = Ports {
+        sql: param.sql_port.unwrap_or(DEFAULT_SQL_PORT),
+        exporter: param.exporter_port.unwrap_or(DEFAULT_EXPORTER_PORT),
+        rpc: param.rpc_port,
+    };
+    let version = param.version.as_deref();
+    let version = version.ok_or_else(|| Refusal::invalid("version", Reason::VersionNeeded))?;
+    Ok((
+        param.host_ids.clone(),
+        install::plan_install(fleet, &param.host_ids, ports, version)?,
+    ))
+}

@@ -1,0 +1,42 @@
+//! Hosts, and how agents join with theirs.
+
+use obfleet_wire::{host::Host as HostView, time::Timestamp};
+
+use super::{Error, Fleet};
+use crate::{
+    inventory::{EnrolToken, Host},
+    view,
+};
+
+impl Fleet {
+    /// All hosts, by id.
+    pub async fn hosts(&self) -> Result<Vec<HostView>, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(fleet.hosts.values().map(|host| view::host(&fleet, host)).collect())
+    }
+
+    /// One host.
+    pub async fn host(&self, id: i64) -> Result<HostView, Error> {
+        let fleet = self.snapshot().await?;
+        Ok(view::host(
+            &fleet,
+            fleet.host(id).map_err(|refusal| refusal.field("hostId"))?,
+        ))
+    }
+
+    /// Keeps a token an agent can enrol with once.
+    pub async fn keep_enrol_token(&self, token: &EnrolToken) -> Result<(), Error> {
+        Ok(self.crew.inventory.insert_token(token).await?)
+    }
+
+    /// A token that is neither used nor expired.
+    pub async fn enrol_token(&self, id: &str) -> Result<Option<EnrolToken>, Error> {
+        let token = self.crew.inventory.token(id).await?;
+        Ok(token.filter(|token| token.expires > Timestamp::now()))
+    }
+
+    /// Uses up a token for a host, whose `id` is of no account. → its id, `None` when the token was used meanwhile
+    pub async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, Error> {
+        Ok(self.crew.inventory.enrol(token_id, host).await?)
+    }
+}

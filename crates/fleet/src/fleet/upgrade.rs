@@ -1,0 +1,46 @@
+//! Upgrading proxies of a cluster.
+
+use obfleet_engine::{Submission, TaskView};
+use obfleet_wire::obproxy::{ProxyStatus, UpgradeObproxy};
+
+use super::{
+    Actor, Error, Fleet,
+    holding::{held, locks},
+};
+use crate::{Once, flows, plan::upgrade};
+
+impl Fleet {
+    /// Upgrades proxies of a cluster: one task.
+    pub async fn upgrade_obproxies(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        ids: &[i64],
+        body: UpgradeObproxy,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        self.first_time(once, self.submit_upgrade(who, cluster_id, ids, body, once))
+            .await
+    }
+
+    async fn submit_upgrade(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        ids: &[i64],
+        body: UpgradeObproxy,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        let fleet = self.snapshot().await?;
+        let plan = upgrade::plan_upgrade(&fleet, cluster_id, ids, body.short_rpm_name.as_deref())?;
+        let cluster = fleet.cluster(cluster_id)?;
+        let template = flows::upgrade::template(u32::try_from(plan.targets.len()).unwrap_or(u32::MAX))?;
+        let mut submission = Submission::new("Upgrade obproxy", &who.name, template);
+        submission.context = flows::upgrade::context(cluster, &plan);
+        submission.cluster_id = Some(cluster_id);
+        submission.locks = locks(cluster_id, ids);
+        submission.changes = held(ids, ProxyStatus::Upgrading);
+        Once::mark(once, &mut submission);
+        Ok(self.engine.submit(submission).await?)
+    }
+}
