@@ -8,23 +8,51 @@ use super::{
     holding::{held, locks},
 };
 use crate::{
-    flows,
+    Once, flows,
     inventory::{Cluster, InventoryChange, Proxy},
 };
 
 impl Fleet {
     /// Takes proxies of a cluster away: one task.
-    pub async fn delete_obproxies(&self, who: &Actor, cluster_id: i64, ids: &[i64]) -> Result<TaskView, Error> {
+    pub async fn delete_obproxies(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        ids: &[i64],
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        let submit = self.submit_delete_obproxies(who, cluster_id, ids, once);
+        self.first_time(once, submit).await
+    }
+
+    async fn submit_delete_obproxies(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        ids: &[i64],
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         let cluster = fleet.cluster(cluster_id)?;
         let proxies = fleet.members(cluster, ids)?;
         let mut submission = self.offline(who, cluster, &proxies, false)?;
         submission.locks = locks(cluster_id, ids);
+        Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)
     }
 
     /// Deletes a cluster with its proxies: one task.
-    pub async fn delete_cluster(&self, who: &Actor, cluster_id: i64) -> Result<TaskView, Error> {
+    pub async fn delete_cluster(&self, who: &Actor, cluster_id: i64, once: Option<&Once>) -> Result<TaskView, Error> {
+        self.first_time(once, self.submit_delete_cluster(who, cluster_id, once))
+            .await
+    }
+
+    async fn submit_delete_cluster(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         let cluster = fleet.cluster(cluster_id)?;
         let proxies: Vec<_> = fleet.proxies_of(cluster_id).collect();
@@ -39,6 +67,7 @@ impl Fleet {
                 deleted: true,
             });
         }
+        Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)
     }
 

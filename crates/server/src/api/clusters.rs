@@ -40,7 +40,13 @@ pub async fn create(
 }
 
 /// Deletes a cluster with its proxies.
-pub async fn remove(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
-    let task = app.fleet.delete_cluster(&who, path.id("id")?).await?;
+pub async fn remove(
+    State(app): AppState,
+    Who(who, _): Who,
+    path: PathIds,
+    key: Idempotency,
+) -> ApiResult<Data<TaskInstance>> {
+    let once = key.of(&(), None)?;
+    let task = app.fleet.delete_cluster(&who, path.id("id")?, once.as_ref()).await?;
     Ok(Data(task_view::started(&task)))
 }

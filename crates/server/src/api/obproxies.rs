@@ -34,9 +34,16 @@ pub async fn batch_add(
 }
 
 /// Takes proxies away: one task.
-pub async fn remove(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<TaskInstance>> {
+pub async fn remove(
+    State(app): AppState,
+    Who(who, _): Who,
+    path: PathIds,
+    key: Idempotency,
+) -> ApiResult<Data<TaskInstance>> {
     let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
-    let task = app.fleet.delete_obproxies(&who, cluster, &proxies).await?;
+    let once = key.of(&(), None)?;
+    let delete = app.fleet.delete_obproxies(&who, cluster, &proxies, once.as_ref());
+    let task = delete.await?;
     Ok(Data(task_view::started(&task)))
 }
 

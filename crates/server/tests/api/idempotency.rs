@@ -98,3 +98,34 @@ async fn proxies_are_added_and_upgraded_once() {
     let other = post(&api, &upgrade(proxies[1]), "key-1", &json!({})).await.refusal();
     assert_eq!(other.0, 409, "another proxy is another request");
 }
+
+#[tokio::test]
+async fn proxies_and_clusters_are_deleted_once() {
+    let api = Api::start().await;
+    let agents = [FakeAgent::start(&api, "a").await, FakeAgent::start(&api, "b").await];
+    let (cluster, proxies) = api.fleet(&agents.each_ref()).await;
+    let delete = async |path: &str| {
+        let request = api.request(Method::DELETE, path).header("idempotency-key", "key-1");
+        Reply::of(request).await
+    };
+    for (path, other) in [
+        (
+            format!("{CLUSTERS}/{cluster}/obproxies/{}", proxies[0]),
+            format!("{CLUSTERS}/{cluster}/obproxies/{}", proxies[1]),
+        ),
+        (
+            format!("{CLUSTERS}/{cluster}"),
+            format!("{CLUSTERS}/{}", api.cluster("other").await),
+        ),
+    ] {
+        let task = delete(&path).await.data();
+        assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
+        assert_eq!(
+            delete(&path).await.data()["id"],
+            task["id"],
+            "though nothing is there any more"
+        );
+        assert_eq!(api.delete(&path).await.refusal().0, 404, "another request");
+        assert_eq!(delete(&other).await.refusal().0, 409, "the same key for another thing");
+    }
+}
