@@ -4,10 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use obfleet_fleet::Fleet;
 use obfleet_store::users::Users;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents::Agents, auth::Authenticator, health::Health, metrics::Metrics, pki::Authority};
+use crate::{
+    agents::Agents, api::task_events::Listeners, auth::Authenticator, health::Health, metrics::Metrics, pki::Authority,
+};
 
 /// The routes' surroundings, shared by all of them.
 pub struct App {
@@ -27,8 +28,8 @@ pub struct App {
     pub uploads: PathBuf,
     /// Bytes a package file may have.
     pub max_package_bytes: u64,
-    /// Places for clients that listen to events.
-    pub streams: Arc<Semaphore>,
+    /// Clients that listen to events.
+    pub listeners: Listeners,
     /// Fires when the server is told to stop.
     pub stop: CancellationToken,
     /// Whether the server can do its work.

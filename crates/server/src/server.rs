@@ -21,15 +21,12 @@ use obfleet_fleet::{
 };
 use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
-use tokio::{
-    sync::Semaphore,
-    task::{JoinError, JoinHandle},
-};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents::Agents,
-    api::task_events::MOST_STREAMS,
+    api::task_events::{ListenerOptions, Listeners},
     app::App,
     auth::{
         Authenticator,
@@ -46,7 +43,7 @@ use crate::{
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long requests under way may take once the server is told to stop.
+/// How long requests under way may take at most once the server is told to stop; no longer than running steps, either.
 const GRACE: Duration = Duration::from_secs(10);
 /// A stolen certificate is of use for no longer, and a host may be away for four months.
 const AGENTS_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -79,6 +76,8 @@ pub struct Options {
     pub agents_valid: Duration,
     /// How long the history of tasks that are over is kept; for ever when absent.
     pub keep_tasks: Option<Duration>,
+    /// How clients that listen to events are served.
+    pub listeners: ListenerOptions,
 }
 
 impl Options {
@@ -98,6 +97,7 @@ impl Options {
             drain_timeout: DRAIN_TIMEOUT,
             agents_valid: AGENTS_VALID,
             keep_tasks: None,
+            listeners: ListenerOptions::default(),
         }
     }
 }
@@ -197,7 +197,7 @@ impl Server {
         let fleet = fleet(&crew, &database, &url, &metrics).await?;
         let stop = CancellationToken::new();
         let app = Arc::new(App {
-            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            listeners: Listeners::new(options.listeners),
             stop: stop.clone(),
             health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),
             metrics: Arc::clone(&metrics),
@@ -358,10 +358,10 @@ impl Running {
     }
 
     async fn finish(self, ended: Option<Result<io::Result<()>, JoinError>>) -> Result<(), ServerError> {
-        self.handle.graceful_shutdown(Some(GRACE));
+        let limit = self.drain_timeout;
+        self.handle.graceful_shutdown(Some(limit.min(GRACE)));
         self.stop.cancel();
         let engine = self.app.fleet.engine().clone();
-        let limit = self.drain_timeout;
         tracing::info!(seconds = limit.as_secs(), "draining");
         let draining = tokio::spawn(async move { engine.drain(limit).await });
         let ended = match ended {

@@ -8,10 +8,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use axum::{
     extract::State,
-    http::{
-        HeaderMap, StatusCode,
-        header::{ACCEPT, RETRY_AFTER},
-    },
+    http::{HeaderMap, StatusCode, header::ACCEPT},
     response::{
         IntoResponse as _, Response,
         sse::{Event as Frame, KeepAlive, Sse},
@@ -24,27 +21,66 @@ use obfleet_engine::{
 };
 use obfleet_fleet::inventory::InventoryChange;
 use obfleet_wire::task::TaskEvents;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::tasks::task_id;
 use crate::{
     app::{App, AppState},
     event_view::shown,
-    http::{ApiError, ApiResult, Data, ListQuery, PathIds, Wanted},
+    http::{ApiError, ApiResult, Data, Fault, ListQuery, PathIds, Wanted},
 };
 
-/// Streams a server serves at a time.
-pub const MOST_STREAMS: usize = 256;
 /// Events of a page when the client does not say, and those a stream reads at once.
 const PAGE: u32 = 100;
 /// Events of a page at most.
 const MAX_PAGE: u32 = 1000;
 /// Time between two looks for what other servers commit.
 const LOOK: Duration = Duration::from_secs(1);
-/// Time after which a quiet stream shows that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// When a client may come back that found no place.
+const COME_BACK: Duration = Duration::from_secs(5);
 const STREAM: &str = "text/event-stream";
+
+/// How clients that listen to events are served.
+#[derive(Debug, Clone)]
+pub struct ListenerOptions {
+    /// How many at a time.
+    pub most: usize,
+    /// Time after which a quiet stream shows that it lives.
+    pub heartbeat: Duration,
+}
+
+impl Default for ListenerOptions {
+    /// 256 listeners; a heartbeat every 15 s, which proxies between take for life.
+    fn default() -> Self {
+        Self {
+            most: 256,
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The places for listeners.
+#[derive(Debug)]
+pub struct Listeners {
+    options: ListenerOptions,
+    places: Arc<Semaphore>,
+}
+
+impl Listeners {
+    /// All places free.
+    pub fn new(options: ListenerOptions) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(options.most)),
+            options,
+        }
+    }
+
+    fn place(&self) -> ApiResult<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| ApiError::fault(Fault::TooManyListeners(self.options.most)).retry_after(COME_BACK))
+    }
+}
 
 /// Events with `seq` above `after`: a page of them, or from there on for as long as the client listens.
 pub async fn events(State(app): AppState, path: PathIds, query: ListQuery, headers: HeaderMap) -> ApiResult<Response> {
@@ -95,9 +131,7 @@ async fn stream(app: &App, task: &TaskView, after: i64) -> ApiResult<Response> {
         // Tells an EventSource not to come back.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let Ok(place) = Arc::clone(&app.streams).try_acquire_owned() else {
-        return Ok((StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")]).into_response());
-    };
+    let place = app.listeners.place()?;
     let reader = Reader {
         engine,
         task: task.id,
@@ -107,7 +141,7 @@ async fn stream(app: &App, task: &TaskView, after: i64) -> ApiResult<Response> {
         stop: app.stop.clone(),
         _place: place,
     };
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT);
+    let heartbeat = KeepAlive::new().interval(app.listeners.options.heartbeat);
     Ok(Sse::new(frames(reader)).keep_alive(heartbeat).into_response())
 }
 

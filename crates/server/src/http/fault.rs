@@ -56,6 +56,8 @@ pub enum Fault {
         /// The task that request made.
         task: i64,
     },
+    /// A stream of events when the server has as many listeners as it takes.
+    TooManyListeners(usize),
     /// An enrolment that cannot be accepted.
     Enrolment(EnrolmentFault),
 }
@@ -183,6 +185,13 @@ impl Fault {
                      takes a new key"
                 ),
                 format!("Idempotency-Key 已用于另一个请求（任务 {task}），新的请求需使用新的 Key"),
+            ),
+            Self::TooManyListeners(most) => say(
+                format!(
+                    "{most} clients listen to events, and the server takes no more; try again later or read the events in \
+                     pages"
+                ),
+                format!("事件监听者已达上限 {most} 个，请稍后再试或分页读取事件"),
             ),
             Self::Enrolment(fault) => fault.text(language).to_owned(),
         }

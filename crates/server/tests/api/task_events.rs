@@ -6,7 +6,11 @@ use futures::StreamExt as _;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use crate::{fake_agent::FakeAgent, support::Api, tasks::hanging};
+use crate::{
+    fake_agent::FakeAgent,
+    support::{Api, Reply},
+    tasks::hanging,
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -94,13 +98,58 @@ async fn a_stream_goes_on_from_the_last_event_seen_until_the_task_is_over() {
 
 #[tokio::test]
 async fn a_stream_ends_with_the_server() {
-    let api = Api::start().await;
+    let api = Api::start_with(|options| options.drain_timeout = Duration::from_millis(500)).await;
     let agent = FakeAgent::start(&api, "a").await;
     let (task, _) = hanging(&api, &agent).await;
     let live = listen(&api, &format!("{task}/events"), None).await;
     let reading = tokio::spawn(ids(live, usize::MAX));
     api.running.stop().await.unwrap();
     assert!(!reading.await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_quiet_stream_shows_that_it_lives() {
+    let api = Api::start_with(|options| {
+        options.listeners.heartbeat = Duration::from_millis(10);
+        options.drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (task, _) = hanging(&api, &agent).await;
+    let mut body = listen(&api, &format!("{task}/events"), None).await.bytes_stream();
+    let mut text = String::new();
+    let beats = async {
+        while text.matches("\n\n:\n\n").count() < 1 {
+            text.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(DEADLINE, beats).await.expect("a heartbeat comes");
+    api.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_listeners() {
+    let api = Api::start_with(|options| {
+        options.listeners.most = 1;
+        options.drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (task, _) = hanging(&api, &agent).await;
+    let path = format!("{task}/events");
+    let first = listen(&api, &path, None).await;
+    let second = Reply::of(api.request(Method::GET, &path).header("accept", "text/event-stream")).await;
+    assert_eq!(second.refusal().0, 503);
+    assert_eq!(second.headers["retry-after"], "5");
+    drop(first);
+    let place = async {
+        while listen(&api, &path, None).await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, place)
+        .await
+        .expect("the place is free again");
 }
 
 #[tokio::test]
