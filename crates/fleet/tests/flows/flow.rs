@@ -79,9 +79,9 @@ impl Flow {
             }
             Self::Delete => {
                 let (cluster, proxies) = proxies(world).await?;
-                fleet.delete_obproxies(&who, cluster, &proxies[..2]).await?
+                fleet.delete_obproxies(&who, cluster, &proxies[..2], None).await?
             }
-            Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0).await?,
+            Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0, None).await?,
         };
         Ok(task.id)
     }
