@@ -36,10 +36,8 @@ pub use sharing::{NoPeers, Peers, Sharing};
 /// How an engine runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Identity of this server, kept over restarts. No two processes may run under one at a time.
+    /// Name of this server, kept over restarts; shown as `executor`. No two processes may run under one name at a time.
     pub server: String,
-    /// The server as users know it: OCP's `executor`.
-    pub executor: String,
     /// Where other servers reach this one.
     pub url: Option<String>,
     /// How it shares its database with other servers; `None` when it is alone on it.
@@ -51,12 +49,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Alone on the database; 32 attempts at a time, 10 s of grace; users know it by its identity.
+    /// Alone on the database; 32 attempts at a time, 10 s of grace.
     pub fn new(server: impl Into<String>) -> Self {
-        let server = server.into();
         Self {
-            executor: server.clone(),
-            server,
+            server: server.into(),
             url: None,
             sharing: None,
             slots: 32,

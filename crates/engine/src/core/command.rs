@@ -12,15 +12,13 @@ pub struct Env {
     pub now_ms: i64,
     /// The deciding process: owner of the claims it makes.
     pub owner: Owner,
-    /// The server as users know it.
-    pub executor: String,
     /// How many READY subtasks the decision may claim besides what the command asks for.
     pub slots: usize,
     /// How long a cancelled attempt may take to end, in milliseconds.
     pub cancel_grace_ms: i64,
 }
 
-/// A request for a move. E1…E22 are the moves of `docs/task-engine.md`.
+/// A request for a move. E1…E22 are the moves of `docs/engine.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Begin an attempt (E3); a READY barrier passes at once (E4b).

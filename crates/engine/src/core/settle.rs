@@ -144,7 +144,6 @@ pub(super) fn claim(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken>
         subtask,
         epoch,
         owner: ledger.env.owner.clone(),
-        executor: ledger.env.executor.clone(),
         deadline_at,
     })
 }

@@ -96,7 +96,6 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Env {
             now_ms: now_ms(),
             owner: tenure.owner.clone(),
-            executor: self.options.executor.clone(),
             slots,
             cancel_grace_ms: grace,
         }

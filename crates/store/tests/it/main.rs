@@ -9,5 +9,4 @@ mod conformance;
 mod inventory;
 mod kill_at_every_commit;
 mod migrations;
-mod servers;
 mod users;
