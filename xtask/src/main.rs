@@ -14,6 +14,9 @@ use clap::{Args, Parser, Subcommand};
 /// Random cases for each property in the long run, among them damaged packages; 256 otherwise.
 const LONG_CASES: &str = "10000";
 
+/// Tasks in a long run of the test of several servers under fire.
+const LONG_TASKS: &str = "1000";
+
 /// Tasks of the obfleet workspace.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
@@ -92,7 +95,10 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
         return succeed(&mut tests);
     }
     // The kills are run even if something else failed: each tells what the other cannot.
-    let rest = succeed(tests.env("PROPTEST_CASES", LONG_CASES));
+    tests
+        .env("PROPTEST_CASES", LONG_CASES)
+        .env("OBFLEET_SERVERS_TASKS", LONG_TASKS);
+    let rest = succeed(&mut tests);
     succeed(&mut kills(root, arguments.budget)).and(rest)
 }
 

@@ -36,8 +36,10 @@ pub use sharing::{NoPeers, Peers, Sharing};
 /// How an engine runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of this server, kept over restarts; shown as `executor`. No two processes may run under one name at a time.
+    /// Identity of this server, kept over restarts. No two processes may run under one at a time.
     pub server: String,
+    /// The server as users know it: OCP's `executor`.
+    pub executor: String,
     /// Where other servers reach this one.
     pub url: Option<String>,
     /// How it shares its database with other servers; `None` when it is alone on it.
@@ -49,10 +51,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// Alone on the database; 32 attempts at a time, 10 s of grace.
+    /// Alone on the database; 32 attempts at a time, 10 s of grace; users know it by its identity.
     pub fn new(server: impl Into<String>) -> Self {
+        let server = server.into();
         Self {
-            server: server.into(),
+            executor: server.clone(),
+            server,
             url: None,
             sharing: None,
             slots: 32,

@@ -54,10 +54,10 @@ impl Health {
             }
             Err(_) => "the state database does not answer in time",
         };
-        let engine = if self.engine.is_claiming() {
-            OK
-        } else {
-            "no steps are begun: the server is stopping"
+        let engine = match (self.engine.is_claiming(), self.engine.has_lease()) {
+            (true, true) => OK,
+            (false, _) => "no steps are begun: the server is stopping",
+            (true, false) => "the lease on the state database is lost; the server's log says why",
         };
         Readiness {
             ready: database == OK && engine == OK,

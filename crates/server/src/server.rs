@@ -11,7 +11,7 @@ use std::{
 use axum::{Router, http::Uri};
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use obfleet_agent::client::AgentClient;
-use obfleet_engine::{Engine, EngineError, Registry};
+use obfleet_engine::{Engine, EngineError, Registry, Sharing};
 use obfleet_fleet::{
     Fleet,
     flows::{self, crew::Crew},
@@ -194,7 +194,7 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let agents = Arc::new(agents(&authority)?);
         let crew = crew(&options, &state_dir, &database, Arc::clone(&agents), &metrics).await?;
-        let fleet = fleet(&crew, &database, &url, &metrics).await?;
+        let fleet = fleet(&crew, &database, &server_id, &url, &metrics).await?;
         let stop = CancellationToken::new();
         let app = Arc::new(App {
             listeners: Listeners::new(options.listeners),
@@ -305,15 +305,26 @@ async fn crew(
     }))
 }
 
-async fn fleet(crew: &Arc<Crew>, database: &Database, url: &str, metrics: &Arc<Metrics>) -> Result<Fleet, ServerError> {
+async fn fleet(
+    crew: &Arc<Crew>,
+    database: &Database,
+    server_id: &str,
+    url: &str,
+    metrics: &Arc<Metrics>,
+) -> Result<Fleet, ServerError> {
     let registry = Registry::<InventoryChange>::new(flows::actions(crew))?;
-    let options = obfleet_engine::Options::new(host_of(url));
+    let options = obfleet_engine::Options {
+        executor: host_of(url).to_owned(),
+        url: Some(url.to_owned()),
+        sharing: database.is_shared().then(Sharing::default),
+        ..obfleet_engine::Options::new(server_id)
+    };
     let store = MeasuredStore::new(database.tasks(), Arc::clone(metrics));
     let engine = Engine::start(Arc::new(store), registry, options).await?;
     Ok(Fleet::new(Arc::clone(crew), engine, url))
 }
 
-/// The host in a URL, without the port: what OCP calls the executor. It must stay the same over restarts.
+/// The host in a URL, without the port: what OCP calls the executor.
 fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or(rest);

@@ -3,7 +3,7 @@
 //! | name | is |
 //! |---|---|
 //! | `lock` | held as long as a server runs on the directory |
-//! | `server-id` | opaque id of this server, ten hexadecimal digits |
+//! | `server-id` | opaque id of this server, ten hexadecimal digits; whoever holds the lock may end an older lease of its |
 //! | `key` | seals the secrets in the database; belongs to the database and is the same on every server |
 //! | `ca.pem` | key and certificate of the enrolment authority |
 //! | `obfleet.db` | the database, when none is configured |

@@ -47,6 +47,13 @@ const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMI
 /// For transactions that read: each sees one moment.
 const REPEATABLE_READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 
+/// How long a transaction may wait for its next statement, as MariaDB and OceanBase put it: a server that is stopped in the
+/// middle of one must not keep its locks from those who take over. Others do not know such a limit.
+const IDLE_TRANSACTION_LIMITS: &[&str] = &[
+    "SET SESSION idle_transaction_timeout = 3",
+    "SET SESSION ob_trx_idle_timeout = 3000000",
+];
+
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -120,6 +127,11 @@ impl Database {
         let readers = server(address, REPEATABLE_READ).await?;
         let logs = writer.clone();
         Ok(Self { writer, readers, logs })
+    }
+
+    /// Whether other servers may use it at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.writer, Pool::MySql(_))
     }
 
     /// Where to write.
@@ -272,6 +284,11 @@ async fn server(address: &Address, session: &'static str) -> Result<Pool, Databa
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 connection.execute(session).await?;
+                for limit in IDLE_TRANSACTION_LIMITS {
+                    if let Err(error) = connection.execute(*limit).await {
+                        tracing::debug!(%error, limit, "this database does not know the limit");
+                    }
+                }
                 Ok(())
             })
         })

@@ -184,13 +184,14 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
         Change::SubClaimed {
             epoch,
             owner,
+            executor,
             deadline_at,
             ..
         } => {
             expect(&[Sub::Ready])?;
             raise_epoch(row, *epoch)?;
             row.status = Sub::Running;
-            row.executor = Some(owner.server.clone());
+            row.executor = Some(executor.clone());
             row.owner = Some(owner.clone());
             row.deadline_at = *deadline_at;
             row.not_before = None;

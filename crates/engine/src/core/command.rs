@@ -12,6 +12,8 @@ pub struct Env {
     pub now_ms: i64,
     /// The deciding process: owner of the claims it makes.
     pub owner: Owner,
+    /// The server as users know it.
+    pub executor: String,
     /// How many READY subtasks the decision may claim besides what the command asks for.
     pub slots: usize,
     /// How long a cancelled attempt may take to end, in milliseconds.

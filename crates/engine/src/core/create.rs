@@ -59,7 +59,7 @@ impl Draft {
             name: self.name,
             task_type: self.task_type,
             creator: self.creator,
-            executor: env.owner.server.clone(),
+            executor: env.executor.clone(),
             cluster_id: self.cluster_id,
             host_id: self.host_id,
             client_token: self.client_token,

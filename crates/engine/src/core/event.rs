@@ -46,6 +46,8 @@ pub enum Change {
         epoch: i64,
         /// Who claimed it.
         owner: Owner,
+        /// The server as users know it.
+        executor: String,
         /// When it will be given up.
         deadline_at: Option<i64>,
     },

@@ -144,6 +144,7 @@ pub(super) fn claim(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken>
         subtask,
         epoch,
         owner: ledger.env.owner.clone(),
+        executor: ledger.env.executor.clone(),
         deadline_at,
     })
 }

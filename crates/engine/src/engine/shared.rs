@@ -96,6 +96,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Env {
             now_ms: now_ms(),
             owner: tenure.owner.clone(),
+            executor: self.options.executor.clone(),
             slots,
             cancel_grace_ms: grace,
         }

@@ -54,6 +54,7 @@ fn env(now_ms: i64) -> Env {
     Env {
         now_ms,
         owner,
+        executor: "127.0.0.1".into(),
         slots: 2,
         cancel_grace_ms: 10_000,
     }

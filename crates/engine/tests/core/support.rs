@@ -19,6 +19,7 @@ pub fn claimed_by(incarnation: &str, slots: usize) -> Env {
     Env {
         now_ms: 1_000,
         owner,
+        executor: "server".into(),
         slots,
         cancel_grace_ms: 10_000,
     }

@@ -9,4 +9,5 @@ mod conformance;
 mod inventory;
 mod kill_at_every_commit;
 mod migrations;
+mod servers;
 mod users;

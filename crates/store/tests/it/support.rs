@@ -83,6 +83,11 @@ impl Place {
         Database::at(&self.location()).await
     }
 
+    /// The URL of a database on a server.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     pub fn location(&self) -> Location {
         match &self.url {
             None => Location::File(self.directory.path().join("state.db")),
