@@ -133,6 +133,13 @@ impl World {
             "{author:?} has no lease, and changed the task by {command:?}"
         );
         assert_eq!(before.task.rev, self.db.task.rev, "decided on old rows: {command:?}");
+        if let Some((_, subtask, epoch)) = attempt_of(author, command) {
+            assert_eq!(
+                self.epoch(subtask),
+                epoch,
+                "an attempt that was given up changed the task by {command:?}"
+            );
+        }
         let mut after = self.clone();
         after.db = decision.state.clone();
         assert_eq!(check_invariants(&after.db), Ok(()));
@@ -165,6 +172,11 @@ impl World {
         for row in &self.db.subtasks {
             if row.status == SubtaskStatus::Ready {
                 commands.push(Command::Claim { subtask: row.id });
+            }
+            // Its deadline: the attempt may go on for a while, and come too late.
+            if row.owner.as_ref() == Some(&self.owner(server)) {
+                let (subtask, epoch) = (row.id, row.epoch);
+                commands.push(Command::Expire { subtask, epoch });
             }
             if let Some(owner) = row.owner.as_ref().filter(|owner| !self.has_lease(owner)) {
                 let dead = BTreeSet::from([owner.incarnation.clone()]);
@@ -293,6 +305,7 @@ fn kind(command: &Command) -> String {
         Command::Claim { subtask } => format!("claim {subtask}"),
         Command::Finish { subtask, .. } => format!("finish {subtask}"),
         Command::Fail { subtask, .. } => format!("fail {subtask}"),
+        Command::Expire { subtask, .. } => format!("expire {subtask}"),
         Command::Orphan { .. } => "orphan".to_owned(),
         other => format!("{other:?}"),
     }

@@ -1,6 +1,7 @@
 //! The way from one server to the database, which can fail while others' holds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ pub enum Way {
 pub struct Link {
     memory: Arc<MemoryStore<String>>,
     way: watch::Sender<Way>,
+    requests: AtomicUsize,
 }
 
 impl Link {
@@ -32,6 +34,7 @@ impl Link {
         Arc::new(Self {
             memory: Arc::clone(memory),
             way: watch::Sender::new(Way::Open),
+            requests: AtomicUsize::new(0),
         })
     }
 
@@ -39,8 +42,14 @@ impl Link {
         self.way.send_replace(way);
     }
 
+    /// How often the store was asked so far.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// The store, once the request has got there.
     async fn store(&self) -> Result<&MemoryStore<String>, StoreError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut way = self.way.subscribe();
         let way = *way
             .wait_for(|way| *way != Way::Frozen)

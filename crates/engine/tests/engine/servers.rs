@@ -261,6 +261,19 @@ async fn a_task_that_cannot_be_read_is_left_alone() {
     assert_eq!(b.engine.unreadable().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_server_asks_little() {
+    const SECONDS: u32 = 60;
+    let site = Site::new();
+    let a = site.start("a").await;
+    let task = a.submit(chain(&["work"])).await;
+    site.rest(task).await;
+    let before = a.link.requests();
+    sleep(Duration::from_secs(1) * SECONDS).await;
+    let asked = a.link.requests() - before;
+    assert!(asked <= 10 * SECONDS as usize, "{asked} requests in {SECONDS} s");
+}
+
 /// A lot of small tasks on three servers whose links freeze and break in turn.
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_to_three_servers_every_step_succeeds_once() {
