@@ -237,7 +237,7 @@ pub trait Store<C>: Send + Sync + 'static {
     /// Every RUNNING task.
     async fn load_running(&self) -> Result<RunningTasks, StoreError>;
 
-    /// A page of tasks.
+    /// A page of tasks. One that cannot be read is missing from it, but counted.
     async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError>;
 
     /// Events of a task with `seq > after`, in order, at most `limit`.

@@ -3,7 +3,7 @@
 use obfleet_engine::{Page, SortKey, StoreError, TaskFilter, TaskState};
 
 use super::codec::{get, unavailable};
-use super::load::whole;
+use super::load::readable;
 use crate::sql::{self, Query, Transaction, Value};
 
 pub(super) async fn list(tx: &mut Transaction, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
@@ -23,8 +23,12 @@ pub(super) async fn list(tx: &mut Transaction, filter: &TaskFilter) -> Result<Pa
         .bind(filter.size)
         .bind(before);
     let rows = page.fetch_all(&mut *tx).await.map_err(unavailable)?;
+    let found = readable(tx, &rows).await?;
+    for (task, reason) in found.unreadable {
+        tracing::error!(%task, reason, "a page lacks a task that cannot be read");
+    }
     Ok(Page {
-        items: whole(tx, &rows).await?,
+        items: found.tasks,
         total: total.unsigned_abs(),
     })
 }

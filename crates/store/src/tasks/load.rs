@@ -31,7 +31,7 @@ pub(super) async fn running(tx: &mut Transaction) -> Result<RunningTasks, StoreE
 }
 
 /// Whole tasks like [`whole`], of which one that cannot be read does not keep the others from being read.
-async fn readable(tx: &mut Transaction, rows: &[Row]) -> Result<RunningTasks, StoreError> {
+pub(super) async fn readable(tx: &mut Transaction, rows: &[Row]) -> Result<RunningTasks, StoreError> {
     let mut running = RunningTasks::default();
     match whole(tx, rows).await {
         Err(StoreError::Corrupt(_)) => {}

@@ -10,4 +10,5 @@ mod inventory;
 mod kill_at_every_commit;
 mod migrations;
 mod servers;
+mod unreadable;
 mod users;
