@@ -32,26 +32,19 @@ impl Agents {
     ) -> Result<T, HostAgentError> {
         let under = ATTEMPT.with(Clone::clone);
         let number = under.calls(&self.troubles, what);
-        self.meet(host, Moment::Before(number)).await?;
-        if let Some(consequence) = self.troubles.strike(&under.place, Moment::Late(number)) {
-            let lost = call(Extent::Later);
+        let strikes = |moment| self.troubles.strike(&under.place, moment);
+        if let Some(consequence) = strikes(Moment::Late(number)) {
+            let unanswered = call(Extent::Later);
             if consequence == Consequence::Crash {
                 self.troubles.die().await;
             }
-            return lost;
+            return unanswered;
         }
-        let halfway = self.troubles.strike(&under.place, Moment::Halfway(number));
-        let answer = call(if halfway.is_some() { Extent::Part } else { Extent::Whole })?;
-        self.meet(host, Moment::After(number)).await?;
-        Ok(answer)
-    }
-
-    async fn meet(&self, host: &Host, moment: Moment) -> Result<(), HostAgentError> {
-        let under = ATTEMPT.with(Clone::clone);
-        match self.troubles.strike(&under.place, moment) {
-            None => Ok(()),
-            Some(Consequence::Crash) => self.troubles.die().await,
-            Some(Consequence::Fails | Consequence::FailsWhenAlone) => Err(lost(host)),
+        let halfway = strikes(Moment::Halfway(number)).is_some();
+        let answer = call(if halfway { Extent::Part } else { Extent::Whole })?;
+        match strikes(Moment::After(number)) {
+            Some(_) => Err(lost(host)),
+            None => Ok(answer),
         }
     }
 }

@@ -104,23 +104,26 @@ impl Baseline {
         self.calls.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// Those of a step's calls that are operations. The others are done or not, and ask for nothing that lasts; a
-    /// package that did not arrive whole is not there.
+    /// A step's calls of one of these kinds, by number.
+    fn numbers(&self, place: &Place, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
+        let calls = (1..).zip(self.calls(place));
+        calls.filter(move |(_, call)| wanted(call)).map(|(number, _)| number)
+    }
+
+    /// Those that are done in part, or late; a package that did not arrive whole is not there.
     fn operations(&self, place: &Place) -> impl Iterator<Item = usize> {
-        let others = ["status", "put_package"];
-        let operations = (1..).zip(self.calls(place));
-        operations
-            .filter(move |(_, call)| !others.contains(call))
-            .map(|(number, _)| number)
+        self.numbers(place, |call| call != "status" && call != "put_package")
     }
 
     /// Moments at which an attempt can fail with something of it done, or to be done.
     pub fn failures(&self, place: &Place) -> Vec<Moment> {
-        let calls = self.calls(place);
-        let mut moments: Vec<_> = (1..=calls.len()).map(Moment::After).collect();
+        let mut moments: Vec<_> = self
+            .numbers(place, |call| call != "status")
+            .map(Moment::After)
+            .collect();
         moments.extend(self.operations(place).map(Moment::Halfway));
         moments.extend(self.operations(place).map(Moment::Late));
-        if calls.is_empty() {
+        if moments.is_empty() {
             moments.push(Moment::End);
         }
         moments
@@ -128,9 +131,7 @@ impl Baseline {
 
     /// Moments at which the server can die with something of the attempt done, or to be done.
     pub fn deaths(&self, place: &Place) -> Vec<Moment> {
-        let calls = self.calls(place).len();
-        let mut moments: Vec<_> = (1..=calls).map(Moment::Before).collect();
-        moments.extend(self.operations(place).map(Moment::Late));
+        let mut moments: Vec<_> = self.operations(place).map(Moment::Late).collect();
         moments.push(Moment::End);
         moments
     }

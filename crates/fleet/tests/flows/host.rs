@@ -96,14 +96,15 @@ impl Hosts {
         sums
     }
 
-    /// What was changed more than once under one key.
-    pub fn repeated(&self) -> Vec<String> {
+    /// What callers may not do: what was changed more than once under one key, or without the fence it takes, and keys
+    /// that stood for two operations.
+    pub fn violations(&self) -> Vec<String> {
         let machines = self.machines.lock().unwrap();
         let effects = machines.values().flat_map(|machine| &machine.effects);
         let repeated = effects.filter(|(_, times)| **times > 1);
-        repeated
-            .map(|((key, what), times)| format!("{key}: {what} {times} times"))
-            .collect()
+        let repeated = repeated.map(|((key, what), times)| format!("{key}: {what} {times} times"));
+        let others = machines.values().flat_map(|machine| machine.violations.iter().cloned());
+        repeated.chain(others).collect()
     }
 }
 
@@ -116,6 +117,9 @@ pub struct Machine {
     proxies: BTreeMap<i64, Owned>,
     journal: Journal,
     effects: BTreeMap<(String, String), u32>,
+    /// The epoch each subtask has raised a fence with.
+    fenced: BTreeMap<(i64, i64), i64>,
+    violations: Vec<String>,
     last_pid: i32,
 }
 
@@ -172,6 +176,16 @@ impl Machine {
     pub fn perform(&mut self, request: &OperationRequest, extent: Extent) -> Result<Outcome, HostAgentError> {
         let OperationRequest { key, epoch, operation } = request;
         self.admit((key.task, key.subtask), *epoch)?;
+        if !self.journal.is_name_of(key, operation.name()) {
+            self.violations
+                .push(format!("{key} also names another operation than {}", operation.name()));
+        }
+        let begun_before = !key.operation.starts_with("EXECUTE");
+        let fenced = self.fenced.get(&(key.task, key.subtask)) == Some(epoch);
+        if begun_before && !fenced && operations::changes_host(operation) {
+            self.violations
+                .push(format!("{key} {} without a fence", operation.name()));
+        }
         if let Some(end) = self.journal.answer_to(key, *epoch) {
             return end.map_err(HostAgentError::Failed);
         }
@@ -182,7 +196,10 @@ impl Machine {
 
     /// Operations are done at once here, so there is never one to wait for.
     pub fn fence(&mut self, fence: &Fence) -> Result<(), HostAgentError> {
-        self.admit((fence.task, fence.subtask), fence.epoch)
+        let subtask = (fence.task, fence.subtask);
+        self.admit(subtask, fence.epoch)?;
+        self.fenced.insert(subtask, fence.epoch);
+        Ok(())
     }
 
     fn admit(&mut self, subtask: (i64, i64), epoch: i64) -> Result<(), HostAgentError> {

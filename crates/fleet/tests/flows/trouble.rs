@@ -1,4 +1,4 @@
-//! What goes wrong in a case, and exactly where: at a step, in one direction, before, inside or after one of its calls
+//! What goes wrong in a case, and exactly where: at a step, in one direction, at an end of it, or in one of its calls
 //! to an agent.
 
 use std::{
@@ -45,8 +45,6 @@ impl fmt::Display for Place {
 pub enum Moment {
     /// Before anything is done.
     Begin,
-    /// Before the call.
-    Before(usize),
     /// The agent does the first part of the call and reports that it failed.
     Halfway(usize),
     /// The agent has done what the call asked for; the answer is lost.

@@ -139,7 +139,10 @@ impl World {
         loop {
             let engine = self.fleet.engine().clone();
             tokio::select! {
-                view = engine.wait(task, DEADLINE) => return Ok(view?),
+                view = engine.wait(task, DEADLINE) => match view {
+                    Ok(view) => return Ok(view),
+                    Err(error) => return Err(error).context(stands(&engine.task(task).await?)),
+                },
                 () = self.troubles.death() => {}
             }
             engine.shutdown().await;
@@ -210,8 +213,8 @@ impl World {
             fsck(&state, &events).with_context(|| format!("fsck of task {task}"))?;
             check_invariants(&state).map_err(anyhow::Error::msg)?;
         }
-        let repeated = self.hosts.repeated();
-        ensure!(repeated.is_empty(), "done twice under one key: {repeated:?}");
+        let violations = self.hosts.violations();
+        ensure!(violations.is_empty(), "done to the hosts: {violations:?}");
         let left = self.troubles.left();
         ensure!(left.is_empty(), "the case was none, this did not happen: {left:?}");
         Ok(())
@@ -226,6 +229,23 @@ pub fn admin() -> Actor {
         id: 100,
         name: "admin".into(),
     }
+}
+
+/// Where each step of a task is.
+fn stands(view: &TaskView) -> String {
+    let steps = view.subtasks.iter();
+    let steps = steps.map(|step| {
+        format!(
+            "\n{} [{}] {} {}",
+            step.name, step.parallel_idx, step.operation, step.status
+        )
+    });
+    format!(
+        "the task is {} {}{}",
+        view.status,
+        view.operation,
+        steps.collect::<String>()
+    )
 }
 
 /// A server on the database.

@@ -8,6 +8,7 @@ use obfleet_wire::agent::{AttemptKey, Outcome};
 pub struct Journal {
     fences: BTreeMap<(i64, i64), i64>,
     ended: BTreeMap<String, Known>,
+    names: BTreeMap<String, &'static str>,
 }
 
 type End = Result<Outcome, String>;
@@ -28,6 +29,11 @@ impl Journal {
         }
         *highest = epoch;
         Ok(())
+    }
+
+    /// Whether the key stands for this operation alone.
+    pub fn is_name_of(&mut self, key: &AttemptKey, operation: &'static str) -> bool {
+        *self.names.entry(key.to_string()).or_insert(operation) == operation
     }
 
     /// What is left to say: a success for ever, a failure only to those who had asked by then.

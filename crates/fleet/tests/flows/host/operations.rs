@@ -9,6 +9,17 @@ use super::{Job, Machine, Owned, Phase, binary};
 
 type Result<T> = std::result::Result<T, String>;
 
+/// Whether it does more than look.
+pub(super) fn changes_host(operation: &Operation) -> bool {
+    !matches!(
+        operation,
+        Operation::CheckAbsent { .. }
+            | Operation::Inspect { .. }
+            | Operation::Preflight { .. }
+            | Operation::AwaitRestart { .. }
+    )
+}
+
 impl Machine {
     pub(super) fn carry_out(&mut self, operation: Operation, job: &Job<'_>) -> Result<Outcome> {
         match operation {
