@@ -27,7 +27,7 @@ use crate::core::{Command, Draft, Event};
 use crate::error::EngineError;
 use crate::registry::Registry;
 use crate::state::{SubtaskId, TaskId, TaskOperation, TaskStatus};
-use crate::store::{Created, NewTask, Page, Store, StoreError, TaskFilter, nonce};
+use crate::store::{Created, LogChunk, NewTask, Page, Store, StoreError, TaskFilter, nonce};
 use crate::submission::{Lock, Submission};
 use crate::view::TaskView;
 use shared::Shared;
@@ -293,6 +293,19 @@ impl<C: Send + Sync + 'static> Engine<C> {
             .ok_or(EngineError::SubtaskNotFound { task, subtask })?;
         self.shared.logs.flush().await;
         Ok(self.shared.store.read_log(subtask).await?)
+    }
+
+    /// A subtask's log in pieces: those after the chunk with this epoch and seq, at most `limit`.
+    pub async fn log_chunks(
+        &self,
+        subtask: SubtaskId,
+        after: Option<(i64, i64)>,
+        limit: u32,
+    ) -> Result<Vec<LogChunk>, EngineError> {
+        if after.is_none() {
+            self.shared.logs.flush().await;
+        }
+        Ok(self.shared.store.log_chunks(subtask, after, limit).await?)
     }
 
     /// Events of a task with `seq > after`, in order, at most `limit`.

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod clusters;
+pub mod diagnosis;
 pub mod hosts;
 pub mod obproxies;
 pub mod packages;

@@ -24,6 +24,8 @@ pub struct App {
     pub agents: Arc<Agents>,
     /// Id of the database, told to agents.
     pub installation: String,
+    /// Where the state is kept, for people to read.
+    pub store: String,
     /// Where uploads are written first.
     pub uploads: PathBuf,
     /// Bytes a package file may have.

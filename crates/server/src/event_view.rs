@@ -11,15 +11,7 @@ use obfleet_wire::{
     time::Timestamp,
 };
 
-/// Parts of keys whose values are not shown. Contexts hold no secrets; this is for the day somebody errs.
-const SECRET: &[&str] = &["password", "passwd", "secret", "token", "credential", "private_key"];
-const MASK: &str = "******";
-
-/// Whether a value under this key may be a secret.
-pub fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    SECRET.iter().any(|part| key.contains(part))
-}
+use crate::masking;
 
 /// One event.
 pub fn shown(event: &Event) -> TaskEvent {
@@ -74,18 +66,19 @@ pub fn shown(event: &Event) -> TaskEvent {
     shown
 }
 
-fn why(failure: &Failure) -> StepFailure {
+/// Why a step failed.
+pub fn why(failure: &Failure) -> StepFailure {
     StepFailure {
         cause: failure.cause.to_string(),
-        message: failure.message.clone(),
+        message: masking::text(&failure.message).into_owned(),
     }
 }
 
 fn context(delta: &ContextDelta) -> BTreeMap<String, Vec<String>> {
     let texts = delta.set.iter().map(|(key, text)| (key.clone(), vec![text.clone()]));
     let all = texts.chain(delta.append.iter().map(|(key, list)| (key.clone(), list.clone())));
-    all.map(|(key, values)| match is_secret(&key) {
-        true => (key, vec![MASK.to_owned()]),
+    all.map(|(key, values)| match masking::is_secret(&key) {
+        true => (key, vec![masking::MASK.to_owned()]),
         false => (key, values),
     })
     .collect()

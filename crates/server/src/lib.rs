@@ -6,7 +6,7 @@
 //! | room | is for |
 //! |---|---|
 //! | [`server`] | starting and stopping |
-//! | [`router`], [`api`], [`task_view`], [`event_view`] | the routes |
+//! | [`router`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
@@ -20,6 +20,7 @@ pub mod auth;
 pub mod event_view;
 pub mod health;
 pub mod http;
+pub mod masking;
 pub mod metrics;
 pub mod pki;
 pub mod renewal;

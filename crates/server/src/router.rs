@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{agents, clusters, hosts, obproxies, packages, system, task_events, tasks},
+    api::{agents, clusters, diagnosis, hosts, obproxies, packages, system, task_events, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -92,6 +92,10 @@ fn tasks() -> Router<Arc<App>> {
         .route("/instances/{taskInstanceId}/retry", post(tasks::retry))
         .route("/instances/{taskInstanceId}/rollback", post(tasks::rollback))
         .route("/instances/{taskInstanceId}/events", get(task_events::events))
+        .route(
+            "/instances/{taskInstanceId}/downloadDiagnosis",
+            post(diagnosis::download),
+        )
         .route("/instances/{taskInstanceId}/cancel", post(tasks::cancel))
         .route("/instances/{taskInstanceId}/pause", post(tasks::pause))
         .route("/instances/{taskInstanceId}/resume", post(tasks::resume))

@@ -207,6 +207,7 @@ impl Server {
             users,
             authority: authority.clone(),
             installation: crew.installation.id.clone(),
+            store: place.to_string(),
             uploads: state_dir.uploads(),
             max_package_bytes: options.max_package_bytes,
         });

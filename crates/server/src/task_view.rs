@@ -2,9 +2,11 @@
 
 use obfleet_engine::{SubtaskView, TaskView};
 use obfleet_wire::{
-    task::{ClusterRef, Creator, StepFailure, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
+    task::{ClusterRef, Creator, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
     time::Timestamp,
 };
+
+use crate::event_view::why;
 
 /// The shape answered by the route that started the task.
 pub fn started(task: &TaskView) -> TaskInstance {
@@ -73,10 +75,7 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         description: subtask.name.clone(),
         downstreams: ids(&subtask.downstreams),
         executor: subtask.executor.clone(),
-        failure: subtask.failure.as_ref().map(|failure| StepFailure {
-            cause: failure.cause.to_string(),
-            message: failure.message.clone(),
-        }),
+        failure: subtask.failure.as_ref().map(why),
         finish_time: subtask.finish_time.map(Timestamp),
         id: subtask.id.0,
         name: subtask.name.clone(),

@@ -13,7 +13,7 @@ use crate::{
     app::{App, AppState},
     auth::Who,
     http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, PathIds, Wanted},
-    task_view,
+    masking, task_view,
 };
 
 /// Characters of the reason for abandoning a task.
@@ -129,7 +129,7 @@ impl Names {
 }
 
 /// The task with the names of its creator and cluster.
-async fn show(app: &App, task: &TaskView) -> ApiResult<WrappedTaskInstance> {
+pub(super) async fn show(app: &App, task: &TaskView) -> ApiResult<WrappedTaskInstance> {
     let names = Names::of(app, slice::from_ref(task)).await?;
     Ok(names.wrap(task))
 }
@@ -196,6 +196,7 @@ pub async fn abandon(
 /// A subtask's log, all attempts; may be asked for while it runs.
 pub async fn log(State(app): AppState, path: PathIds) -> ApiResult<Data<SubtaskLog>> {
     let log = app.fleet.engine().log(task_id(&path)?, subtask_id(&path)?).await?;
+    let log = masking::text(&log).into_owned();
     Ok(Data(SubtaskLog { log }))
 }
 

@@ -39,7 +39,7 @@ struct Hands {
     facts: HostFacts,
     proxies: Mutex<BTreeMap<i64, ProxyVersion>>,
     busy: AtomicBool,
-    refusing: AtomicBool,
+    refusing: Mutex<Option<String>>,
 }
 
 /// A signing request and its key.
@@ -99,7 +99,7 @@ impl FakeAgent {
             facts,
             proxies: Mutex::default(),
             busy: AtomicBool::new(false),
-            refusing: AtomicBool::new(false),
+            refusing: Mutex::default(),
         });
         let answer: Value = enrol(api, &request).await.data();
         let certificate = answer["certificatePem"].as_str().unwrap().to_owned();
@@ -132,7 +132,12 @@ impl FakeAgent {
 
     /// While refusing, proxies are neither made nor taken back.
     pub fn refuse(&self, refusing: bool) {
-        self.state.refusing.store(refusing, Ordering::Relaxed);
+        *self.state.refusing.lock().unwrap() = refusing.then(|| "the disk is full".to_owned());
+    }
+
+    /// Refuses from now on, with these words.
+    pub fn refuse_with(&self, message: &str) {
+        *self.state.refusing.lock().unwrap() = Some(message.to_owned());
     }
 }
 
@@ -193,8 +198,8 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
         request.operation,
         Operation::CreateProxy { .. } | Operation::DiscardProxy { .. }
     );
-    if about_a_proxy && hands.refusing.load(Ordering::Relaxed) {
-        let message = "the disk is full".to_owned();
+    let refusing = hands.refusing.lock().unwrap().clone();
+    if let Some(message) = refusing.filter(|_| about_a_proxy) {
         return Json(report(OperationState::Failed { message }));
     }
     let mut proxies = hands.proxies.lock().unwrap();

@@ -4,6 +4,7 @@
 
 mod chains;
 mod contract;
+mod diagnosis;
 mod enrolment;
 mod errors;
 mod fake_agent;

@@ -1,0 +1,151 @@
+//! What may be secret is not shown. Contexts, failures and logs hold no secrets; this is for the day somebody errs, or
+//! another program's message quotes one.
+
+use std::borrow::Cow;
+
+/// Stands in the place of a secret.
+pub const MASK: &str = "******";
+
+/// Parts of names whose values are not shown.
+const SECRET: &[&str] = &["password", "passwd", "secret", "token", "credential", "private_key"];
+/// What may stand between a name and its value; a value begins on the line of its name.
+const BLANK: [char; 2] = [' ', '\t'];
+/// What a secret follows in statements.
+const BEFORE_LITERAL: &[&str] = &["identified by"];
+
+/// Whether a value under this key may be a secret.
+pub fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRET.iter().any(|part| key.contains(part))
+}
+
+/// A text with the values masked that it gives to secret names: `x_password = 'y'`, `"token": "y"`, `identified by 'y'`.
+pub fn text(text: &str) -> Cow<'_, str> {
+    let lower = text.to_ascii_lowercase();
+    let mut masked = String::new();
+    let (mut copied, mut from) = (0, 0);
+    while let Some(name_end) = next_name(&lower, from) {
+        from = name_end;
+        if let Some((start, end)) = value(text, name_end) {
+            masked.push_str(&text[copied..start]);
+            masked.push_str(MASK);
+            (copied, from) = (end, end);
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    masked.push_str(&text[copied..]);
+    Cow::Owned(masked)
+}
+
+/// Where the first secret name at or after `from` ends.
+fn next_name(lower: &str, from: usize) -> Option<usize> {
+    let found = SECRET.iter().chain(BEFORE_LITERAL).filter_map(|part| {
+        let at = from + lower[from..].find(part)?;
+        Some((at, at + part.len()))
+    });
+    let (_, end) = found.min()?;
+    let rest = lower[end..].bytes();
+    Some(
+        end + rest
+            .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            .count(),
+    )
+}
+
+/// The value that is given to the name which ends here.
+fn value(text: &str, name_end: usize) -> Option<(usize, usize)> {
+    let after_name = text[name_end..].trim_start_matches(['"', '\'', '`', '\\']);
+    let quoted_name = after_name.len() < text.len() - name_end;
+    let given = after_name.trim_start_matches(BLANK);
+    let separated = given.strip_prefix('=').or_else(|| match quoted_name {
+        true => given.strip_prefix(':'),
+        false => None,
+    });
+    let spaced = given.len() < after_name.len();
+    let literal = match separated {
+        Some(rest) => rest.trim_start_matches(BLANK),
+        None if spaced && !quoted_name && given.starts_with(['\'', '"']) => given,
+        None => return None,
+    };
+    let start = text.len() - literal.len();
+    let escaped = literal.starts_with("\\\"");
+    let literal = literal.trim_start_matches('\\');
+    let (start, length) = match literal.chars().next()? {
+        quote @ ('\'' | '"') => {
+            let inside = &literal[1..];
+            (text.len() - inside.len(), quoted_length(inside, quote, escaped))
+        }
+        _ => (
+            start,
+            literal
+                .find(|c: char| c.is_whitespace() || ",;&)}]".contains(c))
+                .unwrap_or(literal.len()),
+        ),
+    };
+    (length > 0).then_some((start, start + length))
+}
+
+/// Bytes up to the closing quote, or the end of the line when there is none. Within a text that is quoted itself, quotes are escaped.
+fn quoted_length(inside: &str, quote: char, escaped: bool) -> usize {
+    if escaped {
+        return inside.find("\\\"").unwrap_or(inside.len());
+    }
+    let mut skip = false;
+    for (at, c) in inside.char_indices() {
+        match c {
+            _ if skip => skip = false,
+            '\\' => skip = true,
+            '\n' => return at,
+            c if c == quote => return at,
+            _ => {}
+        }
+    }
+    inside.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_secret_names_are_masked() {
+        for (given, shown) in [
+            (
+                "alter proxyconfig set observer_sys_password = 'a\\'b c', x = 1",
+                "alter proxyconfig set observer_sys_password = '******', x = 1",
+            ),
+            ("obproxy_sys_password=0123ab,x=1", "obproxy_sys_password=******,x=1"),
+            (
+                r#"{"rootPassword": "s3", "port": 1}"#,
+                r#"{"rootPassword": "******", "port": 1}"#,
+            ),
+            (
+                r#"said "{\"token\":\"s3\"}" here"#,
+                r#"said "{\"token\":\"******\"}" here"#,
+            ),
+            ("user u IDENTIFIED BY 's3'; done", "user u IDENTIFIED BY '******'; done"),
+            ("near 'password = 's3", "near 'password = '******"),
+            ("密码 password='汉字' 后", "密码 password='******' 后"),
+            ("password='s3\nnext line", "password='******\nnext line"),
+            ("token=a token=b", "token=****** token=******"),
+        ] {
+            assert_eq!(text(given), shown);
+        }
+    }
+
+    #[test]
+    fn other_texts_stay() {
+        for same in [
+            "",
+            "the password of proxy 3 is missing",
+            "correct the password the agent keeps for root@proxysys",
+            "login was refused: wrong password: check it",
+            "password=\nnext line",
+            "item 'password' is unknown",
+        ] {
+            assert_eq!(text(same), same);
+        }
+    }
+}
