@@ -46,9 +46,13 @@ impl Tenure {
         }
     }
 
-    /// Whether this process may believe at `now` that the database still grants it.
+    /// Whether this process may believe at `now` that the database still grants it. If not, it is over: somebody has been
+    /// told so, and a renewal that is answered late must not bring it back.
     pub fn is_trusted(&self, now: Instant) -> bool {
-        !self.lost.is_cancelled() && self.trusted_until().is_none_or(|until| now < until)
+        if self.trusted_until().is_some_and(|until| until <= now) {
+            self.lose();
+        }
+        !self.lost.is_cancelled()
     }
 
     /// It is over, and so is everything begun under it.
@@ -233,10 +237,19 @@ mod tests {
         let (second, trust) = (Duration::from_secs(1), Duration::from_millis(2500));
         let lease = tenure(Some(start + trust));
         assert!(lease.is_trusted(start + 2 * second));
-        assert!(!lease.is_trusted(start + trust));
         lease.renewed(start + second, trust);
         assert!(lease.is_trusted(start + 3 * second));
         assert!(!lease.is_trusted(start + second + trust));
+    }
+
+    #[test]
+    fn a_lease_that_was_not_trusted_once_does_not_come_back() {
+        let now = Instant::now();
+        let lease = tenure(Some(now));
+        assert!(!lease.is_trusted(now));
+        lease.renewed(now, ENDLESS);
+        assert!(!lease.is_trusted(now));
+        assert!(lease.stop.is_cancelled(), "its attempts are told");
     }
 
     #[test]

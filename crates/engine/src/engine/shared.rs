@@ -215,7 +215,9 @@ impl<C: Send + Sync + 'static> Shared<C> {
                     return Err(lost.into());
                 }
             };
-            let before = match kept.take() {
+            let remembered = kept.take();
+            let may_be_old = remembered.is_some() && self.options.sharing.is_some();
+            let before = match remembered {
                 Some(state) => state,
                 None => match self.load(task).await {
                     Ok(state) => state,
@@ -235,6 +237,11 @@ impl<C: Send + Sync + 'static> Shared<C> {
             let decided = decide(&before, command, &self.env(&tenure, slots.saturating_sub(asked)));
             let decision = match decided {
                 Ok(decision) => decision,
+                // Another server may have changed what the rejection goes by.
+                Err(_) if may_be_old => {
+                    slot = room;
+                    continue;
+                }
                 Err(reject) => {
                     self.keep(&mut kept, before, &cell);
                     return Err(EngineError::rejected(task, subtask, reject));

@@ -206,6 +206,33 @@ async fn a_step_is_cancelled_from_any_server() {
     assert_eq!(site.rest(task).await.task.status, TaskStatus::Successful);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_another_server_did_is_no_reason_to_refuse() {
+    let site = Site::new();
+    site.resource.hold("a");
+    site.resource.hold("b");
+    let a = site.start_with("a", |setup| setup.slots = 1).await;
+    let b = site.start_with("b", |setup| setup.slots = 1).await;
+    let task = a.submit(fan("work", 2)).await;
+    site.resource.attempted(2).await;
+    // The rows that b remembers know nothing of what becomes of a's step.
+    let state = site.state(task).await;
+    let of_a = state
+        .subtasks
+        .iter()
+        .find(|row| row.executor.as_deref() == Some("a"))
+        .unwrap()
+        .id;
+    a.engine.cancel(task, of_a).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = b.engine.skip(task, of_a).await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    site.resource.let_go("b");
+    assert_eq!(site.rest(task).await.task.status, TaskStatus::Successful);
+}
+
 /// Tells the other server at once.
 #[derive(Default)]
 struct Telling(Mutex<Option<Engine<String>>>);
