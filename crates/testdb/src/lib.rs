@@ -21,6 +21,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::geteuid;
 use obfleet_mysqlwire::Client;
 use obfleet_standin::ports::PortLease;
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// Names the `seekdb` executable, in the folder it was unpacked to.
@@ -46,7 +47,7 @@ impl MariaDb {
 
     async fn start_in(home: Home) -> Result<Self> {
         let (installer, program) = (installed("mariadb-install-db")?, installed("mariadbd")?);
-        let data = home.dir.join("data");
+        let data = home.dir().join("data");
         let mut common = vec!["--no-defaults".to_owned(), format!("--datadir={}", data.display())];
         if geteuid().is_root() {
             // Without this it refuses to run as root; others may not name a user.
@@ -71,7 +72,7 @@ impl MariaDb {
             "--socket=sql.sock".into(),
             "--innodb-buffer-pool-size=32M".into(),
         ]);
-        let server = Server::launch(command, port, &home).await?;
+        let server = Server::launch(command, port, home).await?;
         Ok(Self { server })
     }
 
@@ -97,7 +98,7 @@ impl SeekDb {
 
     async fn start_in(home: Home) -> Result<Self> {
         let program = seekdb()?;
-        let base = home.dir.join("base");
+        let base = home.dir().join("base");
         fs::create_dir(&base)?;
         let port = PortLease::take()?;
         let mut command = Command::new(&program);
@@ -115,7 +116,7 @@ impl SeekDb {
         ] {
             command.args(["--parameter", parameter]);
         }
-        let server = Server::launch(command, port, &home).await?;
+        let server = Server::launch(command, port, home).await?;
         Ok(Self { server })
     }
 
@@ -126,27 +127,44 @@ impl SeekDb {
 }
 
 /// Where a database keeps its files.
-struct Home {
-    /// Absolute: the programs change their working folder.
-    dir: PathBuf,
-    /// Whether it is removed when the database ends.
-    doomed: bool,
+enum Home {
+    /// The caller's own business. Absolute: the programs change their working folder.
+    OfCaller(PathBuf),
+    /// One of its own, for a database that lives as long as this process. Until a keeper removes it, it goes with the value.
+    Doomed(TempDir),
 }
 
 impl Home {
     fn of_caller(dir: &Path) -> Result<Self> {
-        Ok(Self {
-            dir: dir.canonicalize()?,
-            doomed: false,
-        })
+        Ok(Self::OfCaller(dir.canonicalize()?))
     }
 
-    /// One of its own, for a database that lives as long as this process.
     fn doomed() -> Result<Self> {
-        Ok(Self {
-            dir: tempfile::Builder::new().prefix("obfleet-testdb-").tempdir()?.keep(),
-            doomed: true,
-        })
+        let dir = tempfile::Builder::new().prefix("obfleet-testdb-").tempdir()?;
+        Ok(Self::Doomed(dir))
+    }
+
+    fn dir(&self) -> &Path {
+        match self {
+            Self::OfCaller(dir) => dir,
+            Self::Doomed(dir) => dir.path(),
+        }
+    }
+
+    /// What a keeper is to remove.
+    fn to_remove(&self) -> Option<&Path> {
+        match self {
+            Self::OfCaller(_) => None,
+            Self::Doomed(dir) => Some(dir.path()),
+        }
+    }
+
+    /// Leaves it to a keeper.
+    fn left_to_keeper(self) {
+        if let Self::Doomed(dir) = self {
+            // Its path is known to the keeper.
+            let _: PathBuf = dir.keep();
+        }
     }
 }
 
@@ -160,16 +178,17 @@ struct Server {
 
 impl Server {
     /// Starts `command`, its output going to a file at home, and waits until a login answers.
-    async fn launch(command: Command, port: PortLease, home: &Home) -> Result<Self> {
+    async fn launch(command: Command, port: PortLease, home: Home) -> Result<Self> {
         let program = command.get_program().display().to_string();
-        let log = home.dir.join("output.log");
+        let log = home.dir().join("output.log");
         let output = File::create(&log)?;
-        let process = keeper::kept(&command, home.doomed.then_some(&*home.dir))
+        let process = keeper::kept(&command, home.to_remove())
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
+        home.left_to_keeper();
         let mut server = Self { process, port };
         server.until_login().await.with_context(|| {
             let said = fs::read_to_string(&log).unwrap_or_default();

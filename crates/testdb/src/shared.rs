@@ -33,3 +33,42 @@ async fn schema(server: SocketAddr) -> Result<String> {
     client.close().await;
     Ok(format!("mysql://root@{server}/{name}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::SEEKDB_VARIABLE;
+
+    /// Set where this test runs in a process that finds no program.
+    const WITHOUT_PROGRAMS: &str = "OBFLEET_TESTDB_WITHOUT_PROGRAMS";
+
+    #[tokio::test]
+    async fn a_program_that_is_missing_leaves_no_folder_behind() {
+        if env::var_os(WITHOUT_PROGRAMS).is_some() {
+            for missing in [mariadb().await, seekdb().await] {
+                let reason = missing.unwrap_err().to_string();
+                assert!(reason.contains("is missing"), "{reason}");
+            }
+            return;
+        }
+        let folders = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "shared::tests::a_program_that_is_missing_leaves_no_folder_behind",
+        ]);
+        child
+            .env(WITHOUT_PROGRAMS, "1")
+            .env("PATH", "")
+            .env_remove(SEEKDB_VARIABLE);
+        let output = child.env("TMPDIR", folders.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        let left: Vec<_> = fs::read_dir(folders.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
