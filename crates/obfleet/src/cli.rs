@@ -89,17 +89,12 @@ pub struct StateArgs {
     /// Keeps the database, keys and packages; made at the first start
     #[arg(long, value_name = "DIR", default_value = "obfleet-server")]
     pub state_dir: PathBuf,
-    /// The database, if not a file in the state directory: one of OceanBase's, MySQL's or MariaDB's, which must exist. A
-    /// password is better given in the environment or a file, where others cannot see it
-    #[arg(
-        long,
-        value_name = "mysql://USER@HOST:PORT/NAME",
-        env = "OBFLEET_DATABASE",
-        hide_env_values = true
-    )]
+    /// The database, if not a file in the state directory: one of OceanBase's, MySQL's or MariaDB's, which must exist. With
+    /// a password in it, it has to come from OBFLEET_DATABASE in the environment, where others cannot see it
+    #[arg(long, value_name = "mysql://USER@HOST:PORT/NAME")]
     pub database: Option<String>,
     /// Holds the password for the database
-    #[arg(long, value_name = "FILE", requires = "database")]
+    #[arg(long, value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
 }
 

@@ -135,3 +135,25 @@ async fn who_cannot_reach_the_database_is_told_what_to_do_and_no_password() {
     let said = refused(&url, &["--database-password-file", "/not/there"]);
     assert!(said.contains("/not/there cannot be read"), "{said}");
 }
+
+#[test]
+fn a_password_on_the_command_line_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&["server", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
+        let mut command = Command::new(EXE);
+        command.env_remove("OBFLEET_DATABASE").args(arguments);
+        command.args(["--database", "mysql://root:hush@127.0.0.1:1/obfleet", "--state-dir"]);
+        command.arg(dir.path().join("state"));
+        if arguments == ["migrate"] {
+            command.arg("status");
+        }
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("--database-password-file") && said.contains("OBFLEET_DATABASE"),
+            "{said}"
+        );
+        assert!(!said.contains("hush"), "{said}");
+    }
+}

@@ -20,6 +20,7 @@ pub enum Location {
 pub struct Address {
     options: Box<MySqlConnectOptions>,
     database: String,
+    has_password: bool,
 }
 
 /// A text that is no [`Address`]. Says nothing of the text, which may hold a password.
@@ -40,11 +41,25 @@ impl FromStr for Address {
         Ok(Self {
             options: options.into(),
             database,
+            has_password: has_password(url),
         })
     }
 }
 
+/// What stands between a user's name and the last @ before the path.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let login = authority.rsplit_once('@').map_or("", |(login, _)| login);
+    login.split_once(':').is_some_and(|(_, password)| !password.is_empty())
+}
+
 impl Address {
+    /// Whether it was written with a password.
+    pub fn has_password(&self) -> bool {
+        self.has_password
+    }
+
     /// With this password in place of the one it was written with.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
@@ -96,6 +111,15 @@ mod tests {
                 shown.contains("obfleet on 10.0.0.1:2881") && !shown.contains("hush"),
                 "{shown}"
             );
+        }
+        for (url, has_password) in [
+            ("mysql://root:hush@h/x", true),
+            ("mysql://root:hu@sh@h:1/x", true),
+            ("mysql://root:@h/x", false),
+            ("mysql://root@h:3306/x", false),
+            ("mysql://h:3306/x@y:z", false),
+        ] {
+            assert_eq!(url.parse::<Address>().unwrap().has_password(), has_password, "{url}");
         }
         for url in [
             "mysql://root:hush@10.0.0.1",
