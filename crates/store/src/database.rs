@@ -40,6 +40,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// Longest that a statement waits for a lock: seconds in MySQL, microseconds in OceanBase. A transaction that waits for
+/// longer is repeated, so that one which forgot to end does not hold up a server for a minute.
+const LOCK_WAITS: &[&str] = &[
+    "SET SESSION innodb_lock_wait_timeout = 3",
+    "SET SESSION ob_trx_lock_timeout = 3000000",
+];
+
 /// For transactions that write. They compare and set: what they read need not stand still, and only the rows they change
 /// are locked.
 const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
@@ -284,7 +291,7 @@ async fn server(address: &Address, session: &'static str) -> Result<Pool, Databa
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 connection.execute(session).await?;
-                for limit in IDLE_TRANSACTION_LIMITS {
+                for limit in IDLE_TRANSACTION_LIMITS.iter().chain(LOCK_WAITS) {
                     if let Err(error) = connection.execute(*limit).await {
                         tracing::debug!(%error, limit, "this database does not know the limit");
                     }

@@ -3,6 +3,7 @@
 
 mod all;
 mod applier;
+mod enrolment;
 mod rows;
 mod sighting;
 
@@ -16,7 +17,7 @@ use obfleet_fleet::{
 
 pub use applier::InventoryApplier;
 
-use crate::sql::{self, Pool, Transaction};
+use crate::sql::{self, Pool, Transaction, retried};
 
 /// The inventory in a database.
 #[derive(Clone, Debug)]
@@ -48,19 +49,14 @@ impl SqlInventory {
     pub(crate) fn new(writer: Pool, readers: Pool) -> Self {
         Self { writer, readers }
     }
-
-    async fn begin(&self) -> Result<Transaction, InventoryError> {
-        self.writer.write().await.map_err(failed)
-    }
 }
 
 /// Writing comes first: whoever else takes an id waits for this transaction.
-async fn take_id(tx: &mut Transaction) -> Result<i64, InventoryError> {
+async fn take_id(tx: &mut Transaction) -> Result<i64, sqlx::Error> {
     let take = sql::query("UPDATE installation SET next_id = next_id + 1");
-    take.execute(&mut *tx).await.map_err(failed)?;
-    let read = sql::query("SELECT next_id FROM installation").fetch_one(tx).await;
-    let next: i64 = read.map_err(failed)?.get("next_id").map_err(failed)?;
-    Ok(next - 1)
+    take.execute(&mut *tx).await?;
+    let read = sql::query("SELECT next_id FROM installation").fetch_one(tx).await?;
+    Ok(read.get::<i64>("next_id")? - 1)
 }
 
 #[async_trait]
@@ -90,10 +86,13 @@ impl Inventory for SqlInventory {
     }
 
     async fn next_id(&self) -> Result<i64, InventoryError> {
-        let mut tx = self.begin().await?;
-        let id = take_id(&mut tx).await?;
-        tx.commit().await.map_err(failed)?;
-        Ok(id)
+        let taken = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let id = take_id(&mut tx).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(id)
+        });
+        taken.await.map_err(failed)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
@@ -197,59 +196,24 @@ impl Inventory for SqlInventory {
     }
 
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError> {
-        let mut tx = self.begin().await?;
-        let used = sql::query("UPDATE enrol_token SET used = TRUE WHERE id = ? AND used = FALSE").bind(token_id);
-        if used.execute(&mut tx).await.map_err(failed)? == 0 {
-            return Ok(None);
-        }
-        let known = sql::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
-        let known = known.fetch_optional(&mut tx).await.map_err(failed)?;
         let facts = serde_json::to_string(&host.facts).map_err(|error| InventoryError(error.to_string()))?;
-        let id = match known {
-            Some(row) => {
-                let id: i64 = row.get("id").map_err(failed)?;
-                let query = sql::query(
-                    "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, \
-                     updated_at = ? WHERE id = ?",
-                );
-                let query = query
-                    .bind(facts)
-                    .bind(&host.address)
-                    .bind(host.agent_port)
-                    .bind(&host.agent_version);
-                let query = query.bind(host.online).bind(host.updated.millis()).bind(id);
-                query.execute(&mut tx).await.map_err(failed)?;
-                id
-            }
-            None => {
-                let id = take_id(&mut tx).await?;
-                let query = sql::query(
-                    "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, \
-                     created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                );
-                let query = query
-                    .bind(id)
-                    .bind(&host.facts.host_uid)
-                    .bind(facts)
-                    .bind(&host.address);
-                let query = query.bind(host.agent_port).bind(&host.agent_version).bind(host.online);
-                let query = query
-                    .bind(host.reserved)
-                    .bind(host.created.millis())
-                    .bind(host.updated.millis());
-                query.execute(&mut tx).await.map_err(failed)?;
-                id
-            }
-        };
-        tx.commit().await.map_err(failed)?;
-        Ok(Some(id))
+        let enrolled = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let id = enrolment::enrol(&mut tx, token_id, host, &facts).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(id)
+        });
+        enrolled.await.map_err(failed)
     }
 
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError> {
-        let mut tx = self.begin().await?;
-        for sighting in sightings {
-            sighting::record(&mut tx, sighting).await.map_err(failed)?;
-        }
-        tx.commit().await.map_err(failed)
+        let recorded = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            for sighting in sightings {
+                sighting::record(&mut tx, sighting).await?;
+            }
+            tx.commit().await
+        });
+        recorded.await.map_err(failed)
     }
 }

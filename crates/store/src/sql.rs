@@ -5,6 +5,7 @@
 
 mod dialect;
 mod pool;
+mod retry;
 mod row;
 mod value;
 
@@ -12,13 +13,14 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
-pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
+pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain};
 pub use pool::{Pool, Transaction};
+pub(crate) use retry::{Failure, retried};
 pub use row::{Column, Row};
 pub use value::Value;
 
 /// A statement and its values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Query<'q> {
     text: SqlStr,
     values: Vec<Value<'q>>,
@@ -104,6 +106,13 @@ impl<'q> Query<'q> {
 
     /// Runs it; how many rows it changed, or matched where they were like that already.
     pub async fn execute(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
+        match target.into() {
+            Target::Transaction(transaction) => self.execute_once(transaction).await,
+            Target::Pool(pool) => retried(|| self.clone().execute_once(pool)).await,
+        }
+    }
+
+    async fn execute_once(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
         let done: Done = send!(self, target, execute);
         Ok(done.rows)
     }

@@ -13,7 +13,6 @@ mod list;
 mod load;
 mod logs;
 mod prune;
-mod retries;
 mod rows;
 
 use std::sync::Arc;
@@ -26,9 +25,8 @@ use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, Task
 
 pub use applier::{ApplyError, ChangeApplier};
 use group::{Groups, Verdict};
-use retries::Retries;
 
-use crate::sql::{Dialect, Pool, Transaction};
+use crate::sql::{Dialect, Pool, Transaction, retried};
 
 /// The engine's store in SQL. `C` is the domain's change type.
 pub struct TaskStore<C> {
@@ -100,13 +98,7 @@ impl<C: Send + Sync + 'static> TaskStore<C> {
 #[async_trait]
 impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     async fn create(&self, new: NewTask<'_, C>) -> Result<Created, StoreError> {
-        let mut retries = Retries::default();
-        loop {
-            match self.try_create(&new).await {
-                Err(error) if retries.worthwhile(&error).await => {}
-                other => return other,
-            }
-        }
+        retried(|| self.try_create(&new)).await
     }
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
@@ -117,18 +109,11 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
                 Verdict::Unknown(error) => return Err(error),
             }
         }
-        let mut retries = Retries::default();
-        loop {
-            match self.try_commit(&commit).await {
-                Err(error) if retries.worthwhile(&error).await => {}
-                other => return other,
-            }
-        }
+        retried(|| self.try_commit(&commit)).await
     }
 
     async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
-        commit::landed(&mut tx, task, seq, nonce).await
+        retried(|| async { commit::landed(&mut self.write().await?, task, seq, nonce).await }).await
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
@@ -148,9 +133,12 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     }
 
     async fn append_logs(&self, chunks: &[LogChunk]) -> Result<(), StoreError> {
-        let mut tx = self.logs.write().await.map_err(codec::unavailable)?;
-        logs::append(&mut tx, chunks).await?;
-        tx.commit().await.map_err(codec::unavailable)
+        retried(|| async {
+            let mut tx = self.logs.write().await.map_err(codec::unavailable)?;
+            logs::append(&mut tx, chunks).await?;
+            tx.commit().await.map_err(codec::unavailable)
+        })
+        .await
     }
 
     async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
@@ -171,24 +159,24 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     }
 
     async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
-        let mut retries = Retries::default();
-        let pruned = loop {
-            match self.try_prune(before_ms, limit).await {
-                Err(error) if retries.worthwhile(&error).await => {}
-                other => break other?,
-            }
-        };
+        let pruned = retried(|| self.try_prune(before_ms, limit)).await?;
         // Logs that a crash leaves behind here belong to ids that are never given again.
-        let mut tx = self.logs.write().await.map_err(codec::unavailable)?;
-        logs::delete(&mut tx, &pruned.subtasks).await?;
-        tx.commit().await.map_err(codec::unavailable)?;
+        retried(|| async {
+            let mut tx = self.logs.write().await.map_err(codec::unavailable)?;
+            logs::delete(&mut tx, &pruned.subtasks).await?;
+            tx.commit().await.map_err(codec::unavailable)
+        })
+        .await?;
         Ok(pruned.tasks)
     }
 
     async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        lease::grant(&mut tx, request).await?;
-        tx.commit().await.map_err(codec::unavailable)
+        retried(|| async {
+            let mut tx = self.write().await?;
+            lease::grant(&mut tx, request).await?;
+            tx.commit().await.map_err(codec::unavailable)
+        })
+        .await
     }
 
     async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! What SQLite and MySQL do not share. Everything here is about one of the two; nothing anywhere else is.
 
+use std::io;
+
 /// Which of the two a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -9,8 +11,9 @@ pub enum Dialect {
     MySql,
 }
 
-/// MySQL's errors 1213, of a deadlock, and 1205, of a lock that was not given in time.
-const LOCKED_OUT: [u16; 2] = [1213, 1205];
+/// MySQL's errors 1213, of a deadlock, and 1205, of a lock that was not given in time; OceanBase's 6002, of a transaction
+/// that it has rolled back, 6224, of one that has to be, and 6211, of one that was killed.
+const LOCKED_OUT: [u16; 5] = [1213, 1205, 6002, 6224, 6211];
 
 /// MySQL's errors 1050, 1060, 1061 and 1062: the table, column, index or row is there already.
 const THERE_ALREADY: [u16; 4] = [1050, 1060, 1061, 1062];
@@ -57,9 +60,17 @@ impl Dialect {
     }
 }
 
-/// Whether a transaction failed only because others were in its way: it was rolled back whole, and may be repeated.
-pub(crate) fn was_in_the_way(error: &sqlx::Error) -> bool {
-    mysql_error(error).is_some_and(|number| LOCKED_OUT.contains(&number))
+/// Whether a transaction failed only because others were in its way: nothing of it stays, and it may be repeated.
+pub(super) fn was_in_the_way(error: &sqlx::Error) -> bool {
+    mysql_error(error).is_some_and(|number| LOCKED_OUT.contains(&number) || WAITED_IN_VAIN.contains(&number))
+}
+
+/// What a COMMIT failed with. One that took too long may have happened, so this must not look like a statement that did not.
+pub(super) fn of_commit(error: sqlx::Error) -> sqlx::Error {
+    match mysql_error(&error) {
+        Some(number) if WAITED_IN_VAIN.contains(&number) => sqlx::Error::Io(io::Error::other(error)),
+        _ => error,
+    }
 }
 
 /// Whether a statement of a migration has been run before.

@@ -3,6 +3,7 @@
 use sqlx::{MySql, MySqlPool, Sqlite, SqlitePool};
 
 use super::Dialect;
+use super::dialect::of_commit;
 
 /// Connections to one database.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Transaction {
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
-            Self::MySql(transaction) => transaction.commit().await,
+            Self::MySql(transaction) => transaction.commit().await.map_err(of_commit),
         }
     }
 }

@@ -10,7 +10,7 @@ use obfleet_engine::{Owner, StoreError, SubtaskId, TaskId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::sql::{Column, Row};
+use crate::sql::{Column, Failure, Row};
 
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {
@@ -18,6 +18,16 @@ pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
             StoreError::Corrupt(error.to_string())
         }
         other => StoreError::Unavailable(Box::new(other)),
+    }
+}
+
+/// As [`unavailable`] makes it.
+impl Failure for StoreError {
+    fn of_database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Unavailable(source) => source.downcast_ref(),
+            _ => None,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 mod chain8;
 mod conformance;
+mod contention;
 mod inventory;
 mod kill_at_every_commit;
 mod migrations;

@@ -120,3 +120,23 @@ macro_rules! on_every_database {
         }
     };
 }
+
+/// The same for those that are servers.
+#[macro_export]
+macro_rules! on_every_server {
+    ($body:ident) => {
+        mod $body {
+            use $crate::support::Kind;
+
+            #[tokio::test]
+            async fn mariadb() {
+                super::$body(Kind::MariaDb).await;
+            }
+
+            #[tokio::test]
+            async fn oceanbase() {
+                super::$body(Kind::OceanBase).await;
+            }
+        }
+    };
+}

@@ -1,0 +1,65 @@
+//! Taking up a host by a token, once.
+
+use obfleet_fleet::inventory::Host;
+
+use super::take_id;
+use crate::sql::{self, Transaction};
+
+/// The id of the host, new or known by its uid; `None` when the token is used up or unknown. `facts` are the host's as JSON.
+pub(super) async fn enrol(
+    tx: &mut Transaction,
+    token_id: &str,
+    host: &Host,
+    facts: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    let used = sql::query("UPDATE enrol_token SET used = TRUE WHERE id = ? AND used = FALSE").bind(token_id);
+    if used.execute(&mut *tx).await? == 0 {
+        return Ok(None);
+    }
+    let known = sql::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
+    let id = match known.fetch_optional(&mut *tx).await? {
+        Some(row) => {
+            let id = row.get("id")?;
+            update(tx, id, host, facts).await?;
+            id
+        }
+        None => {
+            let id = take_id(tx).await?;
+            insert(tx, id, host, facts).await?;
+            id
+        }
+    };
+    Ok(Some(id))
+}
+
+async fn update(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Result<(), sqlx::Error> {
+    let query = sql::query(
+        "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, updated_at = ? \
+         WHERE id = ?",
+    );
+    let query = query
+        .bind(facts)
+        .bind(&host.address)
+        .bind(host.agent_port)
+        .bind(&host.agent_version);
+    let query = query.bind(host.online).bind(host.updated.millis()).bind(id);
+    query.execute(tx).await.map(drop)
+}
+
+async fn insert(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Result<(), sqlx::Error> {
+    let query = sql::query(
+        "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, created_at, \
+         updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query
+        .bind(id)
+        .bind(&host.facts.host_uid)
+        .bind(facts)
+        .bind(&host.address);
+    let query = query.bind(host.agent_port).bind(&host.agent_version).bind(host.online);
+    let query = query
+        .bind(host.reserved)
+        .bind(host.created.millis())
+        .bind(host.updated.millis());
+    query.execute(tx).await.map(drop)
+}
