@@ -35,6 +35,14 @@ pub enum Command {
         #[command(subcommand)]
         order: Order,
     },
+    /// Check a server's database, also while servers run; fails if anything is wrong
+    Fsck {
+        #[command(flatten)]
+        state: StateArgs,
+        /// One JSON line for each thing that is wrong, and one at the end
+        #[arg(long)]
+        json: bool,
+    },
     /// Own the proxies of this host
     Agent(AgentArgs),
     /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw

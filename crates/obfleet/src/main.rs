@@ -1,9 +1,10 @@
-//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate` looks after a
+//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate` and `fsck` look after a
 //! server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a trailer is a stand-in proxy. Arguments and wiring only; the work is in
 //! the other crates.
 
 mod cli;
 mod database;
+mod fsck;
 mod memory;
 mod runtime;
 mod stop;
@@ -59,6 +60,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Server(args) => runtime::of_server()?.block_on(server(args)).map(|()| ExitCode::SUCCESS),
         Command::Migrate { state, order } => runtime::usual()?.block_on(database::migrate(&state, order)),
+        Command::Fsck { state, json } => runtime::usual()?.block_on(fsck::fsck(&state, json)),
         Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 use std::{
+    net::SocketAddr,
     path::Path,
     process::{Command, Output},
 };
@@ -12,9 +13,10 @@ use obfleet_lab::{
     process::Process,
     testbed::PATIENCE,
 };
+use obfleet_mysqlwire::Client;
 use obfleet_standin::ports::PortLease;
 use obfleet_testdb::shared;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
@@ -52,6 +54,27 @@ fn migrate(url: &str, dir: &Path, order: &str) -> Output {
     command.output().unwrap()
 }
 
+/// Whether all is well, and the last line.
+fn fsck(url: &str, dir: &Path) -> (bool, Value) {
+    let mut command = obfleet(url);
+    let output = command
+        .args(["fsck", "--json", "--state-dir"])
+        .arg(dir)
+        .output()
+        .unwrap();
+    let lines = text(&output.stdout);
+    let last = lines
+        .lines()
+        .last()
+        .unwrap_or_else(|| panic!("{}", text(&output.stderr)));
+    (output.status.success(), serde_json::from_str(last).unwrap())
+}
+
+fn address(url: &str) -> SocketAddr {
+    let (_, rest) = url.split_once('@').unwrap();
+    rest.split('/').next().unwrap().parse().unwrap()
+}
+
 fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
@@ -85,7 +108,21 @@ async fn keeps_its_state(url: String) {
     assert_eq!(api.task(task).await.unwrap()["status"], "SUCCESSFUL");
     let shown = api.get(&format!("/api/v2/obproxy/clusters/{cluster}")).await.unwrap();
     assert_eq!(shown["name"], "c1", "{shown}");
+    // Beside a running server.
+    let (clean, last) = fsck(&url, dir.path());
+    assert!(
+        clean && last == json!({"database": last["database"], "tasks": 1, "findings": 0}),
+        "{last}"
+    );
     process.stop();
+    let mut database = Client::connect(address(&url), "root", "", Instant::now() + PATIENCE)
+        .await
+        .unwrap();
+    let schema = url.rsplit('/').next().unwrap();
+    let change = format!("UPDATE {schema}.task_instance SET creator = 'eve' WHERE id = {task}");
+    database.query(&change).await.unwrap();
+    let (clean, last) = fsck(&url, dir.path());
+    assert!(!clean && last["findings"] == 1, "{last}");
     assert!(!dir.path().join("state/obfleet.db").exists());
     let status = migrate(&url, dir.path(), "status");
     assert!(status.status.success(), "{}", text(&status.stdout));

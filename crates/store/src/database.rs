@@ -226,6 +226,14 @@ pub(crate) async fn parts(location: &Location, make: bool) -> Result<Vec<Part>, 
     }
 }
 
+/// Connections that only read, to a database whose schema is up to date already.
+pub(crate) async fn to_read(location: &Location) -> Result<Pool, DatabaseError> {
+    match location {
+        Location::File(path) => file(path, options(path).create_if_missing(false).read_only(true), 1).await,
+        Location::Server(address) => server(address, REPEATABLE_READ).await,
+    }
+}
+
 async fn prepare(place: &str, pool: &Pool, parts: &[&[Migration]]) -> Result<(), DatabaseError> {
     let done = migrate(pool, parts, Found::IsAnError).await;
     done.map_err(|source| DatabaseError::Migrate {

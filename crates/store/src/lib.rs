@@ -1,12 +1,13 @@
 //! The only crate with SQL of the state database.
 //!
-//! [`Database`] opens a file, or connects to a server, and brings the schema up to date; [`schema`] is for people who look
-//! after it. [`tasks`] is the engine's half: it
+//! [`Database`] opens a file, or connects to a server, and brings the schema up to date; [`schema`] and [`fsck`] are for
+//! people who look after it. [`tasks`] is the engine's half: it
 //! implements [`obfleet_engine::Store`] and applies the domain's changes in the engine's transactions. [`users`] and
 //! [`inventory`] are tables of the domain's. All of them speak [`sql`]: one text for SQLite and MySQL, ids made here, times
 //! as milliseconds, JSON as text, no RETURNING.
 
 mod database;
+pub mod fsck;
 pub mod inventory;
 mod location;
 mod migrations;

@@ -3,7 +3,7 @@
 use crate::context::{CONTEXT_LIMIT, total_size};
 use crate::state::{Halt, Outcome, Subtask, SubtaskStatus as Sub, TaskOperation, TaskState, TaskStatus};
 
-/// Checks a state by itself; `Err` names the invariant.
+/// Checks a state by itself; `Err` names the first invariant that does not hold.
 pub fn check_invariants(state: &TaskState) -> Result<(), String> {
     let all = |indexes: &[usize], status: Sub| indexes.iter().all(|&i| state.subtasks[i].status == status);
     let forward = state.task.operation != TaskOperation::Rollback;

@@ -438,7 +438,11 @@ fn fsck_finds_every_kind_of_damage() {
     assert!(matches!(fsck(&hand.state, &lost), Err(Finding::Broken(_))));
     assert_eq!(fsck(&hand.state, &hand.events[1..]), Err(Finding::NoBeginning));
     let short = &hand.events[..hand.events.len() - 1];
-    assert!(matches!(fsck(&hand.state, short), Err(Finding::Task { .. })));
+    let finding = fsck(&hand.state, short).unwrap_err();
+    assert!(matches!(finding, Finding::Task { .. }));
+    let (row, folded) = (hand.state.task.rev, hand.state.task.rev - 1);
+    let differences = format!("lead to: rev is {row}, by the events {folded}");
+    assert!(finding.to_string().ends_with(&differences), "{finding}");
 
     let mut row = hand.state.clone();
     std::sync::Arc::make_mut(&mut row.subtasks[0]).delta = nothing();

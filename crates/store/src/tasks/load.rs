@@ -20,6 +20,17 @@ pub(super) async fn one(tx: &mut Transaction, id: TaskId) -> Result<Option<TaskS
     Ok(whole(tx, row.as_slice()).await?.pop())
 }
 
+/// A task and all its events, as they are at the moment of the transaction.
+pub(crate) async fn with_events(
+    tx: &mut Transaction,
+    id: TaskId,
+) -> Result<Option<(TaskState, Vec<Event>)>, StoreError> {
+    match one(tx, id).await? {
+        Some(state) => Ok(Some((state, events(tx, id, 0, u32::MAX).await?))),
+        None => Ok(None),
+    }
+}
+
 pub(super) async fn running(tx: &mut Transaction) -> Result<RunningTasks, StoreError> {
     let query = sql::query("SELECT * FROM task_instance WHERE state = ? ORDER BY id");
     let rows = query

@@ -1,5 +1,6 @@
 //! A domain with one kind of change, a note; and the databases it is kept in.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -86,6 +87,20 @@ impl Place {
     /// The URL of a database on a server.
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
+    }
+
+    /// A server's address.
+    pub fn server(&self) -> SocketAddr {
+        let url = self.url.as_deref().unwrap();
+        let (_, rest) = url.split_once('@').unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// The same place on a server, reached through something at another address.
+    pub async fn open_through(&self, address: SocketAddr) -> (Database, TaskStore<String>) {
+        let url = self.url.as_deref().unwrap();
+        let url = url.replace(&self.server().to_string(), &address.to_string());
+        with_notes(Database::connect(&url.parse().unwrap()).await.unwrap()).await
     }
 
     pub fn location(&self) -> Location {
