@@ -105,12 +105,19 @@ impl<C: Send + Sync + 'static> Engine<C> {
         let (shared, woken) = Shared::new(store, registry, options, tenure, shutdown);
         let shared = Arc::new(shared);
         shared.tracker.spawn(dispatch::dispatch(Arc::clone(&shared), woken));
-        lease::take_up(&shared).await?;
         let closed = shared.closed.clone();
         let keeping = lease::keep(Arc::clone(&shared));
         shared
             .background
             .spawn(closed.clone().run_until_cancelled_owned(keeping));
+        match lease::take_up(&shared).await {
+            // Whoever keeps the lease gets a new one, and takes up then.
+            Ok(()) | Err(StoreError::LeaseLost) => {}
+            Err(error) => {
+                closed.cancel();
+                return Err(error.into());
+            }
+        }
         if let Some(sharing) = &shared.options.sharing {
             let watching = watch::watch(Arc::clone(&shared), sharing.look);
             shared.background.spawn(closed.run_until_cancelled_owned(watching));
