@@ -138,9 +138,11 @@ impl AdminConn {
         Ok(items.into_iter().find(|item| item.name == name).map(|item| item.value))
     }
 
-    /// Sets a configuration item; the proxy has stored it when this returns.
+    /// Sets a configuration item; the proxy has stored it when this returns. What it says against a password is not told:
+    /// an error may quote the statement.
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
-        self.ask(Statement::SetConfig { name, value }).await.map(drop)
+        let set = self.ask(Statement::SetConfig { name, value }).await.map(drop);
+        set.map_err(|error| without_quotes(name, error))
     }
 
     /// Version and build.
@@ -263,6 +265,16 @@ fn admin_error(address: SocketAddr, error: sqlx::Error) -> AdminError {
     }
 }
 
+fn without_quotes(name: &str, error: AdminError) -> AdminError {
+    match error {
+        AdminError::Server { code, .. } if name.to_ascii_lowercase().contains("password") => AdminError::Server {
+            code,
+            message: "the proxy's words are left out, they may quote the password".to_owned(),
+        },
+        other => other,
+    }
+}
+
 fn first<'r>(rows: &'r [MySqlRow], statement: &str) -> Result<&'r MySqlRow, AdminError> {
     rows.first().ok_or_else(|| AdminError::Malformed {
         what: format!("'{statement}' was answered without a row"),
@@ -293,5 +305,27 @@ fn named(row: &MySqlRow, name: &str) -> Result<String, AdminError> {
         None => Err(AdminError::Malformed {
             what: format!("the answer has no column '{name}'"),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_password_quotes_nothing() {
+        let error = || AdminError::Server {
+            code: 1064,
+            message: "near 's3cret'".to_owned(),
+        };
+        for name in ["observer_sys_password", "Observer_Sys_Password1"] {
+            assert!(!without_quotes(name, error()).to_string().contains("s3cret"), "{name}");
+            assert!(without_quotes(name, error()).to_string().contains("1064"), "{name}");
+        }
+        assert!(
+            without_quotes("proxy_mem_limited", error())
+                .to_string()
+                .contains("near")
+        );
     }
 }
