@@ -423,6 +423,27 @@ fn strongest(locks: Vec<Lock>) -> Vec<Lock> {
 mod tests {
     use super::*;
 
+    /// A commit through a forgotten cell would leave old rows in the one in its place, and the result of the attempt it
+    /// began would be judged by them, and lost.
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn who_waited_for_a_forgotten_cell_takes_the_one_in_its_place() {
+        let store = Arc::new(crate::testing::MemoryStore::<String>::new());
+        let registry = Registry::new([]).unwrap();
+        let engine = Engine::start(store, registry, Options::new("a")).await.unwrap();
+        let task = TaskId(1);
+        let (cell, kept) = engine.shared.lock(task).await;
+        let held = Arc::strong_count(&cell);
+        let shared = Arc::clone(&engine.shared);
+        let waiting = tokio::spawn(async move { shared.lock(task).await.0 });
+        while Arc::strong_count(&cell) == held {
+            tokio::task::yield_now().await;
+        }
+        engine.shared.forget(task, &cell);
+        drop(kept);
+        assert!(!Arc::ptr_eq(&waiting.await.unwrap(), &cell));
+    }
+
     #[test]
     fn the_strongest_lock_is_kept() {
         let asked = vec![

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,7 +34,7 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// One task's rows as of its last commit; `None` when they must be read again. Its lock orders the task's commits.
-type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
+pub(super) type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
 
 pub(super) struct Shared<C> {
     pub store: Arc<dyn Store<C>>,
@@ -114,6 +114,18 @@ impl<C: Send + Sync + 'static> Shared<C> {
         Arc::clone(self.cells().entry(task).or_default())
     }
 
+    /// The task's cell, locked. One that was forgotten while it was waited for is let go: whoever commits through it
+    /// would leave old rows in the one that took its place, and a result judged by old rows is lost.
+    pub(super) async fn lock(&self, task: TaskId) -> (Cell, OwnedMutexGuard<Option<TaskState>>) {
+        loop {
+            let cell = self.cell(task);
+            let kept = Arc::clone(&cell).lock_owned().await;
+            if self.cells().get(&task).is_some_and(|known| Arc::ptr_eq(known, &cell)) {
+                return (cell, kept);
+            }
+        }
+    }
+
     async fn load(&self, task: TaskId) -> Result<TaskState, EngineError> {
         self.store.load(task).await?.ok_or(EngineError::TaskNotFound(task))
     }
@@ -171,8 +183,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
 
     /// Takes up a task whose rows were just written or read, and does what `events` call for.
     pub async fn adopt(self: &Arc<Self>, state: TaskState, events: &[Event]) {
-        let cell = self.cell(state.task.id);
-        let mut kept = cell.lock().await;
+        let (cell, mut kept) = self.lock(state.task.id).await;
         self.follow_up(&state, events, None);
         self.keep(&mut kept, state, &cell);
     }
@@ -205,8 +216,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         changes: &[C],
         mut slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Option<TaskState>, EngineError> {
-        let cell = self.cell(task);
-        let mut kept = cell.lock().await;
+        let (cell, mut kept) = self.lock(task).await;
         for _ in 0..MAX_STALE {
             let tenure = match self.lease.current() {
                 Ok(tenure) => tenure,
@@ -334,9 +344,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
-    /// Drops a cell from the map. Whoever still holds it finds it empty and reads the rows again; the store's
-    /// compare-and-set keeps two cells of one task apart.
-    fn forget(&self, task: TaskId, cell: &Cell) {
+    /// Drops a cell from the map, by who holds its lock: whoever waits for it takes the one in its place.
+    pub(super) fn forget(&self, task: TaskId, cell: &Cell) {
         let mut cells = self.cells();
         if cells.get(&task).is_some_and(|known| Arc::ptr_eq(known, cell)) {
             cells.remove(&task);
