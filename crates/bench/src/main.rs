@@ -9,8 +9,10 @@ mod floor;
 mod measure;
 mod place;
 mod sample;
+mod worker;
 mod workload;
 
+use std::env::args_os;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
@@ -46,14 +48,21 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    let mut arguments = args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == worker::MODE) {
+        return run(worker::work(arguments));
+    }
+    run(bench(Arguments::parse()))
+}
+
+fn run(job: impl Future<Output = Result<()>>) -> Result<()> {
     // As many threads as a server has.
     let cores = available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 8))
         .enable_all()
         .build()?
-        .block_on(bench(arguments))
+        .block_on(job)
 }
 
 async fn bench(arguments: Arguments) -> Result<()> {

@@ -4,6 +4,7 @@ mod engine;
 mod history;
 mod process;
 mod server;
+mod servers;
 
 use std::path::PathBuf;
 
@@ -39,8 +40,10 @@ pub enum Measurement {
     Throughput,
     /// One wide task.
     FanOut,
-    /// Many tasks at once.
+    /// Many tasks at once, for one server and for several.
     Burst,
+    /// The death of a server.
+    Failover,
     /// A server's start.
     Start,
     /// A server with nothing to do.
@@ -50,12 +53,13 @@ pub enum Measurement {
 }
 
 /// All of them, in the order in which they are told.
-pub const MEASUREMENTS: [Measurement; 8] = [
+pub const MEASUREMENTS: [Measurement; 9] = [
     Measurement::Hop,
     Measurement::Chain,
     Measurement::Throughput,
     Measurement::FanOut,
     Measurement::Burst,
+    Measurement::Failover,
     Measurement::Start,
     Measurement::Idle,
     Measurement::History,
@@ -70,6 +74,7 @@ impl Measurement {
             Self::Throughput => "32 chains in flight",
             Self::FanOut => "1,000 parallel steps",
             Self::Burst => "200 chains at once",
+            Self::Failover => "death of a server",
             Self::Start => "start of a server",
             Self::Idle => "idle server",
             Self::History => "10,000 finished tasks",
@@ -83,25 +88,34 @@ impl Measurement {
             Self::Chain => &["chain8_p50", "chain8_p99"],
             Self::Throughput => &["steps_per_s"],
             Self::FanOut => &["fanout1000"],
-            Self::Burst => &["tasks_per_s_1_servers"],
+            Self::Burst => &[
+                "tasks_per_s_1_servers",
+                "tasks_per_s_2_servers",
+                "tasks_per_s_4_servers",
+            ],
+            Self::Failover => &["failover_s"],
             Self::Start => &["start_ms"],
             Self::Idle => &["idle_queries_per_s", "idle_cpu_percent", "idle_rss_mb"],
             Self::History => &["list_ratio_10000", "get_ratio_10000", "claim_ratio_10000"],
         }
     }
 
-    /// How often it is made when others are made `wished` times: filling a store takes long, and an idle server is told
-    /// from many seconds already.
+    /// How often it is made when others are made `wished` times: filling a store takes long, an idle server is told from many
+    /// seconds already, and failover from several deaths.
     pub fn runs(self, wished: u32) -> u32 {
         match self {
-            Self::History | Self::Idle => 1,
+            Self::History | Self::Idle | Self::Failover => 1,
             _ => wished,
         }
     }
 
-    /// Whether it can be made on such a store. A server of its own process has a file.
+    /// Whether it can be made on such a store: a server of its own process has a file, and nobody shares a file.
     pub fn is_made_on(self, store: StoreKind) -> bool {
-        store == StoreKind::Sqlite || !matches!(self, Self::Start | Self::Idle)
+        match self {
+            Self::Start | Self::Idle => store == StoreKind::Sqlite,
+            Self::Failover => store != StoreKind::Sqlite,
+            _ => true,
+        }
     }
 
     /// Makes it once.
@@ -111,7 +125,8 @@ impl Measurement {
             Self::Chain => engine::chain(&setting.place().await?).await,
             Self::Throughput => engine::throughput(&setting.place().await?).await,
             Self::FanOut => engine::fan_out(&setting.place().await?).await,
-            Self::Burst => engine::burst(&setting.place().await?).await,
+            Self::Burst => servers::burst(setting).await,
+            Self::Failover => servers::failover(&setting.place().await?).await,
             Self::Start => server::start(setting).await,
             Self::Idle => server::idle(setting).await,
             Self::History => history::ratios(setting).await,

@@ -1,5 +1,6 @@
 //! Where a measurement's database lies: the one room that knows which databases there are.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use obfleet_engine::Store;
 use obfleet_fleet::inventory::InventoryChange;
-use obfleet_store::Database;
+use obfleet_store::{Database, Location};
 use obfleet_testdb::shared;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -71,11 +72,15 @@ impl Place {
 
     /// Opens the state database, as a server does.
     pub async fn open(&self) -> Result<Open> {
-        let database = match &self.urls {
-            None => Database::open(&self.dir().join(STATE)).await?,
-            Some([state, _]) => Database::connect(&state.parse()?).await?,
-        };
-        Ok(Open { database })
+        Open::at(&self.address()).await
+    }
+
+    /// Where the state database is, for another process to open it: [`Open::at`].
+    pub fn address(&self) -> OsString {
+        match &self.urls {
+            None => self.dir().join(STATE).into(),
+            Some([state, _]) => state.into(),
+        }
     }
 
     /// What bare transactions take on a database of the same kind, on the same disk.
@@ -96,9 +101,7 @@ impl Place {
             return Ok(());
         }
         let memory = tempfile::tempdir_in(MEMORY)?;
-        let open = Open {
-            database: Database::open(&memory.path().join(STATE)).await?,
-        };
+        let open = Open::at(memory.path().join(STATE).as_os_str()).await?;
         fill(open.store()).await?;
         open.close().await;
         for file in std::fs::read_dir(memory.path())? {
@@ -112,9 +115,28 @@ impl Place {
 /// An open state database.
 pub struct Open {
     database: Database,
+    is_shareable: bool,
 }
 
 impl Open {
+    /// By the URL of a database on a server, or by the path of a file.
+    pub async fn at(address: &OsStr) -> Result<Self> {
+        let location = match address.to_str().map(str::parse) {
+            Some(Ok(address)) => Location::Server(address),
+            _ => Location::File(address.into()),
+        };
+        let is_shareable = matches!(location, Location::Server(_));
+        Ok(Self {
+            database: Database::at(&location).await?,
+            is_shareable,
+        })
+    }
+
+    /// Whether several servers may have it open at a time.
+    pub fn is_shareable(&self) -> bool {
+        self.is_shareable
+    }
+
     /// What an engine runs on.
     pub fn store(&self) -> Arc<dyn Store<InventoryChange>> {
         Arc::new(self.database.tasks())

@@ -55,11 +55,21 @@ fn chain(classes: &[&str]) -> Result<Template, TemplateError> {
 
 /// Steps side by side between two barriers.
 pub fn fan_out(width: u32) -> Result<Template, TemplateError> {
+    fan_out_of(STEP, width)
+}
+
+/// Steps of this class side by side between two barriers.
+pub fn fan_out_of(class: &str, width: u32) -> Result<Template, TemplateError> {
     let mut template = TemplateBuilder::new();
     let start = template.node(barrier::START_NODE, None);
-    let fan = template.fan_out(&[start], width, STEP);
+    let fan = template.fan_out(&[start], width, class);
     template.then(&fan, barrier::FINISH_TASK, None);
     template.build()
+}
+
+/// A task that nothing else stands in the way of.
+pub fn submission(template: Template) -> Submission<InventoryChange> {
+    Submission::new("Bench", "bench", template)
 }
 
 /// When steps ran, in order.
@@ -73,7 +83,8 @@ impl Moments {
 }
 
 /// Notes when it ran and has ended by then.
-struct Step {
+#[derive(Default)]
+pub struct Step {
     moments: Moments,
 }
 
@@ -125,11 +136,7 @@ impl Workload {
     /// Submits a task and waits until the engine tells that it is over; how long that took.
     pub async fn run(&self, template: Template) -> Result<Duration> {
         let begun = Instant::now();
-        let task = self
-            .engine
-            .submit(Submission::new("Bench", "bench", template))
-            .await?
-            .id;
+        let task = self.engine.submit(submission(template)).await?.id;
         let ended = self.ends.wait(task);
         let ended = tokio::time::timeout(DEADLINE, ended).await;
         let (status, at) = ended.with_context(|| format!("task {task} is not over yet"))??;

@@ -26,8 +26,6 @@ const WARM: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(4);
 /// Parallel steps of the wide task.
 const FAN_WIDTH: u32 = 1000;
-/// Chains submitted at once.
-const BURST: usize = 200;
 /// Bare transactions beside what is not made in turns.
 const BARE: usize = 200;
 
@@ -124,33 +122,8 @@ pub async fn fan_out(place: &Place) -> Result<Vec<Reading>> {
     Ok(vec![Reading::new("fanout1000", ms(took), "ms").floor(one_by_one)])
 }
 
-/// Tasks per second when many chains are submitted at once.
-pub async fn burst(place: &Place) -> Result<Vec<Reading>> {
-    let open = place.open().await?;
-    let workload = Workload::start(open.store()).await?;
-    workload.run(chain8()?).await?;
-    let floor = bare_mean(place).await?;
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for _ in 0..BURST {
-        let workload = workload.clone();
-        tasks.spawn(async move { workload.run(chain8()?).await });
-    }
-    while let Some(task) = tasks.join_next().await {
-        task??;
-    }
-    let took = begun.elapsed();
-    workload.stop().await;
-    open.close().await;
-    let per_s = BURST as f64 / took.as_secs_f64();
-    let bare_per_s = 1000.0 / (CHAIN_COMMITS as f64 * floor);
-    Ok(vec![
-        Reading::new("tasks_per_s_1_servers", per_s, "1/s").floor(bare_per_s),
-    ])
-}
-
 /// Milliseconds of one bare transaction of many, one after the other.
-async fn bare_mean(place: &Place) -> Result<f64> {
+pub(super) async fn bare_mean(place: &Place) -> Result<f64> {
     let mut bare = place.bare().await?;
     bare.sample(CHAIN_COMMITS).await?;
     let mean = bare.sample(BARE).await?.mean();
