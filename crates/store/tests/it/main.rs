@@ -4,7 +4,6 @@
 
 mod support;
 
-mod chain8;
 mod conformance;
 mod contention;
 mod fsck;
