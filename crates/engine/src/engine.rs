@@ -205,29 +205,36 @@ impl<C: Send + Sync + 'static> Engine<C> {
     }
 
     /// Retries every failed subtask of a FAILED task.
-    pub async fn retry(&self, task: TaskId) -> Result<TaskView, EngineError> {
-        self.operate(task, None, Command::RetryTask).await
+    pub async fn retry(&self, task: TaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, None, Command::RetryTask { actor }).await
     }
 
     /// Undoes a FAILED task, step by step in reverse.
-    pub async fn rollback(&self, task: TaskId) -> Result<TaskView, EngineError> {
-        self.operate(task, None, Command::Rollback).await
+    pub async fn rollback(&self, task: TaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, None, Command::Rollback { actor }).await
     }
 
     /// Retries one failed subtask of a FAILED task.
-    pub async fn retry_subtask(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
-        self.operate(task, Some(subtask), Command::RetrySubtask { subtask })
+    pub async fn retry_subtask(&self, task: TaskId, subtask: SubtaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, Some(subtask), Command::RetrySubtask { subtask, actor })
             .await
     }
 
     /// Passes over a failed subtask: its run, or, in a rollback, its undo.
-    pub async fn skip(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
-        self.operate(task, Some(subtask), Command::Skip { subtask }).await
+    pub async fn skip(&self, task: TaskId, subtask: SubtaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, Some(subtask), Command::Skip { subtask, actor })
+            .await
     }
 
     /// Asks a running subtask to stop; it ends FAILED within the grace.
-    pub async fn cancel(&self, task: TaskId, subtask: SubtaskId) -> Result<TaskView, EngineError> {
-        self.operate(task, Some(subtask), Command::Cancel { subtask }).await
+    pub async fn cancel_subtask(&self, task: TaskId, subtask: SubtaskId, actor: &str) -> Result<TaskView, EngineError> {
+        let actor = actor.to_owned();
+        self.operate(task, Some(subtask), Command::Cancel { subtask, actor })
+            .await
     }
 
     /// Lets nothing of a RUNNING task begin any more until [`Self::unpause`]; what runs goes on to its end. Lasts over

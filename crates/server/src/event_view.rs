@@ -50,7 +50,10 @@ pub fn shown(event: &Event) -> TaskEvent {
             shown.not_before = not_before.map(Timestamp);
         }
         Change::SubOrphaned { epoch, .. } => shown.epoch = Some(*epoch),
-        Change::SubCanceling { deadline_at, .. } => shown.deadline = Some(Timestamp(*deadline_at)),
+        Change::SubCanceling { deadline_at, actor, .. } => {
+            shown.deadline = Some(Timestamp(*deadline_at));
+            shown.actor.clone_from(actor);
+        }
         Change::SubParked { to, .. } => shown.status = Some(to.to_string()),
         Change::TaskPaused { actor } | Change::TaskUnpaused { actor } | Change::TaskCanceling { actor } => {
             shown.actor = Some(actor.clone());
@@ -61,7 +64,10 @@ pub fn shown(event: &Event) -> TaskEvent {
         }
         Change::TaskFailed { outcome } => shown.outcome = outcome.map(|outcome| outcome.to_string()),
         Change::TaskDone { outcome } => shown.outcome = Some(outcome.to_string()),
-        Change::SubSkipped { .. } | Change::TaskRetry {} | Change::TaskResumed {} | Change::TaskRollback {} => {}
+        Change::SubSkipped { actor, .. }
+        | Change::TaskRetry { actor }
+        | Change::TaskResumed { actor }
+        | Change::TaskRollback { actor } => shown.actor.clone_from(actor),
     }
     shown
 }

@@ -62,17 +62,17 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
         _ => Ok(()),
     };
     match &event.change {
-        Change::TaskRetry {} => {
+        Change::TaskRetry { .. } => {
             expect(TaskStatus::Failed)?;
             not_abandoned?;
             resume(state, TaskOperation::Retry);
         }
-        Change::TaskResumed {} => {
+        Change::TaskResumed { .. } => {
             expect(TaskStatus::Failed)?;
             not_abandoned?;
             resume(state, state.task.operation);
         }
-        Change::TaskRollback {} => {
+        Change::TaskRollback { .. } => {
             expect(TaskStatus::Failed)?;
             not_abandoned?;
             resume(state, TaskOperation::Rollback);

@@ -75,21 +75,33 @@ pub enum Command {
     Cancel {
         /// Which.
         subtask: SubtaskId,
+        /// Login name of the operator.
+        actor: String,
     },
     /// Retry every failed subtask (E11).
-    RetryTask,
+    RetryTask {
+        /// Login name of the operator.
+        actor: String,
+    },
     /// Retry one failed subtask (E11).
     RetrySubtask {
         /// Which.
         subtask: SubtaskId,
+        /// Login name of the operator.
+        actor: String,
     },
     /// Pass over a failed subtask (E12).
     Skip {
         /// Which.
         subtask: SubtaskId,
+        /// Login name of the operator.
+        actor: String,
     },
     /// Undo everything (E15).
-    Rollback,
+    Rollback {
+        /// Login name of the operator.
+        actor: String,
+    },
     /// Let nothing new begin until [`Command::Unpause`] (E19).
     Pause {
         /// Login name of the operator.

@@ -54,11 +54,11 @@ pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision
             value,
         } => checkpoint(&mut ledger, subtask, epoch, key, value)?,
         Command::Orphan { dead } => orphan(&mut ledger, &dead)?,
-        Command::Cancel { subtask } => cancel(&mut ledger, subtask)?,
-        Command::RetryTask => retry_task(&mut ledger)?,
-        Command::RetrySubtask { subtask } => retry_subtask(&mut ledger, subtask)?,
-        Command::Skip { subtask } => skip(&mut ledger, subtask)?,
-        Command::Rollback => roll_back(&mut ledger)?,
+        Command::Cancel { subtask, actor } => cancel(&mut ledger, subtask, actor)?,
+        Command::RetryTask { actor } => retry_task(&mut ledger, actor)?,
+        Command::RetrySubtask { subtask, actor } => retry_subtask(&mut ledger, subtask, actor)?,
+        Command::Skip { subtask, actor } => skip(&mut ledger, subtask, actor)?,
+        Command::Rollback { actor } => roll_back(&mut ledger, actor)?,
         Command::Pause { actor } => pause(&mut ledger, actor)?,
         Command::Unpause { actor } => unpause(&mut ledger, actor)?,
         Command::CancelTask { actor } => cancel_task(&mut ledger, actor)?,
@@ -274,25 +274,29 @@ fn orphan(ledger: &mut Ledger<'_>, dead: &BTreeSet<String>) -> Result<(), Reject
     }
 }
 
-fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> Result<(), Reject> {
     let index = find(ledger, subtask)?;
     let status = ledger.subtask(index).status;
     if status != Sub::Running {
         return Err(Reject::SubtaskState { status });
     }
-    Ok(ask_to_stop(ledger, index)?)
+    Ok(ask_to_stop(ledger, index, actor)?)
 }
 
 /// RUNNING → CANCELING.
-pub(super) fn ask_to_stop(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
+pub(super) fn ask_to_stop(ledger: &mut Ledger<'_>, index: usize, actor: String) -> Result<(), Broken> {
     let subtask = ledger.subtask(index).id;
     let deadline_at = ledger.env.now_ms + ledger.env.cancel_grace_ms;
-    ledger.emit(Change::SubCanceling { subtask, deadline_at })
+    ledger.emit(Change::SubCanceling {
+        subtask,
+        deadline_at,
+        actor: Some(actor),
+    })
 }
 
-fn retry_task(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+fn retry_task(ledger: &mut Ledger<'_>, actor: String) -> Result<(), Reject> {
     admits_retry(ledger)?;
-    ledger.emit(Change::TaskRetry {})?;
+    ledger.emit(Change::TaskRetry { actor: Some(actor) })?;
     for index in 0..ledger.state.subtasks.len() {
         if ledger.subtask(index).status == Sub::Failed {
             retry_by_operator(ledger, index)?;
@@ -301,14 +305,14 @@ fn retry_task(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
-fn retry_subtask(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+fn retry_subtask(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> Result<(), Reject> {
     let index = find(ledger, subtask)?;
     let status = ledger.subtask(index).status;
     if status != Sub::Failed {
         return Err(Reject::SubtaskState { status });
     }
     admits_retry(ledger)?;
-    ledger.emit(Change::TaskResumed {})?;
+    ledger.emit(Change::TaskResumed { actor: Some(actor) })?;
     Ok(retry_by_operator(ledger, index)?)
 }
 
@@ -339,21 +343,25 @@ fn retry_by_operator(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken
 }
 
 /// The task goes on only when nothing else stands FAILED.
-fn skip(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
+fn skip(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> Result<(), Reject> {
     let index = find(ledger, subtask)?;
     let status = ledger.subtask(index).status;
     if status != Sub::Failed {
         return Err(Reject::SubtaskState { status });
     }
     refuse_if_abandoned(ledger)?;
-    ledger.emit(Change::SubSkipped { subtask })?;
+    let actor = Some(actor);
+    ledger.emit(Change::SubSkipped {
+        subtask,
+        actor: actor.clone(),
+    })?;
     if ledger.state.task.status == TaskStatus::Failed && !ledger.state.is_failing() {
-        ledger.emit(Change::TaskResumed {})?;
+        ledger.emit(Change::TaskResumed { actor })?;
     }
     Ok(())
 }
 
-fn roll_back(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+fn roll_back(ledger: &mut Ledger<'_>, actor: String) -> Result<(), Reject> {
     if ledger.state.task.status != TaskStatus::Failed {
         return Err(task_state(ledger));
     }
@@ -361,7 +369,7 @@ fn roll_back(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
     if ledger.state.prohibits_rollback() {
         return Err(Reject::RollbackProhibited);
     }
-    ledger.emit(Change::TaskRollback {})?;
+    ledger.emit(Change::TaskRollback { actor: Some(actor) })?;
     for index in (0..ledger.state.subtasks.len()).rev() {
         let row = ledger.subtask(index);
         if row.status == Sub::Failed {

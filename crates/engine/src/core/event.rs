@@ -111,11 +111,17 @@ pub enum Change {
         subtask: SubtaskId,
         /// When it will be given up.
         deadline_at: i64,
+        /// Login name of the operator; absent in events of releases that did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<String>,
     },
     /// An operator passed over a failed subtask.
     SubSkipped {
         /// Which.
         subtask: SubtaskId,
+        /// Login name of the operator; absent in events of releases that did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<String>,
     },
     /// A READY subtask was taken back because the task is failing.
     SubParked {
@@ -127,11 +133,23 @@ pub enum Change {
         run_time: u32,
     },
     /// An operator retried the whole task.
-    TaskRetry {},
+    TaskRetry {
+        /// Login name of the operator; absent in events of releases that did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<String>,
+    },
     /// The task goes on after an operator retried or skipped one subtask.
-    TaskResumed {},
+    TaskResumed {
+        /// Login name of the operator; absent in events of releases that did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<String>,
+    },
     /// An operator rolled the task back.
-    TaskRollback {},
+    TaskRollback {
+        /// Login name of the operator; absent in events of releases that did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<String>,
+    },
     /// An operator paused the task: nothing begins until it is unpaused.
     TaskPaused {
         /// Login name of the operator.
@@ -182,9 +200,9 @@ impl Change {
             Self::SubCanceling { .. } => "SUB_CANCELING",
             Self::SubSkipped { .. } => "SUB_SKIPPED",
             Self::SubParked { .. } => "SUB_PARKED",
-            Self::TaskRetry {} => "TASK_RETRY",
-            Self::TaskResumed {} => "TASK_RESUMED",
-            Self::TaskRollback {} => "TASK_ROLLBACK",
+            Self::TaskRetry { .. } => "TASK_RETRY",
+            Self::TaskResumed { .. } => "TASK_RESUMED",
+            Self::TaskRollback { .. } => "TASK_ROLLBACK",
             Self::TaskPaused { .. } => "TASK_PAUSED",
             Self::TaskUnpaused { .. } => "TASK_UNPAUSED",
             Self::TaskCanceling { .. } => "TASK_CANCELING",
@@ -206,12 +224,12 @@ impl Change {
             | Self::SubRetry { subtask, .. }
             | Self::SubOrphaned { subtask, .. }
             | Self::SubCanceling { subtask, .. }
-            | Self::SubSkipped { subtask }
+            | Self::SubSkipped { subtask, .. }
             | Self::SubParked { subtask, .. } => Some(*subtask),
             Self::TaskCreated { .. }
-            | Self::TaskRetry {}
-            | Self::TaskResumed {}
-            | Self::TaskRollback {}
+            | Self::TaskRetry { .. }
+            | Self::TaskResumed { .. }
+            | Self::TaskRollback { .. }
             | Self::TaskPaused { .. }
             | Self::TaskUnpaused { .. }
             | Self::TaskCanceling { .. }

@@ -29,10 +29,10 @@ pub(super) fn cancel_task(ledger: &mut Ledger<'_>, actor: String) -> Result<(), 
     if let Some(Halt::Canceling) = running(ledger)? {
         return Err(Reject::Halted(Halt::Canceling));
     }
-    ledger.emit(Change::TaskCanceling { actor })?;
+    ledger.emit(Change::TaskCanceling { actor: actor.clone() })?;
     for index in 0..ledger.state.subtasks.len() {
         if ledger.subtask(index).status == SubtaskStatus::Running {
-            ask_to_stop(ledger, index)?;
+            ask_to_stop(ledger, index, actor.clone())?;
         }
     }
     Ok(park_ready(ledger)?)

@@ -531,7 +531,12 @@ async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &dyn Store<C>
         let state = create(store, draft(&format!("over {number}"))).await?;
         let cancelled = next(&state, cancelled());
         commit(store, &state, &cancelled, &[]).await?;
-        let undone = next(&cancelled.state, Command::Rollback);
+        let undone = next(
+            &cancelled.state,
+            Command::Rollback {
+                actor: "ann".to_owned(),
+            },
+        );
         commit(store, &cancelled.state, &undone, &[]).await?;
         assert_eq!(undone.state.task.status, TaskStatus::Successful);
         over.push(undone.state);

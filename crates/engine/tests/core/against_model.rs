@@ -10,7 +10,7 @@ use obfleet_engine::{Cause, ContextDelta, Failure, Halt, OnCrash, SubtaskId, Tas
 use proptest::prelude::*;
 
 use crate::model::{Ask, Model};
-use crate::support::{barrier, env, node, task};
+use crate::support::{ann, barrier, env, node, task};
 
 /// barrier, retries, resumes after a crash
 type Kind = (bool, u32, bool);
@@ -113,16 +113,25 @@ fn command(state: &TaskState, ask: &Ask) -> Command {
         Ask::Crash => Command::Orphan {
             dead: BTreeSet::from([env(0).owner.incarnation]),
         },
-        Ask::Cancel(i) => Command::Cancel { subtask: id(i) },
-        Ask::RetryTask => Command::RetryTask,
-        Ask::Retry(i) => Command::RetrySubtask { subtask: id(i) },
-        Ask::Skip(i) => Command::Skip { subtask: id(i) },
-        Ask::Rollback => Command::Rollback,
-        Ask::Pause => Command::Pause { actor: "ann".into() },
-        Ask::Unpause => Command::Unpause { actor: "ann".into() },
-        Ask::CancelTask => Command::CancelTask { actor: "ann".into() },
+        Ask::Cancel(i) => Command::Cancel {
+            subtask: id(i),
+            actor: ann(),
+        },
+        Ask::RetryTask => Command::RetryTask { actor: ann() },
+        Ask::Retry(i) => Command::RetrySubtask {
+            subtask: id(i),
+            actor: ann(),
+        },
+        Ask::Skip(i) => Command::Skip {
+            subtask: id(i),
+            actor: ann(),
+        },
+        Ask::Rollback => Command::Rollback { actor: ann() },
+        Ask::Pause => Command::Pause { actor: ann() },
+        Ask::Unpause => Command::Unpause { actor: ann() },
+        Ask::CancelTask => Command::CancelTask { actor: ann() },
         Ask::Abandon => Command::Abandon {
-            actor: "ann".into(),
+            actor: ann(),
             reason: "lost".into(),
         },
     }

@@ -4,23 +4,23 @@ use obfleet_engine::core::{Command, Reject, fsck, ways_out};
 use obfleet_engine::{Cause, Halt, Outcome, SubtaskStatus as St, TaskOperation, TaskStatus, WayOut};
 
 use crate::hand::{Hand, nothing};
-use crate::support::{barrier, env, node};
+use crate::support::{ann, barrier, env, node};
 
 fn pause() -> Command {
-    Command::Pause { actor: "ann".into() }
+    Command::Pause { actor: ann() }
 }
 
 fn unpause() -> Command {
-    Command::Unpause { actor: "ann".into() }
+    Command::Unpause { actor: ann() }
 }
 
 fn cancel() -> Command {
-    Command::CancelTask { actor: "ann".into() }
+    Command::CancelTask { actor: ann() }
 }
 
 fn abandon() -> Command {
     Command::Abandon {
-        actor: "ann".into(),
+        actor: ann(),
         reason: "the host burnt down".into(),
     }
 }
@@ -101,7 +101,10 @@ fn cancelling_stops_what_runs_parks_what_is_ready_and_begins_nothing_more() {
     assert!(!task.locks.is_empty(), "it can still be retried");
     assert_eq!(hand.state.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
 
-    assert_eq!(hand.run(Command::RetryTask), ["TASK_RETRY", "SUB_RETRY", "SUB_READY"]);
+    assert_eq!(
+        hand.run(Command::RetryTask { actor: ann() }),
+        ["TASK_RETRY", "SUB_RETRY", "SUB_READY"]
+    );
     assert_eq!(hand.state.task.outcome, None);
     hand.finish(0, nothing());
     hand.finish(1, nothing());
@@ -121,9 +124,12 @@ fn cancelled_before_anything_ran_a_task_can_be_taken_up_either_way() {
         );
         hand
     };
-    assert_eq!(cancelled().run(Command::Rollback), ["TASK_ROLLBACK", "TASK_DONE"]);
+    assert_eq!(
+        cancelled().run(Command::Rollback { actor: ann() }),
+        ["TASK_ROLLBACK", "TASK_DONE"]
+    );
     let mut retried = cancelled();
-    let kinds = retried.run(Command::RetryTask);
+    let kinds = retried.run(Command::RetryTask { actor: ann() });
     assert_eq!(kinds[..2], ["TASK_RETRY", "SUB_READY"]);
     retried.finish(1, nothing());
     assert_eq!(retried.state.task.outcome, Some(Outcome::Completed));
@@ -134,7 +140,7 @@ fn a_cancelled_rollback_can_only_go_on_backwards() {
     let mut hand = Hand::new(vec![node(0), node(0)], &[(0, 1)]);
     hand.finish(0, nothing());
     hand.fail(1, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     hand.finish(1, nothing());
     assert_eq!(hand.run(cancel()), ["TASK_CANCELING", "SUB_PARKED", "TASK_FAILED"]);
     let task = &hand.state.task;
@@ -143,7 +149,10 @@ fn a_cancelled_rollback_can_only_go_on_backwards() {
         (TaskOperation::Rollback, Some(Outcome::Cancelled))
     );
     assert_eq!(ways_out(&hand.state), [WayOut::Rollback, WayOut::Abandon]);
-    assert_eq!(hand.run(Command::Rollback), ["TASK_ROLLBACK", "SUB_READY"]);
+    assert_eq!(
+        hand.run(Command::Rollback { actor: ann() }),
+        ["TASK_ROLLBACK", "SUB_READY"]
+    );
     assert_eq!(hand.finish(0, nothing()), ["SUB_UNDONE", "TASK_DONE"]);
 }
 
@@ -166,10 +175,10 @@ fn an_abandoned_task_frees_its_locks_and_is_never_moved_again() {
     assert!(ways_out(&hand.state).is_empty());
     let subtask = hand.state.subtasks[0].id;
     for late in [
-        Command::RetryTask,
-        Command::RetrySubtask { subtask },
-        Command::Skip { subtask },
-        Command::Rollback,
+        Command::RetryTask { actor: ann() },
+        Command::RetrySubtask { subtask, actor: ann() },
+        Command::Skip { subtask, actor: ann() },
+        Command::Rollback { actor: ann() },
         abandon(),
     ] {
         assert_eq!(hand.try_do(late, 0), Err(Reject::Abandoned));
@@ -186,7 +195,7 @@ fn an_abandoned_task_frees_its_locks_and_is_never_moved_again() {
 fn a_stuck_rollback_says_why_and_offers_two_ways_out() {
     let mut hand = Hand::new(vec![node(0)], &[]);
     hand.fail(0, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     hand.fail(0, nothing());
     assert_eq!(hand.state.task.outcome, Some(Outcome::Stuck));
     assert_eq!(ways_out(&hand.state), [WayOut::Rollback, WayOut::Skip, WayOut::Abandon]);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod actors;
 mod against_model;
 mod halting;
 mod hand;

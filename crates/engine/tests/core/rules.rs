@@ -8,7 +8,7 @@ use obfleet_engine::{
 };
 
 use crate::hand::{Hand, nothing};
-use crate::support::{barrier, claimed_by, env, node};
+use crate::support::{ann, barrier, claimed_by, env, node};
 
 const DIAMOND: [(usize, usize); 4] = [(0, 1), (0, 2), (1, 3), (2, 3)];
 
@@ -50,7 +50,10 @@ fn rollback_undoes_in_reverse_the_failed_node_included() {
     let mut hand = Hand::new(vec![node(0), barrier(), node(0), node(0)], &[(0, 1), (1, 2), (2, 3)]);
     hand.finish(0, nothing());
     assert_eq!(hand.fail(2, nothing()), ["SUB_FAILED", "TASK_FAILED"]);
-    assert_eq!(hand.run(Command::Rollback), ["TASK_ROLLBACK", "SUB_READY"]);
+    assert_eq!(
+        hand.run(Command::Rollback { actor: ann() }),
+        ["TASK_ROLLBACK", "SUB_READY"]
+    );
     assert_eq!(hand.state.subtasks[2].operation, SubtaskOperation::Rollback);
     let undone = hand.finish(2, nothing());
     assert_eq!(
@@ -77,7 +80,7 @@ fn a_failed_undo_is_repeated_and_then_stuck_until_skipped_or_rolled_back_again()
         &[],
     );
     hand.fail(0, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     assert_eq!(hand.fail(0, nothing()), ["SUB_FAILED", "SUB_RETRY"]);
     assert_eq!(
         hand.state.subtasks[0].run_time, 1,
@@ -87,16 +90,16 @@ fn a_failed_undo_is_repeated_and_then_stuck_until_skipped_or_rolled_back_again()
     assert_eq!(hand.state.task.outcome, Some(Outcome::Stuck));
     assert!(!hand.state.task.locks.is_empty(), "a stuck task keeps its locks");
     assert!(matches!(
-        hand.try_do(Command::RetryTask, 0),
+        hand.try_do(Command::RetryTask { actor: ann() }, 0),
         Err(Reject::TaskState { .. })
     ));
 
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     hand.fail(0, nothing());
     hand.fail(0, nothing());
     let subtask = hand.state.subtasks[0].id;
     assert_eq!(
-        hand.run(Command::Skip { subtask }),
+        hand.run(Command::Skip { subtask, actor: ann() }),
         ["SUB_SKIPPED", "TASK_RESUMED", "TASK_DONE"]
     );
     assert_eq!(hand.state.subtasks[0].operation, SubtaskOperation::RollbackSkip);
@@ -144,7 +147,10 @@ fn a_crashed_attempt_that_is_parked_will_be_undone() {
         hand.state.subtasks[0].failure.as_ref().unwrap().cause,
         Cause::Interrupted
     );
-    assert_eq!(hand.run(Command::Rollback), ["TASK_ROLLBACK", "SUB_READY", "SUB_READY"]);
+    assert_eq!(
+        hand.run(Command::Rollback { actor: ann() }),
+        ["TASK_ROLLBACK", "SUB_READY", "SUB_READY"]
+    );
 }
 
 #[test]
@@ -255,7 +261,7 @@ fn cancelling_ends_in_failure_whatever_the_attempt_says() {
     let mut hand = Hand::new(vec![node(5), node(0)], &[]);
     let epoch = hand.claim(0);
     let subtask = hand.state.subtasks[0].id;
-    hand.run(Command::Cancel { subtask });
+    hand.run(Command::Cancel { subtask, actor: ann() });
     assert_eq!(hand.state.subtasks[0].status, St::Canceling);
     assert_eq!(hand.state.subtasks[0].deadline_at, Some(11_000));
     let delta = ContextDelta::new().with("created", "yes");
@@ -272,7 +278,7 @@ fn cancelling_ends_in_failure_whatever_the_attempt_says() {
     );
     assert_eq!(row.delta.set["created"], "yes", "undo must know what was done");
     assert!(matches!(
-        hand.try_do(Command::Cancel { subtask }, 0),
+        hand.try_do(Command::Cancel { subtask, actor: ann() }, 0),
         Err(Reject::SubtaskState { .. })
     ));
 }
@@ -289,12 +295,18 @@ fn a_step_that_prohibits_rollback_does_so_once_begun() {
     assert!(!hand.state.prohibits_rollback(), "READY is not begun");
     hand.fail(1, nothing());
     assert!(hand.state.prohibits_rollback());
-    assert_eq!(hand.try_do(Command::Rollback, 0), Err(Reject::RollbackProhibited));
+    assert_eq!(
+        hand.try_do(Command::Rollback { actor: ann() }, 0),
+        Err(Reject::RollbackProhibited)
+    );
 
     let mut hand = Hand::new(vec![node(0)], &[]);
     hand.state.task.context = Context::new().with("prohibit_rollback", "true");
     hand.fail(0, nothing());
-    assert_eq!(hand.try_do(Command::Rollback, 0), Err(Reject::RollbackProhibited));
+    assert_eq!(
+        hand.try_do(Command::Rollback { actor: ann() }, 0),
+        Err(Reject::RollbackProhibited)
+    );
 }
 
 #[test]
@@ -318,7 +330,10 @@ fn retrying_or_skipping_one_of_two_failures() {
         state: hand.state.clone(),
         events: hand.events.clone(),
     };
-    let kinds = skipped.run(Command::Skip { subtask: first });
+    let kinds = skipped.run(Command::Skip {
+        subtask: first,
+        actor: ann(),
+    });
     assert_eq!(
         kinds,
         ["SUB_SKIPPED"],
@@ -326,7 +341,10 @@ fn retrying_or_skipping_one_of_two_failures() {
     );
 
     assert_eq!(
-        hand.run(Command::RetrySubtask { subtask: first }),
+        hand.run(Command::RetrySubtask {
+            subtask: first,
+            actor: ann()
+        }),
         ["TASK_RESUMED", "SUB_RETRY"]
     );
     assert_eq!(
@@ -339,7 +357,10 @@ fn retrying_or_skipping_one_of_two_failures() {
         "the other one still stands FAILED"
     );
     assert_eq!(
-        hand.run(Command::Skip { subtask: second }),
+        hand.run(Command::Skip {
+            subtask: second,
+            actor: ann()
+        }),
         ["SUB_SKIPPED", "TASK_RESUMED", "SUB_READY"]
     );
     assert_eq!(hand.finish(2, nothing()), ["SUB_SUCCEEDED", "TASK_DONE"]);
@@ -401,7 +422,7 @@ fn prohibit_rollback_merges_with_or() {
 fn a_failed_attempts_findings_reach_its_undo() {
     let mut hand = Hand::new(vec![node(0)], &[]);
     hand.fail(0, ContextDelta::new().with("installed", "/slot"));
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     assert_eq!(input_of(&hand.state, 0).unwrap().string_map["installed"], "/slot");
 }
 

@@ -10,7 +10,7 @@ use obfleet_engine::{
     Cause, ContextDelta, Failure, Halt, Outcome, SubtaskOperation, SubtaskStatus, TaskOperation, TaskState, TaskStatus,
 };
 
-use crate::support::{barrier, claimed_by, node, task};
+use crate::support::{ann, barrier, claimed_by, node, task};
 
 /// How far the search goes: without bounds an operator could retry for ever.
 #[derive(Clone, Copy)]
@@ -99,24 +99,23 @@ fn operator_moves(state: &TaskState, bounds: Bounds) -> Vec<(usize, Command)> {
     let mut retries_left = true;
     for (index, row) in state.subtasks.iter().enumerate() {
         let subtask = row.id;
-        moves.push((index, Command::Cancel { subtask }));
-        moves.push((index, Command::Skip { subtask }));
+        moves.push((index, Command::Cancel { subtask, actor: ann() }));
+        moves.push((index, Command::Skip { subtask, actor: ann() }));
         if row.run_time < bounds.run_time {
-            moves.push((index, Command::RetrySubtask { subtask }));
+            moves.push((index, Command::RetrySubtask { subtask, actor: ann() }));
         } else {
             retries_left = false;
         }
     }
     if retries_left {
-        moves.push((0, Command::RetryTask));
+        moves.push((0, Command::RetryTask { actor: ann() }));
     }
-    moves.push((0, Command::Rollback));
-    let actor = || "ann".to_owned();
-    moves.push((0, Command::Pause { actor: actor() }));
-    moves.push((0, Command::Unpause { actor: actor() }));
-    moves.push((0, Command::CancelTask { actor: actor() }));
+    moves.push((0, Command::Rollback { actor: ann() }));
+    moves.push((0, Command::Pause { actor: ann() }));
+    moves.push((0, Command::Unpause { actor: ann() }));
+    moves.push((0, Command::CancelTask { actor: ann() }));
     let reason = "lost".to_owned();
-    moves.push((0, Command::Abandon { actor: actor(), reason }));
+    moves.push((0, Command::Abandon { actor: ann(), reason }));
     moves
 }
 

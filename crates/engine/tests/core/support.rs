@@ -7,6 +7,11 @@ use obfleet_engine::core::{Draft, Env, Event};
 use obfleet_engine::state::{Graph, SubtaskSpec};
 use obfleet_engine::{Context, Lock, OnCrash, Owner, RetryMode, SubtaskId, TaskId, TaskState, TaskType};
 
+/// An operator.
+pub fn ann() -> String {
+    "ann".to_owned()
+}
+
 pub fn env(slots: usize) -> Env {
     claimed_by("server", slots)
 }

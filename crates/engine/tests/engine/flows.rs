@@ -178,7 +178,7 @@ async fn a_failed_step_is_retried_by_an_operator() {
     let failure = view.subtasks[0].failure.clone().unwrap();
     assert_eq!((failure.cause, failure.message.as_str()), (Cause::Error, "not yet"));
 
-    let retried = world.engine.retry(task).await.unwrap();
+    let retried = world.engine.retry(task, "admin").await.unwrap();
     assert_eq!(
         (retried.status, retried.operation),
         (TaskStatus::Running, TaskOperation::Retry)
@@ -233,7 +233,11 @@ async fn a_retry_may_undo_first() {
     let world = World::of_steps(vec![step.spec(|spec| spec.retry = RetryMode::UndoThenRun)]).await;
     let task = world.submit(chain(&["step"])).await;
     let view = world.rest(task).await;
-    world.engine.retry_subtask(task, view.subtasks[0].id).await.unwrap();
+    world
+        .engine
+        .retry_subtask(task, view.subtasks[0].id, "admin")
+        .await
+        .unwrap();
     assert_eq!(world.rest(task).await.status, TaskStatus::Successful);
     assert_eq!(journal.entries(), ["run", "undo", "run"]);
 }
@@ -257,7 +261,7 @@ async fn a_failed_task_is_rolled_back_in_reverse() {
     .await;
     let task = world.submit(chain(&["first", "second", "broken"])).await;
     world.rest(task).await;
-    let back = world.engine.rollback(task).await.unwrap();
+    let back = world.engine.rollback(task, "admin").await.unwrap();
     assert_eq!(
         (back.status, back.operation),
         (TaskStatus::Running, TaskOperation::Rollback)
@@ -286,7 +290,7 @@ async fn an_undo_that_keeps_failing_is_stuck_and_can_be_skipped() {
     let world = World::of_steps(vec![step]).await;
     let task = world.submit(chain(&["step"])).await;
     world.rest(task).await;
-    world.engine.rollback(task).await.unwrap();
+    world.engine.rollback(task, "admin").await.unwrap();
     let stuck = world.rest(task).await;
     assert_eq!(
         (stuck.status, stuck.outcome),
@@ -303,10 +307,10 @@ async fn an_undo_that_keeps_failing_is_stuck_and_can_be_skipped() {
         "once and three times by itself"
     );
     assert!(matches!(
-        world.engine.retry(task).await,
+        world.engine.retry(task, "admin").await,
         Err(EngineError::WrongTaskState { .. })
     ));
-    world.engine.skip(task, subtask.id).await.unwrap();
+    world.engine.skip(task, subtask.id, "admin").await.unwrap();
     assert_eq!(world.rest(task).await.outcome, Some(Outcome::RolledBack));
 }
 
@@ -320,7 +324,7 @@ async fn a_failed_step_is_skipped() {
     .await;
     let task = world.submit(chain(&["broken", "after"])).await;
     let view = world.rest(task).await;
-    world.engine.skip(task, view.subtasks[0].id).await.unwrap();
+    world.engine.skip(task, view.subtasks[0].id, "admin").await.unwrap();
     let view = world.rest(task).await;
     assert_eq!(view.status, TaskStatus::Successful);
     assert_eq!(view.subtasks[0].operation, SubtaskOperation::Skip);
@@ -333,7 +337,9 @@ async fn a_step_that_prohibits_rollback() {
     let world = World::of_steps(vec![step]).await;
     let task = world.submit(chain(&["final"])).await;
     assert!(world.rest(task).await.prohibit_rollback);
-    assert!(matches!(world.engine.rollback(task).await, Err(EngineError::RollbackProhibited(id)) if id == task));
+    assert!(
+        matches!(world.engine.rollback(task, "admin").await, Err(EngineError::RollbackProhibited(id)) if id == task)
+    );
 }
 
 #[tokio::test]
@@ -355,7 +361,7 @@ async fn a_merge_conflict_fails_the_step_and_its_task_can_still_go_back() {
     assert_eq!(failure.cause, Cause::Context);
     assert!(failure.message.contains("port") && failure.message.contains("left") && failure.message.contains("right"));
     assert!(world.log(&view, 2).await.contains(&failure.message));
-    world.engine.rollback(task).await.unwrap();
+    world.engine.rollback(task, "admin").await.unwrap();
     assert_eq!(world.rest(task).await.outcome, Some(Outcome::RolledBack));
     assert!(journal.entries().is_empty(), "what never ran is not undone either");
 }
@@ -368,7 +374,7 @@ async fn refusals_name_their_reason() {
         Err(EngineError::TaskNotFound(TaskId(99)))
     ));
     assert!(matches!(
-        world.engine.retry(TaskId(99)).await,
+        world.engine.retry(TaskId(99), "admin").await,
         Err(EngineError::TaskNotFound(_))
     ));
     let unknown = world.engine.submit(submission(chain(&["nobody knows"]))).await;
@@ -378,24 +384,24 @@ async fn refusals_name_their_reason() {
     let view = world.rest(task).await;
     let subtask = view.subtasks[0].id;
     assert!(matches!(
-        world.engine.retry(task).await,
+        world.engine.retry(task, "admin").await,
         Err(EngineError::WrongTaskState { .. })
     ));
     assert!(matches!(
-        world.engine.rollback(task).await,
+        world.engine.rollback(task, "admin").await,
         Err(EngineError::WrongTaskState { .. })
     ));
     assert!(matches!(
-        world.engine.cancel(task, subtask).await,
+        world.engine.cancel_subtask(task, subtask, "admin").await,
         Err(EngineError::WrongSubtaskState { .. })
     ));
     assert!(matches!(
-        world.engine.skip(task, subtask).await,
+        world.engine.skip(task, subtask, "admin").await,
         Err(EngineError::WrongSubtaskState { .. })
     ));
     let foreign = SubtaskId(subtask.0 + 100);
     assert!(matches!(
-        world.engine.skip(task, foreign).await,
+        world.engine.skip(task, foreign, "admin").await,
         Err(EngineError::SubtaskNotFound { .. })
     ));
     assert!(matches!(
@@ -428,7 +434,7 @@ async fn locks_and_tokens_keep_tasks_apart() {
         }
         other => panic!("a FAILED task keeps its locks: {other:?}"),
     }
-    world.engine.rollback(first.id).await.unwrap();
+    world.engine.rollback(first.id, "admin").await.unwrap();
     world.rest(first.id).await;
     let second = world.engine.submit(wanted(None)).await.unwrap();
     world.rest(second.id).await;

@@ -80,7 +80,7 @@ async fn a_cancelled_task_stops_what_runs_and_can_be_retried() {
         [WayOut::Retry, WayOut::Rollback, WayOut::Skip, WayOut::Abandon]
     );
     gate.add_permits(9);
-    world.engine.retry(task).await.unwrap();
+    world.engine.retry(task, "admin").await.unwrap();
     assert_eq!(world.rest(task).await.outcome, Some(Outcome::Completed));
 }
 
@@ -105,7 +105,7 @@ async fn an_abandoned_task_frees_its_locks_with_the_changes_that_go_with_it() {
     world.rest(first).await;
     assert_eq!(world.memory.changes(), [(first, freed[0].clone())]);
     assert!(matches!(
-        world.engine.retry(first).await,
+        world.engine.retry(first, "admin").await,
         Err(EngineError::Abandoned(_))
     ));
     let second = world.engine.submit(wanted()).await.unwrap().id;

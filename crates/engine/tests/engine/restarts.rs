@@ -96,7 +96,7 @@ async fn what_must_not_be_resumed_fails_as_interrupted() {
     let view = second.rest(task).await;
     assert_eq!(view.subtasks[1].failure.as_ref().unwrap().cause, Cause::Interrupted);
     assert_eq!(journal.entries(), ["before"]);
-    second.engine.retry(task).await.unwrap();
+    second.engine.retry(task, "admin").await.unwrap();
     assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
 }
 
@@ -128,7 +128,7 @@ async fn a_step_this_release_does_not_know_fails_with_a_way_out() {
         "{}",
         failure.message
     );
-    second.engine.skip(task, view.subtasks[0].id).await.unwrap();
+    second.engine.skip(task, view.subtasks[0].id, "admin").await.unwrap();
     assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
 }
 

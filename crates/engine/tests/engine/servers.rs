@@ -146,7 +146,10 @@ async fn after_a_long_outage_everything_goes_on_from_the_rows() {
     site.resource.attempted(1).await;
     a.link.set(Way::Broken);
     a.has_lease(false).await;
-    assert!(matches!(a.engine.retry(task).await, Err(EngineError::Store(_))));
+    assert!(matches!(
+        a.engine.retry(task, "admin").await,
+        Err(EngineError::Store(_))
+    ));
     sleep(Duration::from_secs(60)).await;
     site.resource.let_go("a");
     a.link.set(Way::Open);
@@ -198,10 +201,13 @@ async fn a_step_is_cancelled_from_any_server() {
     site.resource.attempted(1).await;
     let b = site.start("b").await;
     let running = site.running(task).await;
-    b.engine.cancel(task, running.subtasks[0].id).await.unwrap();
+    b.engine
+        .cancel_subtask(task, running.subtasks[0].id, "admin")
+        .await
+        .unwrap();
     let state = site.rest(task).await;
     assert_eq!(state.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
-    b.engine.retry(task).await.unwrap();
+    b.engine.retry(task, "admin").await.unwrap();
     site.resource.let_go("a");
     assert_eq!(site.rest(task).await.task.status, TaskStatus::Successful);
 }
@@ -223,9 +229,9 @@ async fn what_another_server_did_is_no_reason_to_refuse() {
         .find(|row| row.executor.as_deref() == Some("a"))
         .unwrap()
         .id;
-    a.engine.cancel(task, of_a).await.unwrap();
+    a.engine.cancel_subtask(task, of_a, "admin").await.unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = b.engine.skip(task, of_a).await {
+    while let Err(error) = b.engine.skip(task, of_a, "admin").await {
         assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(5)).await;
     }

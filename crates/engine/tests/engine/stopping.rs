@@ -82,7 +82,7 @@ async fn a_running_step_is_cancelled() {
     let running = world
         .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
         .await;
-    world.engine.cancel(task, running.id).await.unwrap();
+    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
     let view = world.rest(task).await;
     assert_eq!(view.status, TaskStatus::Failed);
     let subtask = &view.subtasks[0];
@@ -101,11 +101,11 @@ async fn a_step_that_does_not_listen_is_given_up() {
     let running = world
         .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
         .await;
-    world.engine.cancel(task, running.id).await.unwrap();
+    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
     let view = world.rest(task).await;
     assert_eq!(view.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
     // The slot is free again and the step can be retried: nothing of the old attempt is left.
-    world.engine.retry(task).await.unwrap();
+    world.engine.retry(task, "admin").await.unwrap();
     world
         .until(task, 0, |subtask| {
             subtask.status == SubtaskStatus::Running && subtask.run_time == 2
@@ -180,7 +180,7 @@ async fn a_failing_sibling_does_not_stop_a_running_one() {
         TaskStatus::Running,
         "FAILED only once quiet"
     );
-    world.engine.cancel(task, running.id).await.unwrap();
+    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
     assert_eq!(world.rest(task).await.status, TaskStatus::Failed);
 }
 

@@ -84,10 +84,10 @@ impl Baseline {
             let view = world.rest(task).await?;
             ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
             if time < times {
-                world.fleet.engine().retry(task).await?;
+                world.fleet.engine().retry(task, "admin").await?;
             }
         }
-        world.fleet.engine().rollback(task).await?;
+        world.fleet.engine().rollback(task, "admin").await?;
         let view = world.rest(task).await?;
         let end = (view.status, view.operation);
         ensure!(

@@ -53,7 +53,7 @@ async fn run(baseline: &Baseline, world: &mut World, consequence: Consequence) -
     let mut view = world.rest(task).await?;
     if consequence == Consequence::Fails {
         ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
-        world.fleet.engine().retry(task).await?;
+        world.fleet.engine().retry(task, "admin").await?;
         view = world.rest(task).await?;
     }
     ensure!(view.status == TaskStatus::Successful, "{}", told(&view));

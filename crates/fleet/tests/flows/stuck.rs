@@ -42,14 +42,14 @@ async fn case(baseline: &Baseline, place: Place, way: Way) -> Result<()> {
     let view = world.rest(task).await?;
     ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
     let held = world.locks().await?;
-    world.fleet.engine().rollback(task).await?;
+    world.fleet.engine().rollback(task, "admin").await?;
     let subtask = is_stuck(&mut world, task, &place).await?;
     same("while stuck", &held, &world.locks().await?)?;
 
     world.troubles.clear();
     match way {
-        Way::Again => world.fleet.engine().rollback(task).await?,
-        Way::Skip => world.fleet.engine().skip(task, subtask).await?,
+        Way::Again => world.fleet.engine().rollback(task, "admin").await?,
+        Way::Skip => world.fleet.engine().skip(task, subtask, "admin").await?,
     };
     let view = world.rest(task).await?;
     let end = (view.status, view.operation);

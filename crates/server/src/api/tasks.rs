@@ -149,14 +149,14 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Wrapp
 }
 
 /// Retries every failed subtask of a failed task.
-pub async fn retry(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
-    let task = app.fleet.engine().retry(task_id(&path)?).await?;
+pub async fn retry(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().retry(task_id(&path)?, &who.name).await?;
     Ok(Data(show(&app, &task).await?))
 }
 
 /// Undoes what a failed task did.
-pub async fn rollback(State(app): AppState, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
-    let task = app.fleet.engine().rollback(task_id(&path)?).await?;
+pub async fn rollback(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<WrappedTaskInstance>> {
+    let task = app.fleet.engine().rollback(task_id(&path)?, &who.name).await?;
     Ok(Data(show(&app, &task).await?))
 }
 
@@ -201,9 +201,9 @@ pub async fn log(State(app): AppState, path: PathIds) -> ApiResult<Data<SubtaskL
 }
 
 /// Retries one failed subtask.
-pub async fn retry_subtask(State(app): AppState, path: PathIds) -> ApiResult<Data<SubtaskInstance>> {
+pub async fn retry_subtask(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<Data<SubtaskInstance>> {
     let (task, subtask) = (task_id(&path)?, subtask_id(&path)?);
-    let task = app.fleet.engine().retry_subtask(task, subtask).await?;
+    let task = app.fleet.engine().retry_subtask(task, subtask, &who.name).await?;
     let subtask = task
         .subtask(subtask)
         .ok_or_else(|| ApiError::internal("the subtask is not in its task"))?;
@@ -211,13 +211,15 @@ pub async fn retry_subtask(State(app): AppState, path: PathIds) -> ApiResult<Dat
 }
 
 /// Goes on as if a failed subtask had succeeded.
-pub async fn skip_subtask(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
-    app.fleet.engine().skip(task_id(&path)?, subtask_id(&path)?).await?;
+pub async fn skip_subtask(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<NoData> {
+    let (task, subtask) = (task_id(&path)?, subtask_id(&path)?);
+    app.fleet.engine().skip(task, subtask, &who.name).await?;
     Ok(NoData)
 }
 
 /// Stops a running subtask; it ends FAILED.
-pub async fn cancel_subtask(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
-    app.fleet.engine().cancel(task_id(&path)?, subtask_id(&path)?).await?;
+pub async fn cancel_subtask(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<NoData> {
+    let (task, subtask) = (task_id(&path)?, subtask_id(&path)?);
+    app.fleet.engine().cancel_subtask(task, subtask, &who.name).await?;
     Ok(NoData)
 }

@@ -1,5 +1,7 @@
 //! What obfleet lets operators do to whole tasks beyond OCP.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -156,4 +158,47 @@ async fn a_rollback_that_cannot_undo_a_step_says_why_and_what_can_be_done() {
     assert_eq!(skipped.status, 200, "{}", skipped.text);
     let undone = api.until(&task, |task| task["status"] != "RUNNING").await;
     assert_eq!(undone["outcome"], "ROLLED_BACK", "{undone}");
+}
+
+#[tokio::test]
+async fn who_steered_a_task_is_in_its_events() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (task, subtask) = hanging(&api, &agent).await;
+    for route in ["cancel", "retry", "cancel"] {
+        api.until(&task, |task| {
+            step(task, STEP)["status"] == "RUNNING" || route == "retry"
+        })
+        .await;
+        let reply = api.post_nothing(&format!("{subtask}/{route}")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let ended = route == "cancel";
+        api.until(&task, |task| (task["status"] == "FAILED") == ended).await;
+    }
+    api.post_nothing(&format!("{task}/retry")).await.data();
+    api.post_nothing(&format!("{subtask}/cancel")).await;
+    api.until(&task, |task| task["status"] == "FAILED").await;
+    agent.refuse(true);
+    agent.busy(false);
+    assert_eq!(api.post_nothing(&format!("{subtask}/skip")).await.status, 200);
+    api.until(&task, |task| task["status"] == "FAILED").await;
+    api.post_nothing(&format!("{task}/rollback")).await.data();
+
+    let events = api.get(&format!("{task}/events?size=1000")).await.data();
+    let named: BTreeSet<_> = events["contents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["actor"] == "admin")
+        .map(|event| event["kind"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "SUB_CANCELING",
+        "SUB_SKIPPED",
+        "TASK_CREATED",
+        "TASK_RESUMED",
+        "TASK_RETRY",
+        "TASK_ROLLBACK",
+    ];
+    assert_eq!(named, expected.into());
 }

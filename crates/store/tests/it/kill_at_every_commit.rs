@@ -251,7 +251,7 @@ async fn to_the_end(engine: &Engine<String>, task: TaskId, scenario: Scenario) {
             TaskOperation::Execute,
             "the rollback itself is not to fail: {view:?}"
         );
-        engine.rollback(task).await.unwrap();
+        engine.rollback(task, "admin").await.unwrap();
         engine.wait(task, DEADLINE).await.unwrap();
     }
 }

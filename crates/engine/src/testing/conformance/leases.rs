@@ -155,7 +155,13 @@ pub(super) async fn servers_see_what_is_due_and_what_is_held<C: Send + Sync + 's
     owner.incarnation = "3".into();
     grant(store, &owner, LONG, true).await?;
 
-    let canceling = next(&claimed.state, Command::Cancel { subtask });
+    let canceling = next(
+        &claimed.state,
+        Command::Cancel {
+            subtask,
+            actor: "ann".to_owned(),
+        },
+    );
     commit_by(store, &owner, &claimed.state, &canceling).await?;
     seen.canceling = true;
     assert_eq!(held(store, &canceling.state).await?, [seen]);
