@@ -191,9 +191,15 @@ impl Endpoint {
 
     /// Sends the package file unless the agent has it.
     ///
+    /// An agent that does not answer is asked again for as long as `patience`: it may be starting again.
+    ///
     /// # Errors
-    /// When the file cannot be read, or the agent does not take it.
-    pub async fn put_package(&self, sha256: &str, path: &Path) -> Result<(), CallError> {
+    /// When the file cannot be read, or the agent does not take it; without an answer.
+    pub async fn put_package(&self, sha256: &str, path: &Path, patience: Duration) -> Result<(), CallError> {
+        until_answered(patience, || self.try_put_package(sha256, path)).await
+    }
+
+    async fn try_put_package(&self, sha256: &str, path: &Path) -> Result<(), CallError> {
         let url = format!("{}/packages/{sha256}", self.base);
         let known = self.http.head(&url).timeout(CALL_TIMEOUT).send().await;
         if known.map_err(|e| self.unreachable(&e))?.status().is_success() {
@@ -231,17 +237,13 @@ impl Endpoint {
     /// # Errors
     /// As [`Self::start`].
     pub async fn fence(&self, fence: &Fence, patience: Duration) -> Result<(), CallError> {
-        let give_up = Instant::now() + patience;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let call = self.http.post(format!("{}/fence", self.base)).json(fence);
-            match self.send(call.timeout(FENCE_TIMEOUT)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if !error.is_passing() || Instant::now() + pause > give_up => return Err(error),
-                Err(_) => sleep(pause).await,
-            }
-            pause = (pause * 2).min(LAST_PAUSE);
-        }
+        until_answered(patience, || self.try_fence(fence)).await
+    }
+
+    async fn try_fence(&self, fence: &Fence) -> Result<(), CallError> {
+        let call = self.http.post(format!("{}/fence", self.base)).json(fence);
+        self.send(call.timeout(FENCE_TIMEOUT)).await?;
+        Ok(())
     }
 
     /// Performs an operation to its end and hands on what it says, each line once.
@@ -327,6 +329,22 @@ impl Endpoint {
             address: self.address,
             reason: describe(error),
         }
+    }
+}
+
+/// Makes a call again while its error is a passing one, for as long as `patience`.
+async fn until_answered<T, F>(patience: Duration, mut call: impl FnMut() -> F) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let give_up = Instant::now() + patience;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match call().await {
+            Err(error) if error.is_passing() && Instant::now() + pause <= give_up => sleep(pause).await,
+            end => return end,
+        }
+        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 

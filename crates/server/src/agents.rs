@@ -122,7 +122,7 @@ impl HostAgent for Agents {
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError> {
         self.endpoint(host)
             .await?
-            .put_package(sha256, file)
+            .put_package(sha256, file, PATIENCE)
             .await
             .map_err(failed(host))
     }

@@ -320,7 +320,7 @@ impl Caller {
 
     /// Puts and installs the package.
     pub async fn install(&mut self, rpm: &Rpm, version: &str) -> Outcome {
-        self.endpoint.put_package(&rpm.sha256, &rpm.path).await.unwrap();
+        self.endpoint.put_package(&rpm.sha256, &rpm.path, LONG).await.unwrap();
         let operation = Operation::InstallPackage {
             sha256: rpm.sha256.clone(),
             version: version.parse().unwrap(),

@@ -3,6 +3,7 @@ use std::fs;
 use obfleet_agent::client::CallError;
 use obfleet_standin::Faults;
 use obfleet_wire::agent::{AgentError, Fence, Operation, Outcome};
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     authority::Authority,
@@ -22,7 +23,7 @@ async fn packages_become_slots() {
         version: version(),
     };
 
-    let wrong = caller.endpoint.put_package(&"0".repeat(64), &package.path).await;
+    let wrong = caller.endpoint.put_package(&"0".repeat(64), &package.path, LONG).await;
     assert!(
         matches!(
             wrong,
@@ -106,4 +107,22 @@ async fn a_fence_outlives_the_agent() {
         Outcome::Done,
         "another subtask's result is still known"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_waits_for_an_agent_that_starts_again() {
+    let authority = Authority::start().await;
+    let mut host = Host::started(&authority);
+    let (endpoint, address) = (host.endpoint(&authority.client()), host.address());
+    let package = rpm(OLD, Faults::default());
+    host.kill_agent();
+    let (sha256, path) = (package.sha256.clone(), package.path.clone());
+    let put = tokio::spawn(async move { endpoint.put_package(&sha256, &path, LONG).await });
+    // It asks, and the agent is killed before it answers.
+    let listener = TcpListener::bind(address).await.unwrap();
+    drop(timeout(LONG, listener.accept()).await.unwrap().unwrap());
+    drop(listener);
+    host.start().unwrap();
+    put.await.unwrap().unwrap();
+    assert_eq!(fs::read_dir(host.root().join("packages")).unwrap().count(), 1);
 }
