@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`store`] | each operation of the engine's store; what passes it tells [`steps`] |
 //! | [`steps`] | the way of steps from READY to RUNNING, the queue, how tasks end |
+//! | [`lease`] | the right to change tasks, where servers share a database |
 //! | [`agents`] | calls to agents |
 //! | [`http`] | requests, by the template of their route |
 //! | [`process`] | memory, files, threads, processor time |
 
 pub mod agents;
 pub mod http;
+pub mod lease;
 pub mod process;
 pub mod steps;
 pub mod store;
@@ -30,7 +32,8 @@ use prometheus_client::{
 };
 
 use self::{
-    agents::AgentMetrics, http::HttpMetrics, process::ProcessCollector, steps::StepMetrics, store::StoreMetrics,
+    agents::AgentMetrics, http::HttpMetrics, lease::LeaseMetrics, process::ProcessCollector, steps::StepMetrics,
+    store::StoreMetrics,
 };
 
 /// What [`Metrics::render`] writes.
@@ -41,6 +44,8 @@ pub struct Metrics {
     registry: Registry,
     /// Of the task store.
     pub store: StoreMetrics,
+    /// Of the server's lease.
+    pub lease: LeaseMetrics,
     /// Of steps and tasks.
     pub steps: StepMetrics,
     /// Of calls to agents.
@@ -61,6 +66,7 @@ impl Default for Metrics {
         ours.register("build", "What runs", build);
         Self {
             store: StoreMetrics::register(ours),
+            lease: LeaseMetrics::register(ours),
             steps: StepMetrics::register(ours),
             agents: AgentMetrics::register(ours),
             http: HttpMetrics::register(ours),

@@ -1,7 +1,9 @@
 //! What fleet and engine refuse, in OCP's codes.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
-use obfleet_engine::{EngineError, Halt, Lock, TaskId, TaskOperation, TaskStatus};
+use obfleet_engine::{EngineError, Halt, Lock, StoreError, TaskId, TaskOperation, TaskStatus};
 use obfleet_wire::{
     Code, Refusal,
     reason::{Reason, Thing},
@@ -9,6 +11,9 @@ use obfleet_wire::{
 use serde_json::json;
 
 use super::{error::ApiError, fault::Fault};
+
+/// A lease that can be had again is back by then, and so is a server that was restarted, mostly.
+const COME_BACK: Duration = Duration::from_secs(1);
 
 impl From<obfleet_fleet::Error> for ApiError {
     fn from(error: obfleet_fleet::Error) -> Self {
@@ -61,12 +66,13 @@ impl From<EngineError> for ApiError {
                 let refusal = Refusal::about(Code::Com10003, [Reason::ChangedMeanwhile.into()]);
                 Self::from(refusal).with_status(StatusCode::CONFLICT)
             }
+            EngineError::Store(StoreError::LeaseLost) => Self::fault(Fault::NoLease).retry_after(COME_BACK),
+            EngineError::ShuttingDown => Self::fault(Fault::Stopping).retry_after(COME_BACK),
             EngineError::Fenced
             | EngineError::ContextFull
             | EngineError::UnknownClass(_)
             | EngineError::DuplicateClass(_)
             | EngineError::WaitTimedOut(_)
-            | EngineError::ShuttingDown
             | EngineError::Store(_)
             | EngineError::Broken(_) => failed(&error),
         }

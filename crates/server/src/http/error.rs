@@ -47,7 +47,9 @@ impl ApiError {
             ),
             Fault::ContentType(_) => (Code::Com10003, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), None),
             Fault::TooLarge(_) => (Code::Com10003, Some(StatusCode::PAYLOAD_TOO_LARGE), None),
-            Fault::TooManyListeners(_) => (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE), None),
+            Fault::TooManyListeners(_) | Fault::NoLease | Fault::Stopping => {
+                (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE), None)
+            }
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
             Fault::NotJson { .. }
             | Fault::BodyBroken

@@ -1,4 +1,4 @@
-//! What can be wrong with a request before anything is asked of the fleet, told in both languages.
+//! What can be wrong with a request, or with its moment, before anything is changed; told in both languages.
 
 use super::language::Language;
 
@@ -58,6 +58,10 @@ pub enum Fault {
     },
     /// A stream of events when the server has as many listeners as it takes.
     TooManyListeners(usize),
+    /// A change while the server has no lease on the database.
+    NoLease,
+    /// A change while the server stops.
+    Stopping,
     /// An enrolment that cannot be accepted.
     Enrolment(EnrolmentFault),
 }
@@ -193,6 +197,20 @@ impl Fault {
                 ),
                 format!("事件监听者已达上限 {most} 个，请稍后再试或分页读取事件"),
             ),
+            Self::NoLease => language
+                .choose(
+                    "this server has lost its lease on the state database and changes nothing until it has a new one; send \
+                     the request again, or to another server",
+                    "本服务器已失去状态数据库租约，恢复前不做任何变更；请稍后重试，或改发至其他服务器",
+                )
+                .to_owned(),
+            Self::Stopping => language
+                .choose(
+                    "this server is stopping and changes nothing any more; send the request to another server, or again once \
+                     it has started",
+                    "本服务器正在停止，不再做任何变更；请改发至其他服务器，或在其启动后重试",
+                )
+                .to_owned(),
             Self::Enrolment(fault) => fault.text(language).to_owned(),
         }
     }

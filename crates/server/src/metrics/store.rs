@@ -187,8 +187,11 @@ impl<C: Send + Sync + 'static, S: Store<C>> Store<C> for MeasuredStore<S> {
     }
 
     async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
+        let asked = Instant::now();
         let work = self.store.renew_lease(owner, ttl, draining);
-        self.metrics.store.time("renew_lease", work).await
+        self.metrics.store.time("renew_lease", work).await?;
+        self.metrics.lease.renewed(asked);
+        Ok(())
     }
 
     async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
