@@ -14,6 +14,18 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Sealed(String);
 
+impl Sealed {
+    /// As it is stored.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// What was stored.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Seals and opens secrets with AES-256-GCM.
 #[derive(Clone)]
 pub struct Sealer {

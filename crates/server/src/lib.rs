@@ -11,13 +11,14 @@
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
-//! | [`state_dir`] | what is kept on disk beside the database |
+//! | [`state_dir`], [`founding`] | what is kept on disk beside the database, and what all servers have in common |
 
 pub mod agents;
 pub mod api;
 pub mod app;
 pub mod auth;
 pub mod event_view;
+pub mod founding;
 pub mod health;
 pub mod http;
 pub mod masking;

@@ -12,9 +12,6 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 
-use crate::state_dir::{StateDir, StateDirError};
-
-const FILE: &str = "ca.pem";
 /// The authority, and this server's own certificate, which lives as long as the process.
 const VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Clocks of hosts may be behind by this much.
@@ -23,9 +20,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// The authority cannot be made, or cannot sign.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// Its file.
-    #[error(transparent)]
-    StateDir(#[from] StateDirError),
+    /// Its certificate and key do not belong together, or are none.
+    #[error("certificate and key of the enrolment authority are damaged: restore them from a backup")]
+    Damaged,
     /// Key or certificate.
     #[error("the enrolment authority cannot make a certificate")]
     Certificate(#[source] rcgen::Error),
@@ -56,24 +53,28 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// The authority of this state directory, made the first time. Agents' certificates will be good for `agents_valid`.
-    pub fn open(dir: &StateDir, agents_valid: Duration) -> Result<Self, PkiError> {
-        let kept = dir.kept(FILE, || make().map_err(PkiError::Certificate))?;
-        let key = KeyPair::from_pem(&kept).map_err(|_| dir.damaged(FILE))?;
-        let start = kept
-            .find("-----BEGIN CERTIFICATE-----")
-            .ok_or_else(|| dir.damaged(FILE))?;
-        let certificate_pem = kept[start..].to_owned() + "\n";
-        let fingerprint = token::fingerprint(&certificate_pem).ok_or_else(|| dir.damaged(FILE))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(|_| dir.damaged(FILE))?;
+    /// The authority with this certificate and key. Agents' certificates will be good for `agents_valid`.
+    pub fn new(identity: &Identity, agents_valid: Duration) -> Result<Self, PkiError> {
+        let Identity {
+            certificate_pem,
+            key_pem,
+        } = identity;
+        let fingerprint = token::fingerprint(certificate_pem).ok_or(PkiError::Damaged)?;
+        let key = KeyPair::from_pem(key_pem).map_err(|_| PkiError::Damaged)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(|_| PkiError::Damaged)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                certificate_pem,
+                certificate_pem: certificate_pem.clone(),
                 fingerprint,
                 issuer,
                 agents_valid,
             }),
         })
+    }
+
+    /// Certificate and key of an authority that nobody knows yet.
+    pub fn generate() -> Result<Identity, PkiError> {
+        generate().map_err(PkiError::Certificate)
     }
 
     /// The authority's certificate.
@@ -134,14 +135,16 @@ fn params(names: Vec<String>, common_name: &str, valid: Duration) -> Result<Cert
     Ok(params)
 }
 
-/// Key and certificate of a new authority, in one text so that there is never one without the other.
-fn make() -> Result<String, rcgen::Error> {
+fn generate() -> Result<Identity, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = params(Vec::new(), "obfleet enrolment authority", VALID)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
-    Ok(key.serialize_pem() + &certificate.pem())
+    Ok(Identity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 #[cfg(test)]
@@ -202,8 +205,7 @@ mod tests {
 
     #[test]
     fn an_agent_gets_its_name_and_no_other_right() {
-        let temp = tempfile::tempdir().unwrap();
-        let authority = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
+        let authority = Authority::new(&generate().unwrap(), VALID).unwrap();
         let judge = Judge::of(&authority);
         let agent = authority.agent_certificate(&greedy_request(), "ab12").unwrap();
         assert!(judge.serves_as(&agent, "ab12.agent.obfleet"));
@@ -219,17 +221,21 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_outlives_the_process() {
-        let temp = tempfile::tempdir().unwrap();
-        let first = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
+    fn certificate_and_key_are_the_authority() {
+        let identity = generate().unwrap();
+        let first = Authority::new(&identity, VALID).unwrap();
         let agent = first.agent_certificate(&greedy_request(), "ab12").unwrap();
-        let second = Authority::open(&StateDir::open(temp.path()).unwrap(), VALID).unwrap();
+        let second = Authority::new(&identity, VALID).unwrap();
         assert_eq!(first.fingerprint(), second.fingerprint());
         assert!(Judge::of(&second).serves_as(&agent, "ab12.agent.obfleet"));
         assert!(Judge::of(&second).calls(&second.server_identity().unwrap().certificate_pem));
 
-        let elsewhere = tempfile::tempdir().unwrap();
-        let other = Authority::open(&StateDir::open(elsewhere.path()).unwrap(), VALID).unwrap();
+        let other = Authority::new(&generate().unwrap(), VALID).unwrap();
         assert!(!Judge::of(&other).serves_as(&agent, "ab12.agent.obfleet"));
+        let no_key = Identity {
+            key_pem: String::new(),
+            ..identity
+        };
+        assert!(matches!(Authority::new(&no_key, VALID), Err(PkiError::Damaged)));
     }
 }

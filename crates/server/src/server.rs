@@ -17,7 +17,7 @@ use obfleet_fleet::{
     flows::{self, crew::Crew},
     inventory::{Inventory as _, InventoryChange, InventoryError},
     observer,
-    secrets::{SealError, Sealer, fingerprint},
+    secrets::Sealer,
 };
 use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
@@ -32,6 +32,7 @@ use crate::{
         Authenticator,
         first_user::{self, FirstUserError},
     },
+    founding::{self, FoundingError},
     health::Health,
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
     pki::{Authority, PkiError},
@@ -125,13 +126,13 @@ pub enum ServerError {
     /// The inventory in it.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// The key of its secrets.
+    /// Its key and its authority.
     #[error(transparent)]
-    Seal(#[from] SealError),
+    Founding(#[from] FoundingError),
     /// The administrator.
     #[error(transparent)]
     FirstUser(#[from] FirstUserError),
-    /// The enrolment authority.
+    /// This server's certificate.
     #[error(transparent)]
     Pki(#[from] PkiError),
     /// The client for agents.
@@ -187,13 +188,23 @@ impl Server {
 
         let place = location(options.database.as_ref(), &options.state_dir);
         let database = Database::at(&place).await?;
+        // Before anything is written: this may be the wrong database.
+        let common = founding::common(&state_dir, &database, options.agents_valid).await?;
+        let authority = common.authority;
         let users = database.users();
         let password_file = options.admin_password_file.as_deref();
         let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
-        let authority = Authority::open(&state_dir, options.agents_valid)?;
         let metrics = Arc::new(Metrics::default());
         let agents = Arc::new(agents(&authority)?);
-        let crew = crew(&options, &state_dir, &database, Arc::clone(&agents), &metrics).await?;
+        let crew = crew(
+            &options,
+            &state_dir,
+            &database,
+            common.sealer,
+            Arc::clone(&agents),
+            &metrics,
+        )
+        .await?;
         let fleet = fleet(&crew, &database, &server_id, &url, &metrics).await?;
         let stop = CancellationToken::new();
         let app = Arc::new(App {
@@ -286,21 +297,17 @@ async fn crew(
     options: &Options,
     state_dir: &StateDir,
     database: &Database,
+    sealer: Sealer,
     agents: Arc<Agents>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<Crew>, ServerError> {
     let inventory = database.inventory();
     let installation = inventory.installation().await?;
-    let known = inventory.key_fingerprint().await?;
-    let key = state_dir.sealing_key(known.as_deref())?;
-    if known.is_none() {
-        inventory.keep_key_fingerprint(&fingerprint(&key)).await?;
-    }
     Ok(Arc::new(Crew {
         inventory: Arc::new(inventory),
         agents: Arc::new(MeasuredAgents::new(agents, Arc::clone(metrics))),
         packages: state_dir.packages(),
-        sealer: Sealer::new(&key)?,
+        sealer,
         installation,
         drain: options.drain,
     }))
@@ -347,6 +354,11 @@ impl Running {
     /// The fleet behind the API.
     pub fn fleet(&self) -> &Fleet {
         &self.app.fleet
+    }
+
+    /// The authority that agents are enrolled with.
+    pub fn authority(&self) -> &Authority {
+        &self.app.authority
     }
 
     /// Number of password verifications so far.

@@ -5,7 +5,7 @@
 //! | `lock` | held as long as a server runs on the directory |
 //! | `server-id` | opaque id of this server, ten hexadecimal digits; whoever holds the lock may end an older lease of its |
 //! | `key` | seals the secrets in the database; belongs to the database and is the same on every server |
-//! | `ca.pem` | key and certificate of the enrolment authority |
+//! | `ca.pem` | of earlier releases: key and certificate of the enrolment authority, which is in the database now |
 //! | `obfleet.db` | the database, when none is configured |
 //! | `packages/`, `uploads/` | package files; uploads under way |
 
@@ -18,6 +18,8 @@ use std::{
 
 use obfleet_fleet::secrets::fingerprint;
 
+/// What the file is called in which earlier releases kept the enrolment authority.
+pub const AUTHORITY: &str = "ca.pem";
 const KEY: &str = "key";
 
 /// The state directory cannot be used.
@@ -39,8 +41,8 @@ pub enum StateDirError {
     },
     /// The key is gone, but not what it sealed.
     #[error(
-        "{path} is missing, and without it the secrets in the database cannot be opened: put back the file with key \
-         {fingerprint}"
+        "{path} is missing, and without it the secrets in the database cannot be opened: copy the file with key \
+         {fingerprint} from another server of the database or from a backup"
     )]
     KeyMissing {
         /// The key file.
@@ -140,9 +142,7 @@ impl StateDir {
 
     /// The opaque id of this server.
     pub fn server_id(&self) -> Result<String, StateDirError> {
-        let id = self.kept("server-id", || {
-            Ok::<_, StateDirError>(hex::encode(rand::random::<[u8; 5]>()))
-        })?;
+        let id = self.kept("server-id", || Ok(hex::encode(rand::random::<[u8; 5]>())))?;
         let good = id.len() == 10 && id.bytes().all(|b| b.is_ascii_hexdigit());
         if good { Ok(id) } else { Err(self.damaged("server-id")) }
     }
@@ -171,21 +171,41 @@ impl StateDir {
         }
     }
 
+    /// Whether there is a key.
+    pub fn has_key(&self) -> bool {
+        self.path.join(KEY).exists()
+    }
+
+    /// Removes a key that has sealed nothing.
+    pub fn drop_key(&self) -> Result<(), StateDirError> {
+        let path = self.path.join(KEY);
+        fs::remove_file(&path).map_err(failed(&path))
+    }
+
     /// The text of a file, made the first time; readable by its owner only.
-    pub fn kept<E: From<StateDirError>>(
-        &self,
-        name: &str,
-        make: impl FnOnce() -> Result<String, E>,
-    ) -> Result<String, E> {
-        let path = self.path.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => return Ok(text.trim_end().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(failed(&path)(source).into()),
+    fn kept(&self, name: &str, make: impl FnOnce() -> Result<String, StateDirError>) -> Result<String, StateDirError> {
+        if let Some(text) = self.read(name)? {
+            return Ok(text);
         }
         let text = make()?;
+        let path = self.path.join(name);
         self.write(&path, &text).map_err(failed(&path))?;
         Ok(text)
+    }
+
+    /// The text of a file, if it is there.
+    pub fn read(&self, name: &str) -> Result<Option<String>, StateDirError> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed(&path)(source)),
+        }
+    }
+
+    /// Where a file of this name lies.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Whole or not at all: a key that was used and then lost with a crash would be lost for good.

@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::timeout;
 
+use crate::authority::Authorities;
 use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::location::{Address, Location};
 use crate::migrations::{self, Found, Migration, MigrationError, migrate};
@@ -169,6 +170,11 @@ impl Database {
     /// The fleet's inventory.
     pub fn inventory(&self) -> SqlInventory {
         SqlInventory::new(self.writer.clone(), self.readers.clone())
+    }
+
+    /// Where the enrolment authority is kept.
+    pub fn authorities(&self) -> Authorities {
+        Authorities::new(self.writer.clone(), self.readers.clone())
     }
 
     /// The table of users.

@@ -48,6 +48,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 5,
         sql: include_str!("../migrations/0005_server_leases.sql"),
     },
+    Migration {
+        part: "state",
+        version: 6,
+        sql: include_str!("../migrations/0006_authority.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -73,8 +73,11 @@ pub async fn ensure(
                 password_hash: password::hash(&password)?,
                 roles: vec![role::ADMIN.to_owned()],
             };
-            users.insert(&admin, now).await?;
-            Ok(generated)
+            // Another server may have been faster: then its password is the one, or the one that was given to us.
+            match users.insert(&admin, now).await? {
+                true => Ok(generated),
+                false => Box::pin(ensure(users, password_file, now)).await,
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod packages;
 mod renewal;
 mod restart;
 mod shape;
+mod shared;
 mod support;
 mod task_events;
 mod task_operations;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use obfleet_server::{Options, Server, ServerError, state_dir::StateDirError};
+use obfleet_server::{Options, Server, ServerError, founding::FoundingError, pki::Authority, state_dir::StateDirError};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -89,7 +89,10 @@ async fn a_key_that_is_not_the_databases_is_refused() {
         panic!("started with another key")
     };
     assert!(
-        matches!(&refused, ServerError::StateDir(StateDirError::WrongKey { .. })),
+        matches!(
+            &refused,
+            ServerError::Founding(FoundingError::StateDir(StateDirError::WrongKey { .. }))
+        ),
         "{refused:?}"
     );
     assert!(!refused.to_string().contains("0707"), "{refused}");
@@ -100,7 +103,10 @@ async fn a_key_that_is_not_the_databases_is_refused() {
             panic!("started without the key")
         };
         assert!(
-            matches!(&refused, ServerError::StateDir(StateDirError::KeyMissing { .. })),
+            matches!(
+                &refused,
+                ServerError::Founding(FoundingError::StateDir(StateDirError::KeyMissing { .. }))
+            ),
             "{refused:?}"
         );
     }
@@ -108,4 +114,46 @@ async fn a_key_that_is_not_the_databases_is_refused() {
 
     fs::write(state.join("key"), key).unwrap();
     start().await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_in_a_file_moves_to_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let file = state.join("ca.pem");
+    let start = || Server::start(Options::new("127.0.0.1:0".parse().unwrap(), &state));
+    let made = Authority::generate().unwrap();
+    fs::create_dir(&state).unwrap();
+    fs::write(&file, made.key_pem + &made.certificate_pem).unwrap();
+    // Once from the file, once from both, once from the database.
+    for with_file in [true, true, false] {
+        if !with_file {
+            fs::remove_file(&file).unwrap();
+        }
+        let running = start().await.unwrap();
+        assert_eq!(running.authority().certificate_pem(), made.certificate_pem);
+        running.stop().await.unwrap();
+    }
+    assert!(!file.exists());
+
+    let foreign = Authority::generate().unwrap();
+    fs::write(&file, foreign.key_pem + &foreign.certificate_pem).unwrap();
+    let Err(refused) = start().await else {
+        panic!("started with another authority")
+    };
+    assert!(
+        matches!(&refused, ServerError::Founding(FoundingError::ForeignAuthority { path, .. }) if *path == file),
+        "{refused:?}"
+    );
+    fs::write(&file, "no authority").unwrap();
+    let Err(refused) = start().await else {
+        panic!("started with a damaged authority")
+    };
+    assert!(
+        matches!(
+            &refused,
+            ServerError::Founding(FoundingError::StateDir(StateDirError::Damaged { .. }))
+        ),
+        "{refused:?}"
+    );
 }
