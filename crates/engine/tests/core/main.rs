@@ -4,9 +4,13 @@
 
 mod actors;
 mod against_model;
+mod creating;
 mod halting;
 mod hand;
+mod invariants;
+mod limits;
 mod model;
+mod moves;
 mod rules;
 mod small_scope;
 mod support;
