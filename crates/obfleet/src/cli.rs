@@ -94,7 +94,7 @@ pub struct ServerArgs {
 /// Where the state of a server is.
 #[derive(Args)]
 pub struct StateArgs {
-    /// Keeps the database, keys and packages; made at the first start
+    /// Keeps the database, keys and packages; the server's first start makes it
     #[arg(long, value_name = "DIR", default_value = "obfleet-server")]
     pub state_dir: PathBuf,
     /// The database, if not a file in the state directory: one of OceanBase's, MySQL's or MariaDB's, which must exist. With

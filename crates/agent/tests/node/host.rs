@@ -328,6 +328,15 @@ impl Caller {
         self.call(operation).await.unwrap()
     }
 
+    /// Creates a sound proxy at [`OLD`], with the slot of [`NEW`] beside it.
+    pub async fn create_upgradable(&mut self, spec: ProxySpec) -> ProxyFacts {
+        for version in [OLD, NEW] {
+            self.install(&rpm(version, Faults::default()), version).await;
+        }
+        let version = OLD.parse().unwrap();
+        self.proxy(Operation::CreateProxy { spec, version }).await
+    }
+
     /// What the agent tells of a proxy once `condition` holds of it.
     pub async fn proxy_status(&self, proxy_id: i64, condition: impl Fn(&ProxyReport) -> bool) -> ProxyReport {
         let give_up = Instant::now() + LONG;

@@ -9,12 +9,11 @@ use std::{
 };
 
 use obfleet_agent::client::CallError;
-use obfleet_standin::Faults;
 use obfleet_wire::agent::{Operation, Outcome, RestartMethod};
 
 use crate::{
     authority::Authority,
-    host::{Caller, DRAIN, Host, LONG, NEW, OLD, rpm},
+    host::{Caller, DRAIN, Host, LONG, NEW},
 };
 
 /// A proxy that was installed by the agent and stopped, so that it can be started in other ways.
@@ -30,14 +29,7 @@ impl Installed {
         let authority = Authority::start().await;
         let host = Host::started(&authority);
         let mut caller = Caller::new(host.endpoint(&authority.client()), 1);
-        for version in [OLD, NEW] {
-            caller.install(&rpm(version, Faults::default()), version).await;
-        }
-        let create = Operation::CreateProxy {
-            spec: host.spec(7),
-            version: OLD.parse().unwrap(),
-        };
-        caller.proxy(create).await;
+        caller.create_upgradable(host.spec(7)).await;
         let stop = Operation::StopProxy {
             proxy_id: 7,
             drain: DRAIN,

@@ -7,12 +7,11 @@ use std::{
     time::Instant,
 };
 
-use obfleet_standin::Faults;
 use obfleet_wire::agent::{Operation, Outcome, ProbeQuery, RestartMethod};
 
 use crate::{
     authority::Authority,
-    host::{Caller, DRAIN, Host, LONG, NEW, OLD, rpm},
+    host::{Caller, DRAIN, Host, LONG, NEW},
 };
 
 const PROBE_PASSWORD: &str = "Probe-s3cret";
@@ -22,14 +21,7 @@ async fn no_password_is_left_in_the_papers_of_a_restart() {
     let authority = Authority::start().await;
     let host = Host::started(&authority);
     let mut caller = Caller::new(host.endpoint(&authority.client()), 1);
-    for version in [OLD, NEW] {
-        caller.install(&rpm(version, Faults::default()), version).await;
-    }
-    let create = Operation::CreateProxy {
-        spec: host.spec(7),
-        version: OLD.parse().unwrap(),
-    };
-    caller.proxy(create).await;
+    caller.create_upgradable(host.spec(7)).await;
     let probe = ProbeQuery {
         user: "app@t#ob1".into(),
         password: PROBE_PASSWORD.into(),

@@ -11,6 +11,21 @@ use tokio::time::{Duration, Instant};
 use crate::proxy::{NEW, OLD, ProxyHome, send, until, upgrade_field};
 use crate::{RESTART, process_of, started};
 
+/// As [`started`], with a new process that will never serve.
+async fn with_hanging_child(items: &str) -> (ProxyHome, i32, Client) {
+    let (home, old, mut keeper) = started(items).await;
+    home.install(
+        NEW,
+        Faults {
+            hang: true,
+            ..Faults::default()
+        },
+    );
+    keeper.query(RESTART).await.unwrap();
+    home.until_process_count(2).await;
+    (home, old, keeper)
+}
+
 #[tokio::test]
 async fn a_child_that_exits_is_undone_and_the_file_stays() {
     let (home, old, mut keeper) = started("").await;
@@ -60,16 +75,7 @@ async fn a_file_that_cannot_be_executed_is_undone() {
 
 #[tokio::test]
 async fn a_child_that_hangs_is_killed_after_the_rollback_timeout() {
-    let (home, old, mut keeper) = started(",hot_upgrade_rollback_timeout=5s").await;
-    home.install(
-        NEW,
-        Faults {
-            hang: true,
-            ..Faults::default()
-        },
-    );
-    keeper.query(RESTART).await.unwrap();
-    home.until_process_count(2).await;
+    let (home, old, mut keeper) = with_hanging_child(",hot_upgrade_rollback_timeout=5s").await;
     // Nobody accepts: the connect succeeds, the greeting does not come before the rollback.
     let waiting = Client::connect(
         home.address(),
@@ -89,16 +95,7 @@ async fn a_child_that_hangs_is_killed_after_the_rollback_timeout() {
 
 #[tokio::test]
 async fn a_child_killed_by_the_manager_is_undone() {
-    let (home, old, mut keeper) = started("").await;
-    home.install(
-        NEW,
-        Faults {
-            hang: true,
-            ..Faults::default()
-        },
-    );
-    keeper.query(RESTART).await.unwrap();
-    home.until_process_count(2).await;
+    let (home, old, mut keeper) = with_hanging_child("").await;
     let child = home.pids().into_iter().find(|pid| *pid != old).unwrap();
     send(child, Signal::SIGKILL);
     // One connect is enough: it waits in the queue until the old one accepts again.
@@ -177,18 +174,8 @@ async fn a_child_ended_by_sigusr1_during_the_drain_leaves_nobody_to_accept() {
 
 #[tokio::test]
 async fn a_goodbye_before_the_child_is_ready_ends_the_proxy_and_its_child_only() {
-    let (home, old, keeper) = started(",hot_upgrade_rollback_timeout=5s").await;
     let (bystander, ..) = started("").await;
-    let mut keeper = keeper;
-    home.install(
-        NEW,
-        Faults {
-            hang: true,
-            ..Faults::default()
-        },
-    );
-    keeper.query(RESTART).await.unwrap();
-    home.until_process_count(2).await;
+    let (home, old, _keeper) = with_hanging_child(",hot_upgrade_rollback_timeout=5s").await;
     send(old, Signal::SIGUSR2);
     home.until_process_count(0).await;
     assert!(home.read("log/obproxy.log").contains("KILL_ALL"));
