@@ -9,7 +9,7 @@ use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{Cause, ContextDelta, Failure, Halt, Lock, Outcome, SubtaskStatus as St, TaskState, TaskStatus};
 
 use crate::hand::{Hand, nothing};
-use crate::support::{barrier, env, node};
+use crate::support::{ann, barrier, env, node};
 
 /// A chain of two whose first step runs.
 fn running() -> TaskState {
@@ -37,7 +37,7 @@ fn completed() -> TaskState {
 fn rolled_back() -> TaskState {
     let mut hand = Hand::new(vec![node(0); 2], &[(0, 1)]);
     hand.fail(0, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     hand.finish(0, nothing());
     hand.state
 }
@@ -47,7 +47,7 @@ fn stuck() -> TaskState {
     let mut hand = Hand::new(vec![node(0); 2], &[(0, 1)]);
     hand.finish(0, nothing());
     hand.fail(1, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     hand.fail(1, nothing());
     hand.state
 }
@@ -124,6 +124,7 @@ fn an_attempt_without_its_deadline() {
     assert_eq!(check_invariants(&hand.state), Ok(()), "a step may run without one");
     hand.run(Command::Cancel {
         subtask: hand.state.subtasks[0].id,
+        actor: ann(),
     });
     let told_of = found_in_row(hand.state, 0, |row| row.deadline_at = None);
     assert_eq!(told_of, told, "but it must stop in time");

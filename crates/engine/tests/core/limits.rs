@@ -8,7 +8,7 @@ use obfleet_engine::state::{Subtask, SubtaskSpec};
 use obfleet_engine::{Cause, Context, ContextDelta, Failure, SubtaskStatus as St, TaskState};
 
 use crate::hand::{Hand, nothing};
-use crate::support::{barrier, env, node};
+use crate::support::{ann, barrier, env, node};
 
 fn row(state: &mut TaskState, index: usize) -> &mut Subtask {
     Arc::make_mut(&mut state.subtasks[index])
@@ -172,7 +172,7 @@ fn an_undo_waits_by_its_own_tries() {
     };
     let mut hand = Hand::new(vec![spec], &[]);
     hand.fail(0, nothing());
-    hand.run(Command::Rollback);
+    hand.run(Command::Rollback { actor: ann() });
     for wait in [100, 200, 400] {
         hand.fail(0, nothing());
         assert_eq!(hand.state.subtasks[0].not_before, Some(1_000 + wait));

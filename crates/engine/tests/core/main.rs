@@ -5,6 +5,7 @@
 mod actors;
 mod against_model;
 mod creating;
+mod fsck;
 mod halting;
 mod hand;
 mod invariants;
@@ -13,5 +14,6 @@ mod model;
 mod moves;
 mod rules;
 mod small_scope;
+mod state;
 mod support;
 mod two_servers;

@@ -11,7 +11,7 @@ use obfleet_engine::{
 };
 
 use crate::hand::nothing;
-use crate::support::{env, node, task};
+use crate::support::{ann, env, node, task};
 
 const STATUSES: [St; 6] = [
     St::Pending,
@@ -80,6 +80,21 @@ fn failed(epoch: i64) -> Change {
     }
 }
 
+fn stopped(deadline_at: i64) -> Change {
+    Change::SubCanceling {
+        subtask: SUBTASK,
+        deadline_at,
+        actor: Some(ann()),
+    }
+}
+
+fn skipped(subtask: SubtaskId) -> Change {
+    Change::SubSkipped {
+        subtask,
+        actor: Some(ann()),
+    }
+}
+
 fn parked(to: St) -> Change {
     Change::SubParked {
         subtask: SUBTASK,
@@ -135,14 +150,8 @@ fn moves_of_subtasks() -> Vec<(Change, &'static [St])> {
         (failed(7), &[St::Running, St::Canceling]),
         (retried(None), &[St::Failed]),
         (orphaned(8), &[St::Running]),
-        (
-            Change::SubCanceling {
-                subtask,
-                deadline_at: 1,
-            },
-            &[St::Running],
-        ),
-        (Change::SubSkipped { subtask }, &[St::Failed]),
+        (stopped(1), &[St::Running]),
+        (skipped(subtask), &[St::Failed]),
         (parked(St::Pending), &[St::Ready]),
     ]
 }
@@ -163,12 +172,11 @@ fn a_subtask_moves_only_from_where_it_may() {
 fn moves_of_tasks() -> Vec<(Change, Option<&'static [Option<Halt>]>)> {
     const PAUSED: Option<Halt> = Some(Halt::Paused);
     const ANY: &[Option<Halt>] = &[None, PAUSED, Some(Halt::Canceling)];
-    let actor = || "ann".to_owned();
     let reason = "lost".to_owned();
     vec![
-        (Change::TaskPaused { actor: actor() }, Some(&[None])),
-        (Change::TaskUnpaused { actor: actor() }, Some(&[PAUSED])),
-        (Change::TaskCanceling { actor: actor() }, Some(&[None, PAUSED])),
+        (Change::TaskPaused { actor: ann() }, Some(&[None])),
+        (Change::TaskUnpaused { actor: ann() }, Some(&[PAUSED])),
+        (Change::TaskCanceling { actor: ann() }, Some(&[None, PAUSED])),
         (Change::TaskFailed { outcome: None }, Some(ANY)),
         (
             Change::TaskDone {
@@ -176,10 +184,10 @@ fn moves_of_tasks() -> Vec<(Change, Option<&'static [Option<Halt>]>)> {
             },
             Some(ANY),
         ),
-        (Change::TaskRetry {}, None),
-        (Change::TaskResumed {}, None),
-        (Change::TaskRollback {}, None),
-        (Change::TaskAbandoned { actor: actor(), reason }, None),
+        (Change::TaskRetry { actor: Some(ann()) }, None),
+        (Change::TaskResumed { actor: Some(ann()) }, None),
+        (Change::TaskRollback { actor: Some(ann()) }, None),
+        (Change::TaskAbandoned { actor: ann(), reason }, None),
     ]
 }
 
@@ -262,8 +270,10 @@ fn events_follow_each_other_and_name_what_is_there() {
         };
         assert_eq!(apply(&mut state.clone(), &event), Err(broken));
     }
-    let of_another = Change::SubSkipped { subtask: SubtaskId(2) };
-    assert_eq!(make(&mut state.clone(), of_another), Err("no subtask 2".into()));
+    assert_eq!(
+        make(&mut state.clone(), skipped(SubtaskId(2))),
+        Err("no subtask 2".into())
+    );
     let created = events.remove(0).change;
     assert_eq!(
         make(&mut state.clone(), created),
@@ -389,29 +399,22 @@ fn what_is_parked_says_why_it_stands_failed() {
 
 #[test]
 fn a_stop_keeps_what_the_attempt_was_doing_if_it_undoes() {
-    for (doing, stopped, skipped) in [
+    for (doing, then, passed_over) in [
         (Op::Retry, Op::Cancel, (Op::Skip, St::Successful)),
         (Op::Rollback, Op::Rollback, (Op::RollbackSkip, St::Pending)),
     ] {
         let mut state = standing(St::Running);
         row(&mut state).operation = doing;
-        make(
-            &mut state,
-            Change::SubCanceling {
-                subtask: SUBTASK,
-                deadline_at: 4_000,
-            },
-        )
-        .unwrap();
+        make(&mut state, stopped(4_000)).unwrap();
         let row = state.subtasks[0].clone();
         assert_eq!(
             (row.status, row.operation, row.deadline_at),
-            (St::Canceling, stopped, Some(4_000))
+            (St::Canceling, then, Some(4_000))
         );
         make(&mut state, failed(7)).unwrap();
-        make(&mut state, Change::SubSkipped { subtask: SUBTASK }).unwrap();
+        make(&mut state, skipped(SUBTASK)).unwrap();
         let row = state.subtasks[0].clone();
-        assert_eq!((row.operation, row.status), skipped);
+        assert_eq!((row.operation, row.status), passed_over);
         assert_eq!((row.failure.clone(), row.end_time), (None, Some(2_000)));
     }
 }
@@ -426,7 +429,7 @@ fn a_rollback_begins_with_every_undo_untried() {
         let row = Arc::make_mut(subtask);
         (row.status, row.undo_tries, row.crash_count) = (status, 3, 3);
     }
-    make(&mut state, Change::TaskRollback {}).unwrap();
+    make(&mut state, Change::TaskRollback { actor: Some(ann()) }).unwrap();
     let told: Vec<_> = state
         .subtasks
         .iter()
