@@ -7,6 +7,7 @@
 
 mod dispatch;
 mod effects;
+mod handover;
 mod lease;
 mod logs;
 mod runner;
@@ -382,7 +383,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
 
     /// Stops claiming, and waits at most `limit` until no attempt is under way. What attempts come to meanwhile is
     /// recorded, and what becomes READY by it stays so for the next start; tasks may still be submitted and steered.
-    /// → attempts still under way: [`Self::shutdown`] leaves them to the next start
+    /// → attempts still under way: [`Self::shutdown`] gives them back
     pub async fn drain(&self, limit: Duration) -> usize {
         self.shared.draining.cancel();
         self.shared.tracker.close();
@@ -391,14 +392,22 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.shared.running().len()
     }
 
-    /// Stops claiming, asks running attempts to stop and waits for them at most the grace. What has not ended by then,
-    /// or ended in error, is left RUNNING for the next start to take up. An attempt that has somebody else do the work
-    /// stops waiting for it, and leaves it at it: the next start finds it again by its [`crate::AttemptKey`]. Other servers
-    /// take over at once.
+    /// Stops claiming, asks running attempts to stop and waits for them at most the grace. What has not ended by then, or
+    /// ended in error, is given back as READY, for another server or the next start, and counts as no crash; only what
+    /// must not be repeated ([`crate::OnCrash::Fail`]) is FAILED. An attempt that has somebody else do the work stops
+    /// waiting for it, and leaves it at it: whoever goes on finds it again by its [`crate::AttemptKey`]. What cannot be
+    /// given back within the grace is taken over as after a crash.
     pub async fn shutdown(&self) {
         self.shared.shutdown.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
+        let giving_back = handover::give_back(&self.shared);
+        if tokio::time::timeout(self.shared.options.grace, giving_back)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the state database is slow: not everything under way was given back");
+        }
         self.shared.logs.flush().await;
         self.shared.closed.cancel();
         self.shared.background.close();

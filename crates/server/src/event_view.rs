@@ -49,7 +49,7 @@ pub fn shown(event: &Event) -> TaskEvent {
             shown.run_time = Some(i64::from(*run_time));
             shown.not_before = not_before.map(Timestamp);
         }
-        Change::SubOrphaned { epoch, .. } => shown.epoch = Some(*epoch),
+        Change::SubOrphaned { epoch, .. } | Change::SubReleased { epoch, .. } => shown.epoch = Some(*epoch),
         Change::SubCanceling { deadline_at, actor, .. } => {
             shown.deadline = Some(Timestamp(*deadline_at));
             shown.actor.clone_from(actor);

@@ -176,10 +176,14 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
             expect(&[Sub::Running])?;
             raise_epoch(row, *epoch)?;
             row.crash_count += 1;
-            row.status = Sub::Ready;
-            // It may have left half its work behind: parked it counts as FAILED, so that the undo looks after it.
-            row.ready_from = Some(Sub::Failed);
-            release(row);
+            give_back(row);
+        }
+        Change::SubReleased { epoch, .. } => {
+            expect(&[Sub::Running])?;
+            raise_epoch(row, *epoch)?;
+            // Tells a retry that began from one that never did.
+            row.failure = None;
+            give_back(row);
         }
         Change::SubClaimed {
             epoch,
@@ -240,7 +244,7 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
         Change::SubParked { to, run_time, .. } => {
             expect(&[Sub::Ready])?;
             if *to == Sub::Failed && row.failure.is_none() {
-                row.failure = Some(interrupted());
+                row.failure = Some(interrupted(row.crash_count > 0));
             }
             row.status = *to;
             row.run_time = *run_time;
@@ -253,13 +257,21 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
     Ok(())
 }
 
-/// The failure of an attempt that its server's death ended.
-pub(super) fn interrupted() -> crate::state::Failure {
-    let message = "the server died while the step was under way".to_owned();
+/// The failure of an attempt that its server's end ended, which died or was stopped.
+pub(super) fn interrupted(died: bool) -> crate::state::Failure {
+    let how = if died { "died" } else { "was stopped" };
     crate::state::Failure {
         cause: Cause::Interrupted,
-        message,
+        message: format!("the server {how} while the step was under way"),
     }
+}
+
+/// RUNNING → READY.
+fn give_back(row: &mut Subtask) {
+    row.status = Sub::Ready;
+    // It may have left half its work behind: parked it counts as FAILED, so that the undo looks after it.
+    row.ready_from = Some(Sub::Failed);
+    release(row);
 }
 
 fn ready(row: &mut Subtask, not_before: Option<i64>) {

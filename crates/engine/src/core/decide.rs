@@ -11,7 +11,7 @@ use super::settle::{claim, complete, park_ready, pass_barrier, settle};
 use crate::action::OnCrash;
 use crate::context::{CONTEXT_LIMIT, ContextDelta, total_size};
 use crate::state::{
-    Cause, Failure, Outcome, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
+    Cause, Failure, Outcome, Owner, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
     TaskStatus,
 };
 
@@ -54,6 +54,7 @@ pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision
             value,
         } => checkpoint(&mut ledger, subtask, epoch, key, value)?,
         Command::Orphan { dead } => orphan(&mut ledger, &dead)?,
+        Command::Release => release(&mut ledger)?,
         Command::Cancel { subtask, actor } => cancel(&mut ledger, subtask, actor)?,
         Command::RetryTask { actor } => retry_task(&mut ledger, actor)?,
         Command::RetrySubtask { subtask, actor } => retry_subtask(&mut ledger, subtask, actor)?,
@@ -240,25 +241,36 @@ fn checkpoint(
     Ok(ledger.emit(Change::SubCheckpoint { subtask, key, value })?)
 }
 
+/// What dead processes held.
 fn orphan(ledger: &mut Ledger<'_>, dead: &BTreeSet<String>) -> Result<(), Reject> {
+    end_of_owner(ledger, |owner| dead.contains(&owner.incarnation), true)
+}
+
+/// What the deciding process holds. That it stops is no fault of the steps, so it is not counted, however often it happens.
+fn release(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
+    let env = ledger.env;
+    end_of_owner(ledger, |owner| *owner == env.owner, false)
+}
+
+/// Every attempt of these owners is to be repeated, or ends; `died` tells how they ended themselves.
+fn end_of_owner(ledger: &mut Ledger<'_>, ended: impl Fn(&Owner) -> bool, died: bool) -> Result<(), Reject> {
     for index in 0..ledger.state.subtasks.len() {
         let row = ledger.subtask(index);
-        if !row
-            .owner
-            .as_ref()
-            .is_some_and(|owner| dead.contains(&owner.incarnation))
-        {
+        if !row.owner.as_ref().is_some_and(&ended) {
             continue;
         }
         let (subtask, epoch) = (row.id, row.epoch + 1);
-        let resumes = row.spec.on_crash == OnCrash::Resume && row.crash_count < MAX_CRASHES;
+        let resumes = row.spec.on_crash == OnCrash::Resume && (!died || row.crash_count < MAX_CRASHES);
         if row.status == Sub::Running && resumes {
-            ledger.emit(Change::SubOrphaned { subtask, epoch })?;
+            ledger.emit(match died {
+                true => Change::SubOrphaned { subtask, epoch },
+                false => Change::SubReleased { subtask, epoch },
+            })?;
         } else {
-            fail(ledger, index, epoch, interrupted(), ContextDelta::new())?;
+            fail(ledger, index, epoch, interrupted(died), ContextDelta::new())?;
         }
     }
-    // What one failure parked must also hold for attempts orphaned after it.
+    // What one failure parked must also hold for attempts given back after it.
     if ledger.state.is_failing()
         && ledger
             .events

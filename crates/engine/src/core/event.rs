@@ -105,6 +105,13 @@ pub enum Change {
         /// The fence against the dead server.
         epoch: i64,
     },
+    /// The server under an attempt was stopped in an orderly way and gave it back; it will be repeated.
+    SubReleased {
+        /// Which.
+        subtask: SubtaskId,
+        /// The fence against what may be left of the attempt.
+        epoch: i64,
+    },
     /// An operator asked an attempt to stop.
     SubCanceling {
         /// Which.
@@ -197,6 +204,7 @@ impl Change {
             Self::SubFailed { .. } => "SUB_FAILED",
             Self::SubRetry { .. } => "SUB_RETRY",
             Self::SubOrphaned { .. } => "SUB_ORPHANED",
+            Self::SubReleased { .. } => "SUB_RELEASED",
             Self::SubCanceling { .. } => "SUB_CANCELING",
             Self::SubSkipped { .. } => "SUB_SKIPPED",
             Self::SubParked { .. } => "SUB_PARKED",
@@ -223,6 +231,7 @@ impl Change {
             | Self::SubFailed { subtask, .. }
             | Self::SubRetry { subtask, .. }
             | Self::SubOrphaned { subtask, .. }
+            | Self::SubReleased { subtask, .. }
             | Self::SubCanceling { subtask, .. }
             | Self::SubSkipped { subtask, .. }
             | Self::SubParked { subtask, .. } => Some(*subtask),

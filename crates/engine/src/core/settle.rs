@@ -106,8 +106,8 @@ pub(super) fn park_ready(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
             continue;
         }
         let to = row.ready_from.unwrap_or(Sub::Pending);
-        // A retry that never began does not count.
-        let unbegun = row.operation == Op::Retry && row.crash_count == 0;
+        // A retry that never began does not count: only its predecessor's failure is there.
+        let unbegun = row.operation == Op::Retry && row.crash_count == 0 && row.failure.is_some();
         let run_time = row.run_time - u32::from(unbegun);
         let subtask = row.id;
         ledger.emit(Change::SubParked { subtask, to, run_time })?;

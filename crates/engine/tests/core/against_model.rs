@@ -38,7 +38,7 @@ type Draw = (u32, prop::sample::Index, bool, usize);
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let draw = (
-        0_u32..46,
+        0_u32..48,
         any::<prop::sample::Index>(),
         prop::bool::weighted(0.1),
         0_usize..3,
@@ -77,6 +77,7 @@ fn ask(model: &Model, (kind, index, stale, _): &Draw) -> Ask {
         40 => Ask::Pause,
         41..43 => Ask::Unpause,
         43..45 => Ask::CancelTask,
+        45..47 => Ask::Release,
         _ => Ask::Abandon,
     }
 }
@@ -113,6 +114,7 @@ fn command(state: &TaskState, ask: &Ask) -> Command {
         Ask::Crash => Command::Orphan {
             dead: BTreeSet::from([env(0).owner.incarnation]),
         },
+        Ask::Release => Command::Release,
         Ask::Cancel(i) => Command::Cancel {
             subtask: id(i),
             actor: ann(),
@@ -157,7 +159,8 @@ fn note_ends(ends: &mut HashSet<(SubtaskId, i64)>, before: &TaskState, events: &
             Change::SubSucceeded { .. }
             | Change::SubUndone { .. }
             | Change::SubFailed { .. }
-            | Change::SubOrphaned { .. } => {
+            | Change::SubOrphaned { .. }
+            | Change::SubReleased { .. } => {
                 assert!(
                     ends.insert((subtask, epochs[&subtask])),
                     "I2: epoch {} ended twice",

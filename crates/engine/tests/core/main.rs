@@ -8,6 +8,7 @@ mod creating;
 mod fsck;
 mod halting;
 mod hand;
+mod handover;
 mod invariants;
 mod limits;
 mod model;

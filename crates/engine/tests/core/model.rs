@@ -18,7 +18,7 @@ pub struct Node {
     before_ready: St,
     crashes: u32,
     undo_tries: u32,
-    /// The attempt that is READY has run before (a crash brought it back).
+    /// The attempt that is READY has run before (its server's end brought it back).
     touched: bool,
 }
 
@@ -41,6 +41,7 @@ pub enum Ask {
     Expire(usize, i64),
     Checkpoint(usize, i64),
     Crash,
+    Release,
     Cancel(usize),
     RetryTask,
     Retry(usize),
@@ -129,7 +130,8 @@ impl Model {
                 }
             }
             Ask::Checkpoint(i, epoch) => self.holds(i, epoch) && self.nodes[i].status == St::Running,
-            Ask::Crash => self.crash(),
+            Ask::Crash => self.servers_end(true),
+            Ask::Release => self.servers_end(false),
             Ask::Cancel(i) => {
                 let node = &mut self.nodes[i];
                 let admitted = node.status == St::Running;
@@ -299,8 +301,8 @@ impl Model {
         make_ready(node);
     }
 
-    /// Every attempt's server dies.
-    fn crash(&mut self) -> bool {
+    /// Every attempt's server dies, or is stopped in an orderly way: only the former is counted.
+    fn servers_end(&mut self, die: bool) -> bool {
         let held: Vec<_> = (0..self.nodes.len())
             .filter(|&i| matches!(self.nodes[i].status, St::Running | St::Canceling))
             .collect();
@@ -308,9 +310,9 @@ impl Model {
         for &i in &held {
             let node = &mut self.nodes[i];
             node.epoch += 1;
-            if node.status == St::Running && node.resumes && node.crashes < 3 {
+            if node.status == St::Running && node.resumes && (!die || node.crashes < 3) {
                 node.status = St::Ready;
-                node.crashes += 1;
+                node.crashes += u32::from(die);
                 node.touched = true;
             } else {
                 let again = node.status == St::Running;

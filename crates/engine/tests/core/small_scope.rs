@@ -19,14 +19,19 @@ struct Bounds {
     crashes: u32,
 }
 
-/// What tells states apart for the future: epochs and revs only ever grow.
-type Key = (
-    TaskStatus,
-    TaskOperation,
-    Option<Outcome>,
-    Option<Halt>,
-    Vec<(SubtaskStatus, SubtaskOperation, u32, u32, u32, Option<SubtaskStatus>)>,
+/// Status, operation, attempts, retries of the undo, crashes, where READY came from, whether a failure is on record.
+type Row = (
+    SubtaskStatus,
+    SubtaskOperation,
+    u32,
+    u32,
+    u32,
+    Option<SubtaskStatus>,
+    bool,
 );
+
+/// What tells states apart for the future: epochs and revs only ever grow.
+type Key = (TaskStatus, TaskOperation, Option<Outcome>, Option<Halt>, Vec<Row>);
 
 fn key(state: &TaskState) -> Key {
     let rows = state.subtasks.iter();
@@ -38,6 +43,7 @@ fn key(state: &TaskState) -> Key {
             r.undo_tries,
             r.crash_count,
             r.ready_from,
+            r.failure.is_some(),
         )
     });
     let task = &state.task;
@@ -78,6 +84,7 @@ fn engine_moves(state: &TaskState, bounds: Bounds) -> Vec<(usize, Command)> {
                     },
                 ));
                 moves.push((index, Command::Expire { subtask, epoch }));
+                moves.push((index, Command::Release));
                 if row.crash_count < bounds.crashes {
                     moves.push((
                         index,

@@ -1,5 +1,5 @@
 //! Every interleaving of two servers on one store: one may be killed, one may be stopped past its lease and go on writing,
-//! and one commit may be under way for any time. The rules and the store's tests are the real ones.
+//! each may be stopped in an orderly way, and one commit may be under way for any time. The rules and the store's tests are the real ones.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
@@ -48,7 +48,7 @@ struct World {
 
 /// What tells worlds apart for the future: epochs and revs only ever grow, so only how they compare counts.
 type Key = (
-    Vec<(SubtaskStatus, SubtaskOperation, u32, u32, Option<String>)>,
+    Vec<(SubtaskStatus, SubtaskOperation, u32, u32, bool, Option<String>)>,
     TaskStatus,
     [Process; 2],
     Vec<(usize, SubtaskId, bool)>,
@@ -60,7 +60,8 @@ impl World {
     fn key(&self) -> Key {
         let rows = self.db.subtasks.iter().map(|row| {
             let owner = row.owner.as_ref().map(|owner| self.told(owner));
-            (row.status, row.operation, row.run_time, row.crash_count, owner)
+            let failed = row.failure.is_some();
+            (row.status, row.operation, row.run_time, row.crash_count, failed, owner)
         });
         let attempts = self.attempts.iter();
         let attempts = attempts.map(|&(server, subtask, epoch)| (server, subtask, self.epoch(subtask) == epoch));
@@ -183,6 +184,14 @@ impl World {
                 commands.push(Command::Orphan { dead });
             }
         }
+        if self
+            .db
+            .subtasks
+            .iter()
+            .any(|row| row.owner.as_ref() == Some(&self.owner(server)))
+        {
+            commands.push(Command::Release);
+        }
         let own = self.attempts.iter().filter(|(of, ..)| *of == server);
         commands.extend(own.flat_map(|&(_, subtask, epoch)| ends(subtask, epoch)));
         commands
@@ -192,6 +201,10 @@ impl World {
     fn end_attempt(&mut self, author: &Owner, command: &Command) {
         if let Some(attempt) = attempt_of(author, command) {
             self.attempts.remove(&attempt);
+        }
+        // A server that stops lets go of its steps only when nothing of them runs any more.
+        if *command == Command::Release {
+            self.attempts.retain(|(of, ..)| *of != number(author));
         }
     }
 
@@ -307,6 +320,7 @@ fn kind(command: &Command) -> String {
         Command::Fail { subtask, .. } => format!("fail {subtask}"),
         Command::Expire { subtask, .. } => format!("expire {subtask}"),
         Command::Orphan { .. } => "orphan".to_owned(),
+        Command::Release => "release".to_owned(),
         other => format!("{other:?}"),
     }
 }

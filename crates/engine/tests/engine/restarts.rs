@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use obfleet_engine::core::{Change, Event};
 use obfleet_engine::testing::MemoryStore;
 use obfleet_engine::{
-    Action, ActionError, Attempt, Cause, EngineError, OnCrash, Output, Spec, SubtaskStatus, TaskStatus,
+    Action, ActionError, Attempt, Cause, EngineError, OnCrash, Output, Spec, Store as _, SubtaskStatus, TaskStatus,
 };
 use tokio::sync::Notify;
 
+use crate::link::{Link, Way};
+use crate::site::eventually;
 use crate::support::{DEADLINE, Done, Journal, Step, World, chain, submission};
 
 /// Hangs in its first process and works in the next.
@@ -54,22 +57,16 @@ async fn interrupted_once(on_crash: OnCrash) -> (World, Journal, obfleet_engine:
             Arc::new(Step::noting("after", &journal)),
         ]
     };
-    let first = World::on(&memory, actions()).await;
+    let link = Link::new(&memory);
+    let first = World::through(&memory, link.clone(), actions()).await;
     let task = first.submit(chain(&["before", "interrupted", "after"])).await;
-    first
-        .until(task, 1, |subtask| subtask.status == SubtaskStatus::Running)
-        .await;
+    let noted = |event: &Event| matches!(event.change, Change::SubCheckpoint { .. });
+    eventually(|| memory.all_events(task).iter().any(noted)).await;
+    // From here on it is dead to the database.
+    link.set(Way::Broken);
     first.engine.shutdown().await;
-    let left = first.engine.task(task).await.unwrap();
-    assert_eq!(
-        left.subtasks[1].status,
-        SubtaskStatus::Running,
-        "stopping with the engine is no failure"
-    );
-    assert!(matches!(
-        first.engine.submit(submission(chain(&["before"]))).await,
-        Err(EngineError::ShuttingDown)
-    ));
+    let left = memory.load(task).await.unwrap().unwrap();
+    assert_eq!(left.subtasks[1].status, SubtaskStatus::Running);
     (World::on(&memory, actions()).await, journal, task)
 }
 
@@ -222,7 +219,7 @@ async fn a_draining_engine_lets_attempts_end_and_begins_nothing() {
 }
 
 #[tokio::test]
-async fn what_outlasts_the_drain_is_left_to_the_next_process() {
+async fn what_outlasts_the_drain_is_given_back() {
     let (memory, journal) = (Arc::new(MemoryStore::new()), Journal::default());
     let (first, _) = held(&memory, &journal).await;
     let task = first.submit(chain(&["held", "after"])).await;
@@ -230,13 +227,73 @@ async fn what_outlasts_the_drain_is_left_to_the_next_process() {
         .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
         .await;
     assert_eq!(first.engine.drain(Duration::from_millis(1)).await, 1);
+    assert_eq!(
+        first.engine.task(task).await.unwrap().subtasks[0].status,
+        SubtaskStatus::Running,
+        "it goes on until the engine shuts down"
+    );
     first.engine.shutdown().await;
-    let left = first.engine.task(task).await.unwrap();
-    assert_eq!(left.subtasks[0].status, SubtaskStatus::Running);
+    let left = memory.load(task).await.unwrap().unwrap();
+    let row = &left.subtasks[0];
+    assert_eq!((row.status, row.epoch, row.crash_count), (SubtaskStatus::Ready, 2, 0));
+    assert!(matches!(
+        first.engine.submit(submission(chain(&["after"]))).await,
+        Err(EngineError::ShuttingDown)
+    ));
 
     let (second, release) = held(&memory, &journal).await;
     release.notify_one();
     let view = second.rest(task).await;
     assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 1));
     assert_eq!(journal.entries(), ["after"]);
+}
+
+#[tokio::test]
+async fn ten_restarts_of_the_server_do_not_fail_a_long_step() {
+    let (memory, journal) = (Arc::new(MemoryStore::new()), Journal::default());
+    let mut task = None;
+    for _ in 0..10 {
+        let (world, _) = held(&memory, &journal).await;
+        let task = match task {
+            Some(task) => task,
+            None => *task.insert(world.submit(chain(&["held"])).await),
+        };
+        world
+            .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+            .await;
+        world.engine.shutdown().await;
+    }
+    let (last, release) = held(&memory, &journal).await;
+    release.notify_one();
+    let view = last.rest(task.unwrap()).await;
+    assert_eq!((view.status, view.subtasks[0].run_time), (TaskStatus::Successful, 1));
+}
+
+#[tokio::test]
+async fn what_must_not_be_repeated_fails_at_the_end_of_the_stop() {
+    let memory = Arc::new(MemoryStore::new());
+    let once: Arc<dyn Action<String>> = Arc::new(Interrupted {
+        calls: Arc::default(),
+        on_crash: OnCrash::Fail,
+    });
+    let first = World::on(&memory, vec![once]).await;
+    let task = first.submit(chain(&["interrupted"])).await;
+    first
+        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    assert_eq!(first.engine.drain(Duration::from_millis(1)).await, 1);
+    let view = first.engine.task(task).await.unwrap();
+    assert_eq!(
+        view.subtasks[0].status,
+        SubtaskStatus::Running,
+        "it has the whole drain to end"
+    );
+    first.engine.shutdown().await;
+    let left = memory.load(task).await.unwrap().unwrap();
+    let failure = left.subtasks[0].failure.clone().unwrap();
+    assert_eq!(
+        (left.task.status, failure.cause),
+        (TaskStatus::Failed, Cause::Interrupted)
+    );
+    assert!(failure.message.contains("was stopped"), "{}", failure.message);
 }

@@ -142,7 +142,15 @@ impl World {
     }
 
     pub async fn on(memory: &Arc<MemoryStore<String>>, actions: Vec<Arc<dyn Action<String>>>) -> Self {
-        let store: Arc<dyn Store<String>> = memory.clone();
+        Self::through(memory, memory.clone(), actions).await
+    }
+
+    /// With something between the engine and the memory.
+    pub async fn through(
+        memory: &Arc<MemoryStore<String>>,
+        store: Arc<dyn Store<String>>,
+        actions: Vec<Arc<dyn Action<String>>>,
+    ) -> Self {
         let engine = Engine::start(store, registry(actions), options()).await.unwrap();
         Self {
             engine,

@@ -71,7 +71,13 @@ async fn a_step_that_outlasts_the_drain_is_handed_over() {
         }
     }
     let metrics = Reply::of(api.bare(Method::GET, "/metrics")).await.text;
-    assert!(metrics.contains("obfleet_orphans_taken_over_total 1\n"), "{metrics}");
+    assert!(metrics.contains("obfleet_orphans_taken_over_total 0\n"), "{metrics}");
+    let events = api.get(&format!("{path}/events?size=1000")).await.data();
+    let given_back = |event: &&Value| event["kind"] == "SUB_RELEASED";
+    assert_eq!(
+        events["contents"].as_array().unwrap().iter().filter(given_back).count(),
+        1
+    );
 }
 
 #[tokio::test]
