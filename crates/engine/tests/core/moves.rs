@@ -71,6 +71,13 @@ fn orphaned(epoch: i64) -> Change {
     }
 }
 
+fn released(epoch: i64) -> Change {
+    Change::SubReleased {
+        subtask: SUBTASK,
+        epoch,
+    }
+}
+
 fn failed(epoch: i64) -> Change {
     Change::SubFailed {
         subtask: SUBTASK,
@@ -150,6 +157,7 @@ fn moves_of_subtasks() -> Vec<(Change, &'static [St])> {
         (failed(7), &[St::Running, St::Canceling]),
         (retried(None), &[St::Failed]),
         (orphaned(8), &[St::Running]),
+        (released(8), &[St::Running]),
         (stopped(1), &[St::Running]),
         (skipped(subtask), &[St::Failed]),
         (parked(St::Pending), &[St::Ready]),
@@ -247,6 +255,7 @@ fn an_epoch_only_rises() {
         let refused = Err(format!("epoch {epoch} does not exceed 7"));
         assert_eq!(make(&mut standing(St::Ready), claimed(epoch)), refused);
         assert_eq!(make(&mut standing(St::Running), orphaned(epoch)), refused);
+        assert_eq!(make(&mut standing(St::Running), released(epoch)), refused);
     }
     assert!(make(&mut standing(St::Running), failed(6)).is_err());
     for epoch in [7, 8] {
