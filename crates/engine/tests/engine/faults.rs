@@ -3,15 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use obfleet_engine::core::Event;
-use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
-use obfleet_engine::testing::MemoryStore;
-use obfleet_engine::{
-    Action, Cause, Engine, Output, Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState, TaskStatus,
-};
+use obfleet_engine::store::{Commit, LogChunk};
+use obfleet_engine::testing::{MemoryStore, StoreLayer};
+use obfleet_engine::{Action, Cause, Engine, Output, Store as _, StoreError, TaskStatus};
 
 use crate::support::{Step, World, chain, options, registry};
 
@@ -35,12 +31,15 @@ fn away() -> StoreError {
 }
 
 #[async_trait]
-impl Store<String> for Faulty {
-    async fn create(&self, new: NewTask<'_, String>) -> Result<Created, StoreError> {
-        self.memory.create(new).await
+impl StoreLayer for Faulty {
+    type Change = String;
+    type Below = MemoryStore<String>;
+
+    async fn below(&self) -> Result<&Self::Below, StoreError> {
+        Ok(&self.memory)
     }
 
-    async fn commit(&self, commit: Commit<'_, String>) -> Result<(), StoreError> {
+    async fn on_commit(&self, below: &Self::Below, commit: Commit<'_, String>) -> Result<(), StoreError> {
         if commit.changes.iter().any(|change| change == "refuse me") {
             return Err(StoreError::Refused("there is no such proxy".into()));
         }
@@ -48,69 +47,12 @@ impl Store<String> for Faulty {
         if fault == Fault::Before {
             return Err(away());
         }
-        self.memory.commit(commit).await?;
+        below.commit(commit).await?;
         if fault == Fault::After { Err(away()) } else { Ok(()) }
     }
 
-    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
-        self.memory.landed(task, seq, nonce).await
-    }
-
-    async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        self.memory.load(task).await
-    }
-
-    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
-        self.memory.load_running().await
-    }
-
-    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
-        self.memory.list(filter).await
-    }
-
-    async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        self.memory.events(task, after, limit).await
-    }
-
-    async fn append_logs(&self, _chunks: &[LogChunk]) -> Result<(), StoreError> {
+    async fn on_append_logs(&self, _: &Self::Below, _: &[LogChunk]) -> Result<(), StoreError> {
         Err(away())
-    }
-
-    async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
-        self.memory.read_log(subtask).await
-    }
-
-    async fn log_chunks(
-        &self,
-        subtask: SubtaskId,
-        after: Option<(i64, i64)>,
-        limit: u32,
-    ) -> Result<Vec<LogChunk>, StoreError> {
-        self.memory.log_chunks(subtask, after, limit).await
-    }
-
-    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
-        self.memory.find_by_token(token).await
-    }
-
-    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
-        self.memory.prune(before_ms, limit).await
-    }
-
-    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
-        self.memory.grant_lease(request).await
-    }
-
-    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
-        self.memory.renew_lease(owner, ttl, draining).await
-    }
-
-    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
-        self.memory.end_lease(owner).await
-    }
-
-    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
-        self.memory.look(now_ms, limit).await
     }
 }
 

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use obfleet_engine::core::Event;
-use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
-use obfleet_engine::testing::MemoryStore;
-use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, TaskId, TaskState};
+use obfleet_engine::StoreError;
+use obfleet_engine::testing::{MemoryStore, StoreLayer};
 use tokio::sync::watch;
 
 /// How the database can be reached.
@@ -46,9 +43,15 @@ impl Link {
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+}
+
+#[async_trait]
+impl StoreLayer for Link {
+    type Change = String;
+    type Below = MemoryStore<String>;
 
     /// The store, once the request has got there.
-    async fn store(&self) -> Result<&MemoryStore<String>, StoreError> {
+    async fn below(&self) -> Result<&Self::Below, StoreError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let mut way = self.way.subscribe();
         let way = *way
@@ -59,77 +62,5 @@ impl Link {
             return Err(StoreError::Unavailable("connection refused".into()));
         }
         Ok(&self.memory)
-    }
-}
-
-#[async_trait]
-impl Store<String> for Link {
-    async fn create(&self, new: NewTask<'_, String>) -> Result<Created, StoreError> {
-        self.store().await?.create(new).await
-    }
-
-    async fn commit(&self, commit: Commit<'_, String>) -> Result<(), StoreError> {
-        self.store().await?.commit(commit).await
-    }
-
-    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
-        self.store().await?.landed(task, seq, nonce).await
-    }
-
-    async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        self.store().await?.load(task).await
-    }
-
-    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
-        self.store().await?.load_running().await
-    }
-
-    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
-        self.store().await?.list(filter).await
-    }
-
-    async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        self.store().await?.events(task, after, limit).await
-    }
-
-    async fn append_logs(&self, chunks: &[LogChunk]) -> Result<(), StoreError> {
-        self.store().await?.append_logs(chunks).await
-    }
-
-    async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
-        self.store().await?.read_log(subtask).await
-    }
-
-    async fn log_chunks(
-        &self,
-        subtask: SubtaskId,
-        after: Option<(i64, i64)>,
-        limit: u32,
-    ) -> Result<Vec<LogChunk>, StoreError> {
-        self.store().await?.log_chunks(subtask, after, limit).await
-    }
-
-    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
-        self.store().await?.find_by_token(token).await
-    }
-
-    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
-        self.store().await?.prune(before_ms, limit).await
-    }
-
-    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
-        self.store().await?.grant_lease(request).await
-    }
-
-    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
-        self.store().await?.renew_lease(owner, ttl, draining).await
-    }
-
-    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
-        self.store().await?.end_lease(owner).await
-    }
-
-    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
-        self.store().await?.look(now_ms, limit).await
     }
 }

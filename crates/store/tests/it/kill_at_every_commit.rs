@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::{Signal, raise};
-use obfleet_engine::core::{Event, fsck};
-use obfleet_engine::store::{Commit, Created, LeaseRequest, LogChunk, NewTask, RunningTasks, Sighting};
-use obfleet_engine::testing::check_invariants;
+use obfleet_engine::core::fsck;
+use obfleet_engine::store::{Commit, Created, NewTask};
+use obfleet_engine::testing::{StoreLayer, check_invariants};
 use obfleet_engine::{
-    Action, ActionError, Attempt, Context, Engine, Lock, Options, Outcome, Output, Owner, Page, Registry, Spec, Store,
-    StoreError, Submission, SubtaskId, SubtaskOperation, SubtaskStatus, TaskFilter, TaskId, TaskOperation, TaskState,
-    TaskStatus, TemplateBuilder, barrier,
+    Action, ActionError, Attempt, Context, Engine, Lock, Options, Outcome, Output, Registry, Spec, Store as _,
+    StoreError, Submission, SubtaskOperation, SubtaskStatus, TaskFilter, TaskId, TaskOperation, TaskState, TaskStatus,
+    TemplateBuilder, barrier,
 };
 use obfleet_store::TaskStore;
 
@@ -79,82 +79,28 @@ impl Deadly {
 }
 
 #[async_trait]
-impl Store<String> for Deadly {
-    async fn create(&self, new: NewTask<'_, String>) -> Result<Created, StoreError> {
+impl StoreLayer for Deadly {
+    type Change = String;
+    type Below = TaskStore<String>;
+
+    async fn below(&self) -> Result<&Self::Below, StoreError> {
+        Ok(&self.store)
+    }
+
+    async fn on_create(&self, below: &Self::Below, new: NewTask<'_, String>) -> Result<Created, StoreError> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst);
         self.die_at(number, Moment::Before);
-        let created = self.store.create(new).await;
+        let created = below.create(new).await;
         self.die_at(number, Moment::After);
         created
     }
 
-    async fn commit(&self, commit: Commit<'_, String>) -> Result<(), StoreError> {
+    async fn on_commit(&self, below: &Self::Below, commit: Commit<'_, String>) -> Result<(), StoreError> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst);
         self.die_at(number, Moment::Before);
-        let committed = self.store.commit(commit).await;
+        let committed = below.commit(commit).await;
         self.die_at(number, Moment::After);
         committed
-    }
-
-    async fn landed(&self, task: TaskId, seq: i64, nonce: i64) -> Result<bool, StoreError> {
-        self.store.landed(task, seq, nonce).await
-    }
-
-    async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        self.store.load(task).await
-    }
-
-    async fn load_running(&self) -> Result<RunningTasks, StoreError> {
-        self.store.load_running().await
-    }
-
-    async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskState>, StoreError> {
-        self.store.list(filter).await
-    }
-
-    async fn events(&self, task: TaskId, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        self.store.events(task, after, limit).await
-    }
-
-    async fn append_logs(&self, chunks: &[LogChunk]) -> Result<(), StoreError> {
-        self.store.append_logs(chunks).await
-    }
-
-    async fn read_log(&self, subtask: SubtaskId) -> Result<String, StoreError> {
-        self.store.read_log(subtask).await
-    }
-
-    async fn log_chunks(
-        &self,
-        subtask: SubtaskId,
-        after: Option<(i64, i64)>,
-        limit: u32,
-    ) -> Result<Vec<LogChunk>, StoreError> {
-        self.store.log_chunks(subtask, after, limit).await
-    }
-
-    async fn find_by_token(&self, token: &str) -> Result<Option<TaskId>, StoreError> {
-        self.store.find_by_token(token).await
-    }
-
-    async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
-        self.store.prune(before_ms, limit).await
-    }
-
-    async fn grant_lease(&self, request: &LeaseRequest<'_>) -> Result<(), StoreError> {
-        self.store.grant_lease(request).await
-    }
-
-    async fn renew_lease(&self, owner: &Owner, ttl: Duration, draining: bool) -> Result<(), StoreError> {
-        self.store.renew_lease(owner, ttl, draining).await
-    }
-
-    async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError> {
-        self.store.end_lease(owner).await
-    }
-
-    async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
-        self.store.look(now_ms, limit).await
     }
 }
 
