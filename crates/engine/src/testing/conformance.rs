@@ -1,5 +1,6 @@
 //! What every [`Store`] must do, whatever is under it.
 
+mod history;
 mod leases;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,9 @@ use crate::action::{OnCrash, RetryMode};
 use crate::context::{CONTEXT_LIMIT, Context, ContextDelta};
 use crate::core::{Command, Decision, Draft, Env, decide, fsck};
 use crate::state::{Graph, Owner, SubtaskId, SubtaskSpec, TaskId, TaskState, TaskStatus, TaskType};
-use crate::store::{Commit, Created, LogChunk, NewTask, SortKey, Store, StoreError, TaskFilter, nonce};
+use crate::store::{Commit, Created, NewTask, Store, StoreError, TaskFilter, nonce};
 use crate::submission::Lock;
+use history::{lists, logs, prunes_only_what_is_over};
 use leases::{
     LONG, grant, leases_are_granted_renewed_and_ended, leases_run_out, only_the_holder_of_a_lease_writes,
     servers_see_what_is_due_and_what_is_held,
@@ -375,122 +377,6 @@ async fn client_tokens_name_one_task<C: Send + Sync + 'static>(store: &dyn Store
     Ok(())
 }
 
-async fn lists<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
-    let mut ids = Vec::new();
-    for number in 0..5_i64 {
-        let named = Draft {
-            host_id: Some(number % 2),
-            cluster_id: Some(77),
-            ..draft(&format!("Listed 100%_{number}"))
-        };
-        ids.push(create(store, named).await?.task.id);
-    }
-    let of_cluster = TaskFilter {
-        cluster_id: Some(77),
-        size: 2,
-        ..TaskFilter::default()
-    };
-    let newest = store.list(&of_cluster).await?;
-    assert_eq!(newest.total, 5);
-    let shown = |page: &crate::store::Page<TaskState>| page.items.iter().map(|state| state.task.id).collect::<Vec<_>>();
-    assert_eq!(shown(&newest), [ids[4], ids[3]]);
-    assert_eq!(newest.items[0], reload(store, ids[4]).await?, "lists carry whole tasks");
-    let last = store
-        .list(&TaskFilter {
-            page: 3,
-            ..of_cluster.clone()
-        })
-        .await?;
-    assert_eq!(shown(&last), [ids[0]]);
-    let beyond = store
-        .list(&TaskFilter {
-            page: u32::MAX,
-            ..of_cluster.clone()
-        })
-        .await?;
-    assert_eq!((shown(&beyond).len(), beyond.total), (0, 5));
-    let by_name = TaskFilter {
-        sort: SortKey::Name,
-        ascending: true,
-        size: 1,
-        ..of_cluster.clone()
-    };
-    assert_eq!(shown(&store.list(&by_name).await?), [ids[0]]);
-
-    let total = |filter: TaskFilter| async move { Ok::<_, StoreError>(store.list(&filter).await?.total) };
-    let fuzzy = |name: &str| TaskFilter {
-        name: Some(name.into()),
-        ..of_cluster.clone()
-    };
-    assert_eq!(total(fuzzy("listed 100%_")).await?, 5, "names are found in any case");
-    assert_eq!(total(fuzzy("100__")).await?, 0, "wildcards mean themselves");
-    assert_eq!(
-        total(TaskFilter {
-            host_id: Some(1),
-            ..of_cluster.clone()
-        })
-        .await?,
-        2
-    );
-    let with_status = |status: Vec<TaskStatus>| TaskFilter {
-        status,
-        ..of_cluster.clone()
-    };
-    assert_eq!(
-        total(with_status(vec![TaskStatus::Failed, TaskStatus::Running])).await?,
-        5
-    );
-    assert_eq!(total(with_status(vec![TaskStatus::Failed])).await?, 0);
-    assert_eq!(
-        total(TaskFilter {
-            task_type: Some(TaskType::Scheduled),
-            ..of_cluster.clone()
-        })
-        .await?,
-        0
-    );
-    Ok(())
-}
-
-async fn logs<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
-    let state = create(store, draft("logged")).await?;
-    let (subtask, _) = root(&state);
-    let chunk = |epoch: i64, seq: i64, text: &str| LogChunk {
-        task: state.task.id,
-        subtask,
-        epoch,
-        operation: crate::state::SubtaskOperation::Execute,
-        run_time: 1,
-        seq,
-        at: 5,
-        text: text.to_owned(),
-    };
-    assert_eq!(store.read_log(subtask).await?, "");
-    store
-        .append_logs(&[chunk(2, 0, "second attempt"), chunk(1, 0, "first\n多行")])
-        .await?;
-    store.append_logs(&[chunk(1, 1, "then")]).await?;
-    assert_eq!(store.read_log(subtask).await?, "first\n多行\nthen\nsecond attempt");
-
-    let mut paged = Vec::new();
-    while let Some(next) = store
-        .log_chunks(subtask, paged.last().map(|last: &LogChunk| (last.epoch, last.seq)), 1)
-        .await?
-        .pop()
-    {
-        paged.push(next);
-    }
-    assert_eq!(
-        paged,
-        [
-            chunk(1, 0, "first\n多行"),
-            chunk(1, 1, "then"),
-            chunk(2, 0, "second attempt")
-        ]
-    );
-    Ok(())
-}
-
 async fn halts_are_kept<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
     let mut state = create(store, draft("halted")).await?;
     let actor = || "ann".to_owned();
@@ -506,63 +392,6 @@ async fn halts_are_kept<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite
         commit(store, &state, &decision, &[]).await?;
         state = decision.state;
         assert_eq!(reload(store, state.task.id).await?, state);
-    }
-    Ok(())
-}
-
-/// All its tasks end at 2000.
-async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
-    while store.prune(i64::MAX, 100).await? > 0 {}
-    let running = create(store, draft("running")).await?;
-    let cancelled = || Command::CancelTask { actor: "ann".into() };
-    let mut failed = create(
-        store,
-        Draft {
-            locks: vec![Lock::exclusive("pruned", 1)],
-            ..draft("failed")
-        },
-    )
-    .await?;
-    let decision = next(&failed, cancelled());
-    commit(store, &failed, &decision, &[]).await?;
-    failed = decision.state;
-    let mut over = Vec::new();
-    for number in 0..3 {
-        let state = create(store, draft(&format!("over {number}"))).await?;
-        let cancelled = next(&state, cancelled());
-        commit(store, &state, &cancelled, &[]).await?;
-        let undone = next(
-            &cancelled.state,
-            Command::Rollback {
-                actor: "ann".to_owned(),
-            },
-        );
-        commit(store, &cancelled.state, &undone, &[]).await?;
-        assert_eq!(undone.state.task.status, TaskStatus::Successful);
-        over.push(undone.state);
-    }
-    let (subtask, epoch) = root(&over[0]);
-    let text = LogChunk {
-        task: over[0].task.id,
-        subtask,
-        epoch,
-        operation: crate::state::SubtaskOperation::Execute,
-        run_time: 1,
-        seq: 0,
-        at: 5,
-        text: "gone soon".to_owned(),
-    };
-    store.append_logs(&[text]).await?;
-
-    assert_eq!(store.prune(2000, 100).await?, 0, "what ended then or later stays");
-    assert_eq!(store.prune(2001, 2).await?, 2, "no more than asked for");
-    assert_eq!(store.load(over[0].task.id).await?, None, "the oldest first");
-    assert_eq!(store.load(over[2].task.id).await?.as_ref(), Some(&over[2]));
-    assert_eq!(store.events(over[0].task.id, 0, 100).await?, []);
-    assert_eq!(store.read_log(subtask).await?, "");
-    assert_eq!((store.prune(2001, 2).await?, store.prune(2001, 2).await?), (1, 0));
-    for kept in [running, failed] {
-        assert_eq!(reload(store, kept.task.id).await?, kept);
     }
     Ok(())
 }
