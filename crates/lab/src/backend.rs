@@ -13,7 +13,7 @@ use obfleet_mysqlwire::{
     Column, Greeting, ServerConnection,
     protocol::{CHARSET_UTF8MB4_BIN, NATIVE_PASSWORD, capability, command, status},
 };
-use obfleet_testdb::{MariaDb, SeekDb};
+use obfleet_testdb::Database;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     task::JoinHandle,
@@ -129,8 +129,7 @@ pub struct Backend {
 #[derive(Debug)]
 enum Server {
     Builtin(JoinHandle<()>),
-    MariaDb(#[expect(dead_code, reason = "held for its end")] MariaDb),
-    SeekDb(#[expect(dead_code, reason = "held for its end")] SeekDb),
+    Started(#[expect(dead_code, reason = "held for its end")] Box<Database>),
     /// Somebody else's.
     Foreign,
 }
@@ -156,12 +155,12 @@ impl Backend {
                 (address, Server::Builtin(tokio::spawn(accept(listener))))
             }
             BackendChoice::MariaDb => {
-                let server = MariaDb::start(dir).await?;
-                (server.address(), Server::MariaDb(server))
+                let server = Database::mariadb(dir).await?;
+                (server.address(), Server::Started(Box::new(server)))
             }
             BackendChoice::SeekDb => {
-                let server = SeekDb::start(dir).await?;
-                (server.address(), Server::SeekDb(server))
+                let server = Database::seekdb(dir).await?;
+                (server.address(), Server::Started(Box::new(server)))
             }
         };
         Ok(Self {

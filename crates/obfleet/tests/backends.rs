@@ -14,7 +14,7 @@ use obfleet_mysqlwire::{Client, QueryResult};
 use obfleet_obproxy::admin::AdminConn;
 use obfleet_standin::ports::PortLease;
 use obfleet_standin::{Trailer, pack};
-use obfleet_testdb::{MariaDb, SeekDb};
+use obfleet_testdb::Database;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -32,7 +32,7 @@ const HOT_RESTART: u8 = 2;
 async fn mariadb_transactions_live_through_a_hot_restart() {
     let builds = Builds::get();
     let dir = tempfile::tempdir().unwrap();
-    let database = MariaDb::start(dir.path()).await.unwrap();
+    let database = Database::mariadb(dir.path()).await.unwrap();
     transactions(&builds, database.address()).await;
 }
 
@@ -40,7 +40,7 @@ async fn mariadb_transactions_live_through_a_hot_restart() {
 async fn oceanbase_transactions_live_through_a_hot_restart() {
     let builds = Builds::get();
     let dir = tempfile::tempdir().unwrap();
-    let database = SeekDb::start(dir.path()).await.unwrap();
+    let database = Database::seekdb(dir.path()).await.unwrap();
     transactions(&builds, database.address()).await;
 }
 

@@ -1,5 +1,5 @@
-//! A shell between a program and whoever started it: when its input ends, and that is also when the starter is killed, it
-//! kills the program, and removes what nobody else is left to remove.
+//! A shell between a program and whoever started it: a line of its input is a signal for the program; when the input ends,
+//! and that is also when the starter is killed, it kills the program, and removes what nobody else is left to remove.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ shift
 exec 3<&0
 "$@" 3<&- &
 program=$!
-(read -r _ <&3; kill -KILL $program) 2>/dev/null &
+(while read -r signal <&3; do kill "-$signal" $program; done; kill -KILL $program) 2>/dev/null &
 watch=$!
 wait $program
 status=$?
@@ -36,6 +36,7 @@ pub(crate) fn kept(command: &Command, doomed: Option<&Path>) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::Stdio;
 
     use super::*;
@@ -54,6 +55,22 @@ mod tests {
         // 128 + SIGKILL.
         assert_eq!(keeper.wait().unwrap().code(), Some(137));
         assert!(!doomed.path().exists());
+    }
+
+    #[test]
+    fn a_line_is_a_signal_for_the_program() {
+        let mut program = Command::new("sh");
+        program.args(["-c", "trap 'echo heard' USR1; echo ready; while :; do sleep 0.01; done"]);
+        let mut keeper = kept(&program, None);
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(keeper.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        for _ in 0..2 {
+            writeln!(keeper.stdin.as_mut().unwrap(), "USR1").unwrap();
+            assert_eq!(said.next().unwrap().unwrap(), "heard");
+        }
+        drop(keeper.stdin.take());
+        assert_eq!(keeper.wait().unwrap().code(), Some(137));
     }
 
     #[test]

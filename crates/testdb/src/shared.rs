@@ -8,24 +8,25 @@ use obfleet_mysqlwire::Client;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::{Home, LOGIN_DEADLINE, MariaDb, SeekDb};
+use crate::database::{Database, Home, LOGIN_DEADLINE};
 
-static MARIADB: OnceCell<MariaDb> = OnceCell::const_new();
-static SEEKDB: OnceCell<SeekDb> = OnceCell::const_new();
+static MARIADB: OnceCell<Database> = OnceCell::const_new();
+static SEEKDB: OnceCell<Database> = OnceCell::const_new();
 
 /// The URL of a new, empty schema in the shared MariaDB.
 pub async fn mariadb() -> Result<String> {
-    let start = || async { MariaDb::start_in(Home::doomed()?).await };
+    let start = || async { Database::mariadb_in(Home::doomed()?).await };
     schema(MARIADB.get_or_try_init(start).await?.address()).await
 }
 
 /// The URL of a new, empty schema in the shared OceanBase kernel.
 pub async fn seekdb() -> Result<String> {
-    let start = || async { SeekDb::start_in(Home::doomed()?).await };
+    let start = || async { Database::seekdb_in(Home::doomed()?).await };
     schema(SEEKDB.get_or_try_init(start).await?.address()).await
 }
 
-async fn schema(server: SocketAddr) -> Result<String> {
+/// The URL of a new, empty schema on this server.
+pub async fn schema(server: SocketAddr) -> Result<String> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let mut client = Client::connect(server, "root", "", Instant::now() + LOGIN_DEADLINE).await?;
