@@ -1,9 +1,12 @@
 //! Three processes share one database while they are killed and stopped at random. Each step of each task must count once,
 //! and nothing may be left behind.
 //!
-//! `OBFLEET_SERVERS_TASKS` says how many tasks; few by default.
+//! `OBFLEET_SERVERS_TASKS` says how many tasks; few by default. `OBFLEET_SERVERS_SEED` repeats the signals of a run, in
+//! their order and their distances; what they hit is up to the machine.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -19,7 +22,10 @@ use obfleet_engine::{
     Action, ActionError, Attempt, Engine, Lock, Options, Output, Registry, Sharing, Spec, Store as _, Submission,
     TaskFilter, TaskState, TaskStatus, TemplateBuilder,
 };
+use obfleet_store::fsck::check;
 use obfleet_store::{Database, TaskStore, sql};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -27,6 +33,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::{Kind, Notes, Place, notes};
 
 const TASKS: &str = "OBFLEET_SERVERS_TASKS";
+const SEED: &str = "OBFLEET_SERVERS_SEED";
 const FEW: usize = 60;
 
 /// Environment of a child: the database, its name, the resource, and how many tasks it submits.
@@ -40,6 +47,11 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Longer than a lease.
 const BEYOND_THE_LEASE: Duration = Duration::from_millis(4500);
 
+/// Longest that a step takes, and longest between two submissions of a server, ms. With a thousand tasks this keeps the
+/// servers under fire for some minutes, and busy enough that most signals hit a step.
+const STEP_MS: u64 = 400;
+const PAUSE_MS: u64 = 800;
+
 /// For one task, were they done one after the other by a server that dies over each of them.
 const PATIENCE_PER_TASK: Duration = Duration::from_secs(10);
 
@@ -47,20 +59,26 @@ const PATIENCE_PER_TASK: Duration = Duration::from_secs(10);
 #[derive(Default)]
 struct Resource {
     epochs: BTreeMap<i64, i64>,
-    effects: BTreeMap<String, usize>,
+    /// Keys of what has its effect.
+    effects: BTreeSet<String>,
     refused: usize,
+    /// Subtasks and epochs that came a second time: a claim that two had, or one that was run twice.
+    again: Vec<(i64, i64)>,
 }
 
 impl Resource {
     /// The effect of a step, once for each key, unless the epoch is too low.
     fn act(&mut self, subtask: i64, epoch: i64, key: &str) -> bool {
         let highest = self.epochs.entry(subtask).or_default();
-        if epoch < *highest {
-            self.refused += 1;
-            return false;
+        match epoch.cmp(highest) {
+            Ordering::Less => {
+                self.refused += 1;
+                return false;
+            }
+            Ordering::Equal => self.again.push((subtask, epoch)),
+            Ordering::Greater => *highest = epoch,
         }
-        *highest = epoch;
-        self.effects.entry(key.to_owned()).or_insert(1);
+        self.effects.insert(key.to_owned());
         true
     }
 }
@@ -95,7 +113,7 @@ impl Action<String> for Touch {
     async fn run(&self, attempt: &Attempt) -> Result<Output<String>, ActionError> {
         let key = attempt.key();
         attempt.checkpoint("begun", "yes").await?;
-        sleep(Duration::from_millis(rand::random_range(0..30))).await;
+        sleep(Duration::from_millis(rand::random_range(0..STEP_MS))).await;
         let failed = |error: std::io::Error| ActionError::new(error.to_string());
         let mut stream = BufReader::new(TcpStream::connect(self.resource).await.map_err(failed)?);
         let request = format!("{} {} {key}\n", key.subtask, attempt.epoch());
@@ -145,13 +163,19 @@ fn child() {
             sharing: Some(Sharing::default()),
             ..Options::new(&name)
         };
-        let engine = Engine::start(Arc::new(database.task_store(Notes)), registry, options);
-        let engine = engine.await.unwrap();
+        let store = Arc::new(database.task_store(Notes));
+        let engine = Engine::start(store.clone(), registry, options).await.unwrap();
         for number in 0..share {
-            sleep(Duration::from_millis(rand::random_range(0..200))).await;
+            let new = || submission(&name, number);
+            let token = new().client_token.unwrap();
+            if store.find_by_token(&token).await.unwrap().is_some() {
+                // It was submitted by a predecessor of this process.
+                continue;
+            }
+            sleep(Duration::from_millis(rand::random_range(0..PAUSE_MS))).await;
             // Without its lease it is refused, and tries again; what it has submitted before is what it was.
-            while let Err(error) = engine.submit(submission(&name, number)).await {
-                eprintln!("{name}: {error}");
+            while let Err(error) = engine.submit(new()).await {
+                eprintln!("{name}: {error}: {:?}", error.source());
                 sleep(Duration::from_millis(200)).await;
             }
         }
@@ -204,6 +228,9 @@ async fn three_servers_on_oceanbase() {
 
 async fn under_fire(kind: Kind) {
     let tasks = std::env::var(TASKS).map_or(FEW, |tasks| tasks.parse().unwrap());
+    let seed = std::env::var(SEED).map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("{kind:?}: {SEED}={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
     let share = tasks.div_ceil(NAMES.len());
     let place = Place::new(kind).await;
     let (database, store) = place.open().await;
@@ -216,12 +243,13 @@ async fn under_fire(kind: Kind) {
     let mut servers = NAMES.map(start);
 
     let deadline = Instant::now() + PATIENCE_PER_TASK * u32::try_from(tasks).unwrap();
+    let begun = Instant::now();
     let (mut kills, mut stops) = (0, 0);
     while !all_at_rest(&store, share * NAMES.len()).await {
         assert!(Instant::now() < deadline, "the tasks do not come to rest");
-        sleep(Duration::from_millis(rand::random_range(300..1500))).await;
-        let victim = rand::random_range(0..NAMES.len());
-        if rand::random() {
+        sleep(Duration::from_millis(random.random_range(300..1500))).await;
+        let victim = random.random_range(0..NAMES.len());
+        if random.random() {
             kills += 1;
             servers[victim] = start(NAMES[victim]);
         } else {
@@ -236,16 +264,22 @@ async fn under_fire(kind: Kind) {
     drop(servers);
     serving.abort();
 
-    let steps = verify(&store, tasks).await;
+    let (steps, orphans) = verify(&store, tasks).await;
     let locks = sql::query("SELECT COUNT(*) AS number FROM resource_lock").fetch_one(database.readers());
     assert_eq!(locks.await.unwrap().get::<i64>("number").unwrap(), 0, "locks are left");
     let noted: BTreeSet<_> = notes(&database).await.into_iter().collect();
     assert_eq!(noted.len(), steps, "each step's result counts once");
+    let location = place.location();
+    let checked = check(&location, |finding| panic!("{finding:?}")).await.unwrap();
+    assert!(checked.tasks >= tasks as u64);
     let resource = resource.lock().unwrap();
-    assert_eq!(resource.effects.len(), steps, "each step has its effect once");
+    assert_eq!(resource.effects.len(), steps, "each step has its effect");
+    assert_eq!(resource.again, [], "a claim is one attempt's");
     println!(
-        "{kind:?}: {tasks} tasks, {steps} steps, {kills} kills, {stops} stops, {} late attempts refused by the resource",
-        resource.refused
+        "{kind:?}: {tasks} tasks, {steps} steps, {kills} kills, {stops} stops, {orphans} steps taken up again, {} late attempts refused \
+         by the resource, {} s",
+        resource.refused,
+        begun.elapsed().as_secs()
     );
 }
 
@@ -259,20 +293,25 @@ async fn all_at_rest(store: &TaskStore<String>, tasks: usize) -> bool {
     all == tasks as u64 && store.list(&of(vec![TaskStatus::Running])).await.unwrap().total == 0
 }
 
-/// Checks every task by its rows and events. → steps of all
-async fn verify(store: &TaskStore<String>, tasks: usize) -> usize {
+/// Checks every task by its rows and events. → steps of all, and how often one was taken from a dead process
+async fn verify(store: &TaskStore<String>, tasks: usize) -> (usize, usize) {
     let filter = TaskFilter {
         size: u32::MAX,
         ..TaskFilter::default()
     };
     let states: Vec<TaskState> = store.list(&filter).await.unwrap().items;
     assert!(states.len() >= tasks);
+    let mut orphans = 0;
     for state in &states {
         let id = state.task.id;
         let events = store.events(id, 0, u32::MAX).await.unwrap();
         assert_eq!(state.task.status, TaskStatus::Successful, "task {id}: {state:#?}");
         assert_eq!(check_invariants(state), Ok(()), "task {id}");
         assert_eq!(fsck(state, &events), Ok(()), "task {id}");
+        orphans += events
+            .iter()
+            .filter(|event| matches!(event.change, Change::SubOrphaned { .. }))
+            .count();
         let succeeded = events.iter().filter_map(|event| match event.change {
             Change::SubSucceeded { subtask, .. } => Some(subtask),
             _ => None,
@@ -285,5 +324,5 @@ async fn verify(store: &TaskStore<String>, tasks: usize) -> usize {
             "task {id}"
         );
     }
-    states.iter().map(|state| state.subtasks.len()).sum()
+    (states.iter().map(|state| state.subtasks.len()).sum(), orphans)
 }
