@@ -112,11 +112,6 @@ impl ContextDelta {
         self
     }
 
-    /// Whether it changes nothing.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.append.is_empty()
-    }
-
     /// Bytes of text in it.
     pub fn size(&self) -> usize {
         size(&self.set, &self.append)

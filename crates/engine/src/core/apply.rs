@@ -297,7 +297,6 @@ fn release(row: &mut Subtask) {
 fn end(row: &mut Subtask, status: Sub, at: i64) {
     release(row);
     row.status = status;
-    row.ready_from = None;
     row.crash_count = 0;
     row.end_time = Some(at);
     row.failure = None;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use obfleet_engine::core::{Change, Command, Event, decide, fsck, ways_out};
+use obfleet_engine::core::{Change, Command, Event, Reject, decide, fsck, ways_out};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{Cause, ContextDelta, Failure, Halt, OnCrash, SubtaskId, TaskState, WayOut};
@@ -200,6 +200,7 @@ proptest! {
             let decided = decide(&state, command(&state, &ask), &env(draw.3));
             let admitted = model.step(&ask, draw.3);
             prop_assert_eq!(decided.is_ok(), admitted, "{:?} on {:?}: {:?}", ask, model, decided.err());
+            prop_assert!(!matches!(decided, Err(Reject::Broken(_))), "{:?} got past the rules", ask);
             let Ok(decision) = decided else { continue };
             note_ends(&mut ends, &state, &decision.events);
             events.extend(decision.events);

@@ -453,6 +453,20 @@ fn a_rollback_begins_with_every_undo_untried() {
 }
 
 #[test]
+fn an_abandoned_task_ends_when_it_is_given_up() {
+    let mut state = one_node();
+    make(&mut state, Change::TaskFailed { outcome: None }).unwrap();
+    state.task.end_time = Some(1);
+    let (actor, reason) = (ann(), "lost".to_owned());
+    make(&mut state, Change::TaskAbandoned { actor, reason }).unwrap();
+    let task = &state.task;
+    assert_eq!(
+        (task.status, task.outcome, task.end_time, task.locks.len()),
+        (TaskStatus::Failed, Some(Outcome::Abandoned), Some(2_000), 0)
+    );
+}
+
+#[test]
 fn a_task_at_rest_is_halted_by_nobody() {
     let failed = Change::TaskFailed {
         outcome: Some(Outcome::Stuck),

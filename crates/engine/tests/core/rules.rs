@@ -4,7 +4,8 @@ use obfleet_engine::context::{CONTEXT_LIMIT, input_of, merged};
 use obfleet_engine::core::{Change, Command, Event, Finding, Reject, decide, fsck};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::{
-    Cause, Context, ContextDelta, Failure, Outcome, SubtaskOperation, SubtaskStatus as St, TaskOperation, TaskStatus,
+    Cause, Context, ContextDelta, Failure, OnCrash, Outcome, SubtaskOperation, SubtaskStatus as St, TaskOperation,
+    TaskStatus,
 };
 
 use crate::hand::{Hand, nothing};
@@ -171,6 +172,23 @@ fn a_step_whose_server_keeps_dying_fails_in_the_end() {
         Cause::Interrupted
     );
     assert!(hand.try_do(dead(), 0).is_err(), "nothing is left to take over");
+}
+
+#[test]
+fn what_is_taken_over_beside_a_step_that_failed_is_parked_too() {
+    let fails = SubtaskSpec {
+        on_crash: OnCrash::Fail,
+        ..node(0)
+    };
+    let mut hand = Hand::new(vec![fails, node(0)], &[]);
+    hand.claim(0);
+    hand.claim(1);
+    let dead = [env(0).owner.incarnation].into();
+    assert_eq!(
+        hand.try_do(Command::Orphan { dead }, 9).unwrap(),
+        ["SUB_FAILED", "SUB_ORPHANED", "SUB_PARKED", "TASK_FAILED"]
+    );
+    assert_eq!(hand.statuses(), [St::Failed, St::Failed]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use obfleet_engine::core::{Change, Command, Event, decide};
+use obfleet_engine::core::{Change, Command, Event, Reject, decide};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{
@@ -145,8 +145,10 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)], slots: usize, boun
             .chain(operator_moves(&state, bounds))
             .enumerate()
         {
-            let Ok(decision) = decide(&state, command.clone(), &claimed_by(&incarnation(index), slots)) else {
-                continue;
+            let decision = match decide(&state, command.clone(), &claimed_by(&incarnation(index), slots)) {
+                Ok(decision) => decision,
+                Err(Reject::Broken(broken)) => panic!("{broken}\nby {command:?}\nfrom {:?}", key(&state)),
+                Err(_) => continue,
             };
             moved += usize::from(number < of_engine.len());
             let after = decision.state;
