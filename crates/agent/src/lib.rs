@@ -37,8 +37,8 @@ pub use identity::IdentityError;
 pub use run::{Options, RunError, run};
 pub use tls::PkiError;
 
-/// An error with its causes, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line; what a message says already is not said again.
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

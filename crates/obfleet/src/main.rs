@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     tell_on_stderr(matches!(command, Command::Demo(_)));
     match run(command) {
         Ok(code) => code,
-        Err(error) => failed(format_args!("{error:#}")),
+        Err(error) => failed(format_args!("{}", obfleet_agent::describe(error.as_ref()))),
     }
 }
 
@@ -138,7 +138,7 @@ async fn demonstrate(args: DemoArgs) -> anyhow::Result<ExitCode> {
             good
         }
         Err(error) => {
-            eprintln!("obfleet: {error:#}");
+            eprintln!("obfleet: {}", obfleet_agent::describe(error.as_ref()));
             demo.break_off()?;
             false
         }
