@@ -1,11 +1,14 @@
 //! Attempts' logs: lines go through one writer, so that actions never wait for the disk and a failing log never fails a
-//! step. The format is OCP's: a header per attempt, then its lines.
+//! step. The writer gathers lines for a moment, so that the log of many steps costs one transaction. The format is OCP's: a
+//! header per attempt, then its lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrono::{Local, TimeZone as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
 
 use super::shared::now_ms;
 use crate::state::{Subtask, TaskId};
@@ -20,6 +23,9 @@ const CHUNK_LIMIT: usize = 64 * 1024;
 /// Most chunks written in one transaction.
 const BATCH: usize = 256;
 
+/// How long lines are gathered, unless somebody wants to see them.
+const GATHERING: Duration = Duration::from_millis(20);
+
 enum Message {
     Chunk(LogChunk),
     Flush(oneshot::Sender<()>),
@@ -28,20 +34,24 @@ enum Message {
 /// The way to the writer.
 pub(super) struct LogWriter {
     messages: mpsc::UnboundedSender<Message>,
+    /// Ends the gathering.
+    hurry: Arc<Notify>,
 }
 
 impl LogWriter {
     /// Starts the writer; it ends when the engine and every attempt are gone.
     pub fn start<C: 'static>(store: Arc<dyn Store<C>>) -> Self {
         let (messages, received) = mpsc::unbounded_channel();
-        tokio::spawn(write(store, received));
-        Self { messages }
+        let hurry = Arc::new(Notify::new());
+        tokio::spawn(write(store, received, Arc::clone(&hurry)));
+        Self { messages, hurry }
     }
 
     /// Waits until everything logged so far is written.
     pub async fn flush(&self) {
         let (written, wait) = oneshot::channel();
         if self.messages.send(Message::Flush(written)).is_ok() {
+            self.hurry.notify_one();
             // The writer going away answers too.
             drop(wait.await);
         }
@@ -68,21 +78,30 @@ impl LogWriter {
     }
 }
 
-async fn write<C: 'static>(store: Arc<dyn Store<C>>, mut received: mpsc::UnboundedReceiver<Message>) {
-    let mut batch = Vec::new();
-    while received.recv_many(&mut batch, BATCH).await > 0 {
+async fn write<C: 'static>(
+    store: Arc<dyn Store<C>>,
+    mut received: mpsc::UnboundedReceiver<Message>,
+    hurry: Arc<Notify>,
+) {
+    while let Some(first) = received.recv().await {
+        tokio::select! {
+            () = hurry.notified() => {}
+            () = sleep(GATHERING) => {}
+        }
         let mut chunks = Vec::new();
         let mut waiting = Vec::new();
-        for message in batch.drain(..) {
+        let mut next = Some(first);
+        while let Some(message) = next {
             match message {
                 Message::Chunk(chunk) => chunks.push(chunk),
                 Message::Flush(written) => waiting.push(written),
             }
+            next = received.try_recv().ok();
         }
-        if !chunks.is_empty()
-            && let Err(error) = store.append_logs(&chunks).await
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "attempt logs were lost");
+        for chunks in chunks.chunks(BATCH) {
+            if let Err(error) = store.append_logs(chunks).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "attempt logs were lost");
+            }
         }
         for written in waiting {
             // Whoever asked may have gone.

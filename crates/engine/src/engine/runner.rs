@@ -244,9 +244,12 @@ impl<C: Send + Sync + 'static> Life<C> {
         let (subtask, epoch) = (self.row.id, self.row.epoch);
         match &ended {
             Ok(_) => self.log.line("done"),
-            Err((failure, _)) => self.log.line(&format!("{}: {}", failure.cause, failure.message)),
+            Err((failure, _)) => {
+                self.log.line(&format!("{}: {}", failure.cause, failure.message));
+                // Whoever sees the failure looks into the log next, and may ask another server.
+                self.shared.logs.flush().await;
+            }
         }
-        self.shared.logs.flush().await;
         let refused = match ended {
             Ok(output) => {
                 let command = Command::Finish {
