@@ -4,19 +4,22 @@
 //! only when it is sent. What they do not share is in [`Dialect`].
 
 mod dialect;
+mod literal;
 mod pool;
 mod retry;
 mod row;
+mod transaction;
 mod value;
 
-use futures::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, Executor as _, MySql, SqlSafeStr, SqlStr, Sqlite};
+use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
-pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain};
-pub use pool::{Pool, Transaction};
+pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
+use pool::Connection;
+pub use pool::Pool;
 pub(crate) use retry::{Failure, retried};
 pub use row::{Column, Row};
+pub use transaction::Transaction;
 pub use value::Value;
 
 /// A statement and its values.
@@ -72,8 +75,10 @@ impl<'t> From<&'t Pool> for Target<'t> {
 macro_rules! send {
     ($query:expr, $target:expr, $method:ident) => {
         match $target.into() {
-            Target::Transaction(Transaction::Sqlite(it)) => $query.sqlite().$method(&mut **it).await?.into(),
-            Target::Transaction(Transaction::MySql(it)) => $query.mysql().$method(&mut **it).await?.into(),
+            Target::Transaction(transaction) => match transaction.send($query).await? {
+                (Connection::Sqlite(it), query) => query.sqlite().$method(&mut **it).await?.into(),
+                (Connection::MySql(it), query) => query.mysql().$method(&mut **it).await?.into(),
+            },
             Target::Pool(Pool::Sqlite(it)) => $query.sqlite().$method(it).await?.into(),
             Target::Pool(Pool::MySql(it)) => $query.mysql().$method(it).await?.into(),
         }
@@ -107,6 +112,11 @@ impl<'q> Query<'q> {
     /// Runs it; how many rows it changed, or matched where they were like that already.
     pub async fn execute(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
         match target.into() {
+            // SQLite counts what the whole message changed.
+            Target::Transaction(transaction) if transaction.dialect() == Dialect::Sqlite => {
+                let changed = transaction.execute_all(vec![self]).await?;
+                Ok(changed.last().copied().unwrap_or_default())
+            }
             Target::Transaction(transaction) => self.execute_once(transaction).await,
             Target::Pool(pool) => retried(|| self.clone().execute_once(pool)).await,
         }
@@ -133,35 +143,6 @@ impl<'q> Query<'q> {
     pub async fn fetch_one(self, target: impl Into<Target<'_>>) -> Result<Row, sqlx::Error> {
         self.fetch_optional(target).await?.ok_or(sqlx::Error::RowNotFound)
     }
-}
-
-/// Runs all of them; how many rows each changed. None is run after one that failed.
-///
-/// SQLite gets them at once: every statement sent by itself wakes its thread and then the one that waits for it, which takes
-/// longer than what most statements do.
-pub(crate) async fn execute_all(queries: Vec<Query<'_>>, tx: &mut Transaction) -> Result<Vec<u64>, sqlx::Error> {
-    match tx {
-        Transaction::Sqlite(tx) => {
-            let answers = tx.fetch_many(joined(queries).sqlite());
-            let changed = answers.try_filter_map(async |answer| Ok(answer.left().map(|done| done.rows_affected())));
-            changed.try_collect().await
-        }
-        Transaction::MySql(_) => {
-            let mut changed = Vec::with_capacity(queries.len());
-            for query in queries {
-                changed.push(query.execute(&mut *tx).await?);
-            }
-            Ok(changed)
-        }
-    }
-}
-
-/// One text of all, with the values of all.
-fn joined(queries: Vec<Query<'_>>) -> Query<'_> {
-    let texts: Vec<_> = queries.iter().map(|query| query.text.as_str()).collect();
-    let joined = composed(texts.join("; "));
-    let values = queries.into_iter().flat_map(|query| query.values);
-    values.fold(joined, Query::bind)
 }
 
 /// Binds the values for one of the two.

@@ -1,7 +1,7 @@
 //! Tasks in SQL: the engine's [`Store`].
 //!
-//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own. On
-//! SQLite, steps without such changes that come together share a transaction ([`group`]).
+//! Each write is a transaction that also carries the domain's changes; reads see snapshots on connections of their own.
+//! Steps without such changes that come together share a transaction ([`group`]).
 
 mod applier;
 mod codec;
@@ -27,7 +27,7 @@ pub use applier::{ApplyError, ChangeApplier};
 use group::{Groups, Verdict};
 pub(crate) use load::with_events;
 
-use crate::sql::{Dialect, Pool, Transaction, retried};
+use crate::sql::{Pool, Transaction, retried};
 
 /// The engine's store in SQL. `C` is the domain's change type.
 pub struct TaskStore<C> {
@@ -35,22 +35,17 @@ pub struct TaskStore<C> {
     readers: Pool,
     logs: Pool,
     applier: Arc<dyn ChangeApplier<C>>,
-    /// Where a database has one writer only.
-    groups: Option<Groups>,
+    groups: Groups,
 }
 
 impl<C> TaskStore<C> {
     pub(crate) fn new(writer: Pool, readers: Pool, logs: Pool, applier: Arc<dyn ChangeApplier<C>>) -> Self {
-        let groups = match writer.dialect() {
-            Dialect::Sqlite => Some(Groups::start(writer.clone())),
-            Dialect::MySql => None,
-        };
         Self {
+            groups: Groups::start(writer.clone()),
             writer,
             readers,
             logs,
             applier,
-            groups,
         }
     }
 
@@ -103,8 +98,12 @@ impl<C: Send + Sync + 'static> Store<C> for TaskStore<C> {
     }
 
     async fn commit(&self, commit: Commit<'_, C>) -> Result<(), StoreError> {
-        if let Some(groups) = self.groups.as_ref().filter(|_| commit.changes.is_empty()) {
-            match groups.join(commit::statements(self.writer.dialect(), &commit)?).await {
+        if commit.changes.is_empty() {
+            match self
+                .groups
+                .join(commit::statements(self.writer.dialect(), &commit)?)
+                .await
+            {
                 Verdict::Done => return Ok(()),
                 Verdict::Alone => {}
                 Verdict::Unknown(error) => return Err(error),

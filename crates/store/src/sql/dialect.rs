@@ -61,7 +61,7 @@ impl Dialect {
 }
 
 /// Whether a transaction failed only because others were in its way: nothing of it stays, and it may be repeated.
-pub(super) fn was_in_the_way(error: &sqlx::Error) -> bool {
+pub(crate) fn was_in_the_way(error: &sqlx::Error) -> bool {
     mysql_error(error).is_some_and(|number| LOCKED_OUT.contains(&number) || WAITED_IN_VAIN.contains(&number))
 }
 

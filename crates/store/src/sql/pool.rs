@@ -1,9 +1,9 @@
-//! Connections and transactions of either database.
+//! Connections to either database.
 
+use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Sqlite, SqlitePool};
 
-use super::Dialect;
-use super::dialect::of_commit;
+use super::{Dialect, Transaction};
 
 /// Connections to one database.
 #[derive(Clone, Debug)]
@@ -14,13 +14,11 @@ pub enum Pool {
     MySql(MySqlPool),
 }
 
-/// A transaction; it is rolled back unless it is committed.
+/// A connection of a pool; it goes back when it is dropped.
 #[derive(Debug)]
-pub enum Transaction {
-    /// Of SQLite.
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
-    /// Of MySQL.
-    MySql(sqlx::Transaction<'static, MySql>),
+pub(super) enum Connection {
+    Sqlite(PoolConnection<Sqlite>),
+    MySql(PoolConnection<MySql>),
 }
 
 impl Pool {
@@ -32,20 +30,21 @@ impl Pool {
         }
     }
 
-    /// Begins a transaction that writes.
+    /// A transaction that writes.
     pub async fn write(&self) -> Result<Transaction, sqlx::Error> {
         let begin = self.dialect().begin_writing();
-        Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with(begin).await?),
-            Self::MySql(pool) => Transaction::MySql(pool.begin_with(begin).await?),
-        })
+        Ok(Transaction::new(self.acquire().await?, begin))
     }
 
-    /// Begins a transaction that only reads. On a pool of readers all of it sees one moment.
+    /// A transaction that only reads. On a pool of readers all of it sees one moment.
     pub async fn read(&self) -> Result<Transaction, sqlx::Error> {
+        Ok(Transaction::new(self.acquire().await?, "BEGIN"))
+    }
+
+    async fn acquire(&self) -> Result<Connection, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
-            Self::MySql(pool) => Transaction::MySql(pool.begin().await?),
+            Self::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
+            Self::MySql(pool) => Connection::MySql(pool.acquire().await?),
         })
     }
 
@@ -58,8 +57,7 @@ impl Pool {
     }
 }
 
-impl Transaction {
-    /// What is spoken in it.
+impl Connection {
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
@@ -67,11 +65,20 @@ impl Transaction {
         }
     }
 
-    /// Makes it durable. When this fails, it may have happened all the same.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
+    /// Sends a statement as it stands.
+    pub async fn send(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        use sqlx::Executor as _;
         match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::MySql(transaction) => transaction.commit().await.map_err(of_commit),
+            Self::Sqlite(connection) => connection.execute(statement).await.map(drop),
+            Self::MySql(connection) => connection.execute(statement).await.map(drop),
+        }
+    }
+
+    /// Ends it instead of giving it back.
+    pub fn close(mut self) {
+        match &mut self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::MySql(connection) => connection.close_on_drop(),
         }
     }
 }

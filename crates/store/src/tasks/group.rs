@@ -1,20 +1,23 @@
-//! Steps of different tasks that wait for SQLite at the same time become durable together.
+//! Steps of different tasks that wait for the database at the same time become durable together.
 //!
-//! A file has one writer, and every commit waits for the disk. While one group is written the next one gathers; nobody
-//! waits for company. A group is all or nothing: when anything in it is not as it has to be, it is rolled back, and each
-//! of its steps is made in a transaction of its own, which finds out what was wrong with it.
-//!
-//! A server of MySQL's has many writers, and flushes their commits together by itself.
+//! Every commit waits for the disk, and every message to a database has its price. While one group is written the next one
+//! gathers; nobody waits for company. A group is all or nothing: when anything in it is not as it has to be, it is rolled
+//! back, and each of its steps is made in a transaction of its own, which finds out what was wrong with it.
+
+use std::sync::Arc;
 
 use obfleet_engine::StoreError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::codec::unavailable;
 use super::commit::Statements;
-use crate::sql::{self, Pool, Query, Transaction};
+use crate::sql::{self, Dialect, Pool, Query, Transaction};
 
 /// Most steps of one group: a failure costs them all a second try.
 const MOST: usize = 64;
+
+/// Groups that a server is sent at a time: it reads the statements of one while another waits for its disk.
+const GROUPS_AT_A_TIME: usize = 2;
 
 /// What became of a step in its group.
 pub(super) enum Verdict {
@@ -26,7 +29,7 @@ pub(super) enum Verdict {
     Unknown(StoreError),
 }
 
-/// The way to the one who writes groups, who ends when this and every step on its way are gone.
+/// The way to those who write groups, who end when this and every step on its way are gone.
 pub(super) struct Groups {
     steps: mpsc::UnboundedSender<Step>,
 }
@@ -40,7 +43,14 @@ struct Step {
 impl Groups {
     pub fn start(writer: Pool) -> Self {
         let (steps, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(write_groups(writer, waiting));
+        let waiting = Arc::new(Mutex::new(waiting));
+        let at_a_time = match writer.dialect() {
+            Dialect::Sqlite => 1,
+            Dialect::MySql => GROUPS_AT_A_TIME,
+        };
+        for _ in 0..at_a_time {
+            tokio::spawn(write_groups(writer.clone(), Arc::clone(&waiting)));
+        }
         Self { steps }
     }
 
@@ -61,11 +71,14 @@ impl Groups {
     }
 }
 
-async fn write_groups(writer: Pool, mut waiting: mpsc::UnboundedReceiver<Step>) {
-    let mut group = Vec::with_capacity(MOST);
-    while waiting.recv_many(&mut group, MOST).await > 0 {
+async fn write_groups(writer: Pool, waiting: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>) {
+    loop {
+        let mut group = Vec::new();
+        if waiting.lock().await.recv_many(&mut group, MOST).await == 0 {
+            return;
+        }
         let (steps, told): (Vec<_>, Vec<_>) = group
-            .drain(..)
+            .into_iter()
             .map(|step| ((step.queries, step.of_one_row), step.told))
             .unzip();
         let committed = match write(&writer, steps).await {
@@ -75,6 +88,7 @@ async fn write_groups(writer: Pool, mut waiting: mpsc::UnboundedReceiver<Step>) 
         for told in told {
             let verdict = match &committed {
                 None => Verdict::Alone,
+                Some(Err(error)) if sql::was_in_the_way(error) => Verdict::Alone,
                 Some(Ok(())) => Verdict::Done,
                 Some(Err(error)) => Verdict::Unknown(StoreError::Unavailable(error.to_string().into())),
             };
@@ -87,11 +101,15 @@ async fn write_groups(writer: Pool, mut waiting: mpsc::UnboundedReceiver<Step>) 
 /// All steps in one transaction, or `None` if one of them could not be made.
 async fn write(writer: &Pool, steps: Vec<(Vec<Query<'static>>, usize)>) -> Option<Transaction> {
     let mut tx = writer.write().await.ok()?;
-    for (queries, of_one_row) in steps {
-        let changed = sql::execute_all(queries, &mut tx).await.ok()?;
-        if changed.iter().take(of_one_row).any(|&rows| rows != 1) {
+    let of_one_row: Vec<_> = steps.iter().map(|(queries, count)| (queries.len(), *count)).collect();
+    let queries = steps.into_iter().flat_map(|(queries, _)| queries).collect();
+    let mut changed = &*tx.execute_all(queries).await.ok()?;
+    for (queries, of_one_row) in of_one_row {
+        let (step, rest) = changed.split_at_checked(queries)?;
+        if step.iter().take(of_one_row).any(|&rows| rows != 1) {
             return None;
         }
+        changed = rest;
     }
     Some(tx)
 }
