@@ -17,6 +17,9 @@ const LONG_CASES: &str = "10000";
 /// Tasks in a long run of the test of several servers under fire.
 const LONG_TASKS: &str = "1000";
 
+/// Kills and stops of a database under engines in a long run.
+const LONG_OUTAGES: &str = "30";
+
 /// Tasks of the obfleet workspace.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
@@ -97,7 +100,8 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     // The kills are run even if something else failed: each tells what the other cannot.
     tests
         .env("PROPTEST_CASES", LONG_CASES)
-        .env("OBFLEET_SERVERS_TASKS", LONG_TASKS);
+        .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
+        .env("OBFLEET_OUTAGES", LONG_OUTAGES);
     let rest = succeed(&mut tests);
     succeed(&mut kills(root, arguments.budget)).and(rest)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
+mod touch;
 
 mod conformance;
 mod contention;
@@ -11,6 +12,7 @@ mod inventory;
 mod kill_at_every_commit;
 mod lost_answers;
 mod migrations;
+mod outages;
 mod servers;
 mod unreadable;
 mod users;

@@ -76,6 +76,14 @@ impl Place {
         }
     }
 
+    /// An empty schema on a server of the test's own.
+    pub fn at(url: String) -> Self {
+        Self {
+            url: Some(url),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
     pub async fn open(&self) -> (Database, TaskStore<String>) {
         with_notes(self.try_open().await.unwrap()).await
     }
