@@ -47,7 +47,7 @@ pub enum CheckpointError {
         /// Its key.
         key: String,
     },
-    /// It could not be stored.
+    /// It could not be stored, and the attempt is to stop or trying again would not help.
     #[error("the checkpoint could not be stored")]
     Store(#[source] crate::store::StoreError),
 }
@@ -158,7 +158,8 @@ impl Attempt {
         self.facts.checkpoint.get(key).map(String::as_str)
     }
 
-    /// Records a value durably *before* acting on it; undo and the next attempt read it with [`Self::checkpointed`].
+    /// Records a value durably *before* acting on it; undo and the next attempt read it with [`Self::checkpointed`]. A
+    /// database that is away is waited for until the attempt is to stop.
     pub async fn checkpoint(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), CheckpointError> {
         self.sink.checkpoint(key.into(), value.into()).await
     }

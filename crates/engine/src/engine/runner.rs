@@ -20,7 +20,7 @@ use crate::error::EngineError;
 use crate::state::{Cause, Failure, Subtask, SubtaskId, SubtaskOperation, TaskId, TaskState};
 use crate::store::StoreError;
 
-/// First and longest wait between tries to record an attempt's end while the database is away.
+/// First and longest wait between tries to record what an attempt has to say while the database is away.
 const RECORD_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// An attempt under way in this process.
@@ -103,6 +103,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let sink = Sink {
             shared: Arc::clone(self),
             tenure: Arc::clone(tenure),
+            stop: stop.clone(),
             key,
             epoch: row.epoch,
             log: Arc::clone(log),
@@ -369,6 +370,7 @@ fn panic_message(error: JoinError) -> String {
 struct Sink<C> {
     shared: Arc<Shared<C>>,
     tenure: Arc<Tenure>,
+    stop: CancellationToken,
     key: AttemptKey,
     epoch: i64,
     log: Arc<AttemptLog>,
@@ -384,14 +386,24 @@ impl<C: Send + Sync + 'static> AttemptSink for Sink<C> {
             key: key.clone(),
             value,
         };
-        let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
-        match self.shared.advance_by(task, Some(subtask), choose, &[], None).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(EngineError::Store(StoreError::LeaseLost)) => Err(CheckpointError::Fenced),
-            Err(EngineError::Fenced) => Err(CheckpointError::Fenced),
-            Err(EngineError::ContextFull) => Err(CheckpointError::TooLarge { key }),
-            Err(EngineError::Store(error)) => Err(CheckpointError::Store(error)),
-            Err(error) => Err(CheckpointError::Store(StoreError::Corrupt(error.to_string()))),
+        let (mut wait, longest) = RECORD_RETRY;
+        loop {
+            let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
+            let away = match self.shared.advance_by(task, Some(subtask), choose, &[], None).await {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(EngineError::Fenced | EngineError::Store(StoreError::LeaseLost)) => {
+                    return Err(CheckpointError::Fenced);
+                }
+                Err(EngineError::ContextFull) => return Err(CheckpointError::TooLarge { key }),
+                Err(EngineError::Store(away @ StoreError::Unavailable(_))) => away,
+                Err(EngineError::Store(error)) => return Err(CheckpointError::Store(error)),
+                Err(error) => return Err(CheckpointError::Store(StoreError::Corrupt(error.to_string()))),
+            };
+            tracing::warn!(%task, %subtask, error = &away as &dyn std::error::Error, "the state database is away");
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(CheckpointError::Store(away)),
+                () = sleep(wait) => wait = (wait * 2).min(longest),
+            }
         }
     }
 

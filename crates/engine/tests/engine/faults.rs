@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obfleet_engine::store::{Commit, LogChunk};
 use obfleet_engine::testing::{MemoryStore, StoreLayer};
-use obfleet_engine::{Action, Cause, Engine, Output, Store as _, StoreError, TaskStatus};
+use obfleet_engine::{Action, Attempt, Cause, Engine, Output, Spec, Store as _, StoreError, TaskStatus};
 
-use crate::support::{Step, World, chain, options, registry};
+use crate::support::{Done, Step, World, chain, options, registry};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -57,15 +57,16 @@ impl StoreLayer for Faulty {
 }
 
 async fn world(faults: &[Fault], steps: Vec<Step>) -> World {
+    let actions = steps.into_iter().map(|step| Arc::new(step) as Arc<dyn Action<String>>);
+    world_of(faults, actions.collect()).await
+}
+
+async fn world_of(faults: &[Fault], actions: Vec<Arc<dyn Action<String>>>) -> World {
     let memory = Arc::new(MemoryStore::new());
     let faulty = Faulty {
         memory: Arc::clone(&memory),
         faults: Mutex::new(faults.iter().copied().collect()),
     };
-    let actions = steps
-        .into_iter()
-        .map(|step| Arc::new(step) as Arc<dyn Action<String>>)
-        .collect();
     let engine = Engine::start(Arc::new(faulty), registry(actions), options())
         .await
         .unwrap();
@@ -90,6 +91,42 @@ async fn every_pair_of_failing_commits_is_survived_without_running_twice() {
                 assert_eq!(world.memory.changes().len(), 2, "{first:?} {second:?} {third:?}");
             }
         }
+    }
+}
+
+/// Notes something, and goes on only if it is noted.
+struct Noting {
+    runs: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Action<String> for Noting {
+    fn spec(&self) -> Spec {
+        Spec::new("noting", "Noting", 30)
+    }
+
+    async fn run(&self, attempt: &Attempt) -> Done {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        attempt.checkpoint("restart", "17").await?;
+        Ok(Output::nothing())
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_waits_for_the_database() {
+    for fault in [Fault::Before, Fault::After] {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let noting = Noting {
+            runs: Arc::clone(&runs),
+        };
+        // The first commit claims it.
+        let world = world_of(&[Fault::None, fault, fault], vec![Arc::new(noting)]).await;
+        let task = world.submit(chain(&["noting"])).await;
+        let view = world.rest(task).await;
+        assert_eq!(view.status, TaskStatus::Successful, "{fault:?}: {view:?}");
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "{fault:?}");
+        let state = world.memory.load(task).await.unwrap().unwrap();
+        assert_eq!(state.subtasks[0].checkpoint["restart"], "17", "{fault:?}");
     }
 }
 
