@@ -10,7 +10,7 @@ mod offline;
 mod packages;
 mod upgrade;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use obfleet_engine::{Engine, EngineError, TaskView, TemplateError};
 use obfleet_wire::Refusal;
@@ -18,6 +18,7 @@ use obfleet_wire::Refusal;
 use crate::{
     flows::crew::Crew,
     inventory::{InventoryChange, InventoryError},
+    package_files::PackageFileError,
     plan::Snapshot,
     secrets::SealError,
 };
@@ -60,14 +61,9 @@ pub enum Error {
     /// A flow's graph is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// A package file cannot be kept.
-    #[error("the package file {path} cannot be kept, read or removed")]
-    Storage {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A package file cannot be had or kept.
+    #[error(transparent)]
+    PackageFile(#[from] PackageFileError),
 }
 
 /// The fleet. Cheap to clone.

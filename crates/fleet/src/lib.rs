@@ -7,6 +7,7 @@ pub mod host_agent;
 pub mod inventory;
 pub mod observer;
 mod once;
+pub mod package_files;
 pub mod plan;
 pub mod secrets;
 #[cfg(test)]

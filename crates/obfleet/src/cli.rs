@@ -77,6 +77,9 @@ pub struct ServerArgs {
     /// Where clients and agents reach this server, if not at the address it listens on
     #[arg(long, value_name = "http://HOST:PORT")]
     pub public_url: Option<String>,
+    /// Where the other servers on the same --database reach this server, if not at its public URL
+    #[arg(long, value_name = "http://HOST:PORT")]
+    pub peer_url: Option<String>,
     /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,

@@ -76,6 +76,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.database = database::address(&args.state)?;
     options.admin_password_file = args.admin_password_file;
     options.public_url = args.public_url;
+    options.peer_url = args.peer_url;
     options.drain = DrainPolicy {
         window_ms: args.drain_window * 1000,
         ..options.drain

@@ -6,6 +6,7 @@ pub mod diagnosis;
 pub mod hosts;
 pub mod obproxies;
 pub mod packages;
+pub mod peers;
 pub mod system;
 pub mod task_events;
 pub mod tasks;

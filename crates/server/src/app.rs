@@ -7,7 +7,8 @@ use obfleet_store::users::Users;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agents::Agents, api::task_events::Listeners, auth::Authenticator, health::Health, metrics::Metrics, pki::Authority,
+    agents::Agents, api::task_events::Listeners, auth::Authenticator, health::Health, metrics::Metrics, peers::Peers,
+    pki::Authority,
 };
 
 /// The routes' surroundings, shared by all of them.
@@ -22,6 +23,8 @@ pub struct App {
     pub authority: Authority,
     /// Calls agents, and knows their certificates.
     pub agents: Arc<Agents>,
+    /// The other servers on the database, if it is one that others may use.
+    pub peers: Option<Arc<Peers>>,
     /// Id of the database, told to agents.
     pub installation: String,
     /// Where the state is kept, for people to read.

@@ -5,14 +5,17 @@
 //!
 //! | room | is for |
 //! |---|---|
-//! | [`server`] | starting and stopping |
+//! | [`server`], [`address`] | starting and stopping, and where it is reached |
 //! | [`router`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
+//! | [`peers`] | the other servers on the database |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
+//! | [`retention`], [`tidying`] | what is cleared away now and then |
 //! | [`state_dir`], [`founding`] | what is kept on disk beside the database, and what all servers have in common |
 
+pub mod address;
 pub mod agents;
 pub mod api;
 pub mod app;
@@ -23,6 +26,7 @@ pub mod health;
 pub mod http;
 pub mod masking;
 pub mod metrics;
+pub mod peers;
 pub mod pki;
 pub mod renewal;
 pub mod retention;
@@ -30,5 +34,6 @@ pub mod router;
 pub mod server;
 pub mod state_dir;
 pub mod task_view;
+pub mod tidying;
 
 pub use server::{Options, Running, Server, ServerError, location};

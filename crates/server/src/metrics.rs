@@ -10,12 +10,14 @@
 //! | [`steps`] | the way of steps from READY to RUNNING, the queue, how tasks end |
 //! | [`lease`] | the right to change tasks, where servers share a database |
 //! | [`agents`] | calls to agents |
+//! | [`peers`] | calls to the other servers on the database |
 //! | [`http`] | requests, by the template of their route |
 //! | [`process`] | memory, files, threads, processor time |
 
 pub mod agents;
 pub mod http;
 pub mod lease;
+pub mod peers;
 pub mod process;
 pub mod steps;
 pub mod store;
@@ -32,8 +34,8 @@ use prometheus_client::{
 };
 
 use self::{
-    agents::AgentMetrics, http::HttpMetrics, lease::LeaseMetrics, process::ProcessCollector, steps::StepMetrics,
-    store::StoreMetrics,
+    agents::AgentMetrics, http::HttpMetrics, lease::LeaseMetrics, peers::PeerMetrics, process::ProcessCollector,
+    steps::StepMetrics, store::StoreMetrics,
 };
 
 /// What [`Metrics::render`] writes.
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub steps: StepMetrics,
     /// Of calls to agents.
     pub agents: AgentMetrics,
+    /// Of calls to other servers.
+    pub peers: PeerMetrics,
     /// Of requests.
     pub http: HttpMetrics,
 }
@@ -69,6 +73,7 @@ impl Default for Metrics {
             lease: LeaseMetrics::register(ours),
             steps: StepMetrics::register(ours),
             agents: AgentMetrics::register(ours),
+            peers: PeerMetrics::register(ours),
             http: HttpMetrics::register(ours),
             registry,
         }

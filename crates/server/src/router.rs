@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{agents, clusters, diagnosis, hosts, obproxies, packages, system, task_events, tasks},
+    api::{agents, clusters, diagnosis, hosts, obproxies, packages, peers, system, task_events, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -19,6 +19,7 @@ use crate::{
     },
     http::{ApiError, Fault, body, envelope},
     metrics,
+    peers::Peers,
 };
 
 /// The service; `server_id` is told in every envelope.
@@ -47,9 +48,11 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         .route("/readyz", get(system::ready))
         .route("/api/v2/compute/agents/enrol", post(agents::enrol))
         .method_not_allowed_fallback(wrong_method);
+    let internal = app.peers.as_ref().map(internal).unwrap_or_default();
     private
         .merge(public)
         .merge(local)
+        .merge(internal)
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn_with_state(
             Arc::<str>::from(server_id),
@@ -57,6 +60,17 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         ))
         .layer(middleware::from_fn_with_state(metrics, metrics::http::measure))
         .with_state(app)
+}
+
+/// What other servers ask for.
+fn internal(app_peers: &Arc<Peers>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/internal/nudge", post(peers::nudge))
+        .route("/internal/packages/{sha256}", get(peers::package).post(peers::offered))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app_peers),
+            peers::require_pass,
+        ))
 }
 
 /// Routes on which changes take the area's role.

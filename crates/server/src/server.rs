@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use axum::{Router, http::Uri};
+use axum::Router;
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use obfleet_agent::client::AgentClient;
 use obfleet_engine::{Engine, EngineError, Registry, Sharing};
@@ -17,14 +17,16 @@ use obfleet_fleet::{
     flows::{self, crew::Crew},
     inventory::{Inventory as _, InventoryChange, InventoryError},
     observer,
+    package_files::PackageFiles,
     secrets::Sealer,
 };
 use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
 use tokio::task::{JoinError, JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    address::{AddressError, Addresses},
     agents::Agents,
     api::task_events::{ListenerOptions, Listeners},
     app::App,
@@ -35,11 +37,13 @@ use crate::{
     founding::{self, FoundingError},
     health::Health,
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
+    peers::{Peers, PeersError, nudges::Nudges, pass::Passes},
     pki::{Authority, PkiError},
     renewal::Renewal,
     retention,
     router::router,
     state_dir::{StateDir, StateDirError},
+    tidying,
 };
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
@@ -64,6 +68,9 @@ pub struct Options {
     pub database: Option<Address>,
     /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
     pub public_url: Option<String>,
+    /// Where the other servers on the database reach this one, `http://host:port`; the public URL when absent, or, where
+    /// that is none of HTTP, made from `listen`.
+    pub peer_url: Option<String>,
     /// Holds the administrator's password, at the first start and whenever it is given.
     pub admin_password_file: Option<PathBuf>,
     /// Bytes an uploaded package may have.
@@ -89,6 +96,7 @@ impl Options {
             state_dir: state_dir.into(),
             database: None,
             public_url: None,
+            peer_url: None,
             admin_password_file: None,
             max_package_bytes: MAX_PACKAGE_BYTES,
             drain: DrainPolicy {
@@ -117,9 +125,12 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
-    /// The public URL.
-    #[error("'{0}' is no URL that clients could be given; write --public-url as http://host:port")]
-    PublicUrl(String),
+    /// A URL that was given.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The client for other servers.
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     /// The state database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -160,6 +171,7 @@ pub struct Running {
     serving: JoinHandle<io::Result<()>>,
     observing: JoinHandle<()>,
     renewing: JoinHandle<()>,
+    _nudging: Option<AbortOnDropHandle<()>>,
     drain_timeout: Duration,
     // Last: the directory stays locked until everything else is gone.
     _state_dir: StateDir,
@@ -180,10 +192,7 @@ impl Server {
         let listener = TcpListener::bind(options.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let url = match &options.public_url {
-            Some(given) => checked_url(given)?,
-            None => format!("http://{}", reachable(address)),
-        };
+        let addresses = Addresses::of(address, options.public_url.as_deref(), options.peer_url.as_deref())?;
         let server_id = state_dir.server_id()?;
 
         let place = location(options.database.as_ref(), &options.state_dir);
@@ -196,16 +205,19 @@ impl Server {
         let admin_password = first_user::ensure(&users, password_file, Timestamp::now()).await?;
         let metrics = Arc::new(Metrics::default());
         let agents = Arc::new(agents(&authority)?);
+        let peers = peers(&database, &common.key, &server_id, &metrics)?;
         let crew = crew(
             &options,
             &state_dir,
             &database,
             common.sealer,
+            peers.as_ref(),
             Arc::clone(&agents),
             &metrics,
         )
         .await?;
-        let fleet = fleet(&crew, &database, &server_id, &url, &metrics).await?;
+        let nudges = Arc::new(Nudges::default());
+        let fleet = fleet(&crew, &database, &server_id, &addresses, &nudges, &metrics).await?;
         let stop = CancellationToken::new();
         let app = Arc::new(App {
             listeners: Listeners::new(options.listeners),
@@ -217,6 +229,7 @@ impl Server {
             authenticator: Authenticator::new(users.clone()),
             users,
             authority: authority.clone(),
+            peers: peers.clone(),
             installation: crew.installation.id.clone(),
             store: place.to_string(),
             uploads: state_dir.uploads(),
@@ -233,9 +246,13 @@ impl Server {
         if let Some(keep) = options.keep_tasks {
             tokio::spawn(retention::keep(app.fleet.engine().clone(), keep, stop.clone()));
         }
+        tokio::spawn(tidying::keep_tidy(Arc::clone(&crew), stop.clone()));
+        // To the very end: a server that stops has the most to tell.
+        let nudging = peers.map(|peers| AbortOnDropHandle::new(tokio::spawn(nudges.send(peers))));
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
         let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));
+        let url = addresses.public;
         tracing::info!(%address, url, database = %place, "server started");
         Ok(Running {
             address,
@@ -247,6 +264,7 @@ impl Server {
             serving,
             observing,
             renewing,
+            _nudging: nudging,
             drain_timeout: options.drain_timeout,
             _state_dir: state_dir,
         })
@@ -261,28 +279,6 @@ pub fn location(database: Option<&Address>, state_dir: &Path) -> Location {
     }
 }
 
-/// Paths are put behind it as it is.
-fn checked_url(given: &str) -> Result<String, ServerError> {
-    let url = given.trim_end_matches('/');
-    let parsed: Option<Uri> = url.parse().ok();
-    let good = parsed.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
-    });
-    if good {
-        Ok(url.to_owned())
-    } else {
-        Err(ServerError::PublicUrl(given.to_owned()))
-    }
-}
-
-/// What clients on this machine can connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
-        _ => address,
-    }
-}
-
 fn agents(authority: &Authority) -> Result<Agents, ServerError> {
     let identity = authority.server_identity()?;
     let client = AgentClient::new(
@@ -293,20 +289,39 @@ fn agents(authority: &Authority) -> Result<Agents, ServerError> {
     Ok(Agents::new(client.map_err(|error| ServerError::Agents(error.into()))?))
 }
 
+/// The other servers, if the database is one that others may use.
+fn peers(
+    database: &Database,
+    key: &[u8; 32],
+    server_id: &str,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Peers>>, ServerError> {
+    if !database.is_shared() {
+        return Ok(None);
+    }
+    let peers = Peers::new(Passes::new(key, server_id), database.servers(), Arc::clone(metrics))?;
+    Ok(Some(Arc::new(peers)))
+}
+
 async fn crew(
     options: &Options,
     state_dir: &StateDir,
     database: &Database,
     sealer: Sealer,
+    peers: Option<&Arc<Peers>>,
     agents: Arc<Agents>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<Crew>, ServerError> {
     let inventory = database.inventory();
     let installation = inventory.installation().await?;
+    let packages = match peers {
+        Some(peers) => PackageFiles::new(state_dir.packages(), state_dir.uploads(), Arc::clone(peers) as _),
+        None => PackageFiles::alone(state_dir.packages()),
+    };
     Ok(Arc::new(Crew {
         inventory: Arc::new(inventory),
         agents: Arc::new(MeasuredAgents::new(agents, Arc::clone(metrics))),
-        packages: state_dir.packages(),
+        packages,
         sealer,
         installation,
         drain: options.drain,
@@ -317,29 +332,23 @@ async fn fleet(
     crew: &Arc<Crew>,
     database: &Database,
     server_id: &str,
-    url: &str,
+    addresses: &Addresses,
+    nudges: &Arc<Nudges>,
     metrics: &Arc<Metrics>,
 ) -> Result<Fleet, ServerError> {
     let registry = Registry::<InventoryChange>::new(flows::actions(crew))?;
     let options = obfleet_engine::Options {
-        executor: host_of(url).to_owned(),
-        url: Some(url.to_owned()),
-        sharing: database.is_shared().then(Sharing::default),
+        executor: addresses.host().to_owned(),
+        url: Some(addresses.peer.clone()),
+        sharing: database.is_shared().then(|| Sharing {
+            peers: Arc::clone(nudges) as _,
+            ..Sharing::default()
+        }),
         ..obfleet_engine::Options::new(server_id)
     };
     let store = MeasuredStore::new(database.tasks(), Arc::clone(metrics));
     let engine = Engine::start(Arc::new(store), registry, options).await?;
-    Ok(Fleet::new(Arc::clone(crew), engine, url))
-}
-
-/// The host in a URL, without the port: what OCP calls the executor.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or(rest);
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    }
+    Ok(Fleet::new(Arc::clone(crew), engine, &addresses.public))
 }
 
 async fn serve(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
@@ -395,6 +404,9 @@ impl Running {
         let engine = self.app.fleet.engine();
         let left = draining.await.unwrap_or_default();
         engine.shutdown().await;
+        if let Some(peers) = &self.app.peers {
+            peers.nudge().await;
+        }
         tracing::info!(steps_handed_over = left, "server stopped");
         for (who, ended) in [("observer", self.observing.await), ("renewal", self.renewing.await)] {
             if let Err(error) = ended {
@@ -402,42 +414,5 @@ impl Running {
             }
         }
         ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_public_url_is_one_that_paths_can_be_put_behind() {
-        for (given, url) in [
-            ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),
-            ("https://fleet.example/", "https://fleet.example"),
-            ("https://example.org/fleet/", "https://example.org/fleet"),
-            ("http://[::1]:8080", "http://[::1]:8080"),
-        ] {
-            assert_eq!(checked_url(given).unwrap(), url);
-        }
-        for given in [
-            "",
-            "foo",
-            "10.0.0.1:8080",
-            "ftp://x",
-            "http://",
-            "http://a b",
-            "http://x?y=1",
-            "/",
-        ] {
-            assert!(matches!(checked_url(given), Err(ServerError::PublicUrl(_))), "{given}");
-        }
-    }
-
-    #[test]
-    fn the_executor_is_the_host_of_the_url() {
-        assert_eq!(host_of("http://10.0.0.1:8080"), "10.0.0.1");
-        assert_eq!(host_of("https://fleet.example/"), "fleet.example");
-        assert_eq!(host_of("http://[::1]:8080/x"), "[::1]");
-        assert_eq!(host_of("http://[::1]"), "[::1]");
     }
 }

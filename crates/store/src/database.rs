@@ -19,6 +19,7 @@ use crate::authority::Authorities;
 use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::location::{Address, Location};
 use crate::migrations::{self, Found, Migration, MigrationError, migrate};
+use crate::servers::Servers;
 use crate::sql::{Pool, Trouble, trouble};
 use crate::tasks::{ChangeApplier, TaskStore};
 use crate::users::Users;
@@ -175,6 +176,11 @@ impl Database {
     /// Where the enrolment authority is kept.
     pub fn authorities(&self) -> Authorities {
         Authorities::new(self.writer.clone(), self.readers.clone())
+    }
+
+    /// The servers that share it.
+    pub fn servers(&self) -> Servers {
+        Servers::new(self.readers.clone())
     }
 
     /// The table of users.

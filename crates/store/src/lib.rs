@@ -13,6 +13,7 @@ pub mod inventory;
 mod location;
 mod migrations;
 pub mod schema;
+pub mod servers;
 pub mod sql;
 pub mod tasks;
 pub mod users;

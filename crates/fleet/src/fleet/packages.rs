@@ -13,6 +13,7 @@ use obfleet_wire::{
 use super::{Error, Fleet};
 use crate::{
     inventory::{InventoryError, Package},
+    package_files::PackageFileError,
     view,
 };
 
@@ -56,22 +57,19 @@ impl Fleet {
             sha256: info.sha256,
             created: Timestamp::now(),
         };
-        let kept = self.crew.packages.join(package.stored_name());
         let fleet = self.snapshot().await?;
-        if fleet.packages.values().any(|other| other.name == package.name) {
-            return Err(Refusal::new(Code::Pkg10012, [package.name.file_name()])
-                .field("file")
-                .into());
+        let files = &self.crew.packages;
+        let taken = || Refusal::new(Code::Pkg10012, [package.name.file_name()]).field("file");
+        if let Some(known) = fleet.packages.values().find(|other| other.name == package.name) {
+            if known.sha256 == package.sha256 && files.here(known).await.is_none() {
+                // The way back when the only server that had the file is gone.
+                files.replace(uploaded, known).await?;
+                return Ok(view::package(&fleet, known, &self.base_url));
+            }
+            return Err(taken().into());
         }
-        let move_file = tokio::fs::rename(uploaded, &kept).await;
-        move_file.map_err(|source| Error::Storage {
-            path: kept.clone(),
-            source,
-        })?;
-        if !self.crew.inventory.insert_package(&package).await? {
-            return Err(Refusal::new(Code::Pkg10012, [package.name.file_name()])
-                .field("file")
-                .into());
+        if !files.add(uploaded, &package, &*self.crew.inventory).await? {
+            return Err(taken().into());
         }
         Ok(view::package(&fleet, &package, &self.base_url))
     }
@@ -94,19 +92,38 @@ impl Fleet {
             return Err(refusal.field("id").into());
         }
         if self.crew.inventory.delete_package(id).await? {
-            let path = self.crew.packages.join(package.stored_name());
-            let removed = tokio::fs::remove_file(&path).await;
-            removed.map_err(|source| Error::Storage { path, source })?;
+            self.crew.packages.remove(package).await?;
         }
         Ok(())
     }
 
-    /// Where the file of a package lies.
+    /// The file of a package, on this server by now.
     pub async fn package_file(&self, file_name: &str) -> Result<PathBuf, Error> {
         let packages = self.crew.inventory.packages().await?;
         let package = packages.iter().find(|package| package.name.file_name() == file_name);
         let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [file_name]).field("fileName"))?;
-        Ok(self.crew.packages.join(package.stored_name()))
+        Ok(self.crew.packages.get(package).await?)
+    }
+
+    /// The file with this digest, if it is a package's and on this server.
+    pub async fn package_file_here(&self, sha256: &str) -> Result<Option<PathBuf>, Error> {
+        Ok(match self.package_with(sha256).await? {
+            Some(package) => self.crew.packages.here(&package).await,
+            None => None,
+        })
+    }
+
+    /// Sees to it that the file with this digest is on this server.
+    pub async fn take_package(&self, sha256: &str) -> Result<(), Error> {
+        let package = self.package_with(sha256).await?;
+        let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [sha256]))?;
+        self.crew.packages.get(&package).await?;
+        Ok(())
+    }
+
+    async fn package_with(&self, sha256: &str) -> Result<Option<Package>, Error> {
+        let packages = self.crew.inventory.packages().await?;
+        Ok(packages.into_iter().find(|package| package.sha256 == sha256))
     }
 }
 
@@ -114,7 +131,7 @@ impl Fleet {
 fn unreadable(error: PackageError) -> Error {
     let flawed = |reason: Reason| Refusal::about(Code::Pkg10006, [reason.into()]);
     let refusal = match error {
-        PackageError::Io { path, source, .. } => return Error::Storage { path, source },
+        PackageError::Io { path, source, .. } => return PackageFileError::Storage { path, source }.into(),
         PackageError::NotAnRpm { found, .. } => {
             Refusal::about(Code::Pkg10004, [Thing::OtherFile(found).into(), "rpm".into()])
         }

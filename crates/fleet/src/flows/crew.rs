@@ -1,6 +1,6 @@
 //! What every step works with: the inventory, the agents and the package store; and how it calls an agent.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::agent::{
@@ -11,6 +11,7 @@ use crate::{
     flows::keys,
     host_agent::{HostAgent, HostAgentError},
     inventory::{Cluster, Host, Installation, Inventory, InventoryError, Package, Proxy},
+    package_files::{PackageFileError, PackageFiles},
     secrets::{SealError, Sealer},
 };
 
@@ -20,8 +21,8 @@ pub struct Crew {
     pub inventory: Arc<dyn Inventory>,
     /// The agents.
     pub agents: Arc<dyn HostAgent>,
-    /// Where package files lie, by [`Package::stored_name`].
-    pub packages: PathBuf,
+    /// The package files.
+    pub packages: PackageFiles,
     /// Opens the clusters' secrets.
     pub sealer: Sealer,
     /// Scope of attempt keys.
@@ -38,6 +39,12 @@ impl From<InventoryError> for ActionError {
 
 impl From<HostAgentError> for ActionError {
     fn from(error: HostAgentError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<PackageFileError> for ActionError {
+    fn from(error: PackageFileError) -> Self {
         Self::new(error.to_string())
     }
 }
@@ -170,9 +177,20 @@ impl Crew {
             "host {}: {file_name}, {} bytes, sha256 {}",
             host.facts.name, package.size, package.sha256
         ));
-        let file = self.packages.join(package.stored_name());
+        let deliver = async {
+            let got = self.packages.get(package).await;
+            let file = match &got {
+                Ok(file) => file.clone(),
+                // The host may have it already.
+                Err(_) => self.packages.place(package),
+            };
+            match (self.agents.put_package(&host, &package.sha256, &file).await, got) {
+                (Err(_), Err(missing)) => Err(missing.into()),
+                (put, _) => Ok(put?),
+            }
+        };
         tokio::select! {
-            result = self.agents.put_package(&host, &package.sha256, &file) => Ok(result?),
+            result = deliver => result,
             () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
         }
     }

@@ -103,6 +103,7 @@ mod tests {
         flows::keys,
         host_agent::{HostAgent, HostAgentError, LogLine},
         inventory::{Host, Installation},
+        package_files::PackageFiles,
         secrets::Sealer,
         testing,
     };
@@ -191,7 +192,7 @@ mod tests {
         step.with(Arc::new(Crew {
             inventory: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
             agents: Arc::clone(agents) as _,
-            packages: "/nowhere".into(),
+            packages: PackageFiles::alone("/nowhere".into()),
             sealer: Sealer::new(&[0; 32]).unwrap(),
             installation: Installation {
                 id: "inst".into(),

@@ -10,6 +10,7 @@ use obfleet_fleet::{
     Actor, Fleet,
     flows::crew::Crew,
     inventory::{EnrolToken, Host, Inventory as _, InventoryChange, Package},
+    package_files::PackageFiles,
     secrets::Sealer,
 };
 use obfleet_store::{Database, sql};
@@ -265,7 +266,7 @@ async fn serve(
             hosts: Arc::clone(hosts),
             troubles: Arc::clone(troubles),
         }),
-        packages: packages.to_owned(),
+        packages: PackageFiles::alone(packages.to_owned()),
         sealer: Sealer::new(&[7; 32])?,
         drain: DrainPolicy {
             window_ms: 1,

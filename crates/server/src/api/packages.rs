@@ -17,7 +17,7 @@ use axum::{
     },
     response::{IntoResponse as _, Response},
 };
-use obfleet_wire::{Code, Refusal, envelope::Paged, package::SoftwarePackage};
+use obfleet_wire::{envelope::Paged, package::SoftwarePackage};
 use serde_json::Value;
 use tokio::{
     fs::File,
@@ -124,11 +124,15 @@ pub async fn remove(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
 
 /// The file of a package.
 pub async fn download(State(app): AppState, path: PathIds) -> ApiResult<Response> {
-    let name = path.text("fileName");
-    let missing = || ApiError::from(Refusal::new(Code::Pkg10014, [name]).field("fileName"));
-    let path = app.fleet.package_file(name).await?;
-    let file = File::open(&path).await.map_err(|_| missing())?;
-    let size = file.metadata().await.map_err(|_| missing())?.len();
+    let file = app.fleet.package_file(path.text("fileName")).await?;
+    file_response(&file).await
+}
+
+/// A package file as an answer.
+pub(super) async fn file_response(path: &Path) -> ApiResult<Response> {
+    let failed = |error: std::io::Error| ApiError::internal(format!("the file of the package cannot be read: {error}"));
+    let file = File::open(path).await.map_err(failed)?;
+    let size = file.metadata().await.map_err(failed)?.len();
     let headers = [
         (CONTENT_TYPE, "application/x-rpm".to_owned()),
         (CONTENT_LENGTH, size.to_string()),

@@ -21,7 +21,7 @@ impl From<obfleet_fleet::Error> for ApiError {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::Engine(error) => error.into(),
-            Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::Storage { .. } => failed(&error),
+            Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::PackageFile(_) => failed(&error),
         }
     }
 }

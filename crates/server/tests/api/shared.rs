@@ -3,16 +3,23 @@
 use std::{fs, path::Path};
 
 use obfleet_mysqlwire::Client;
-use obfleet_server::{Options, Running, Server, ServerError, founding::FoundingError, state_dir::StateDirError};
+use obfleet_server::{
+    Options, Running, Server, ServerError,
+    founding::FoundingError,
+    peers::{pass, pass::Passes},
+    state_dir::StateDirError,
+};
 use obfleet_store::{Database, Location};
 use obfleet_testdb::shared;
+use obfleet_wire::time::Timestamp;
 use reqwest::{Method, header::ACCEPT_LANGUAGE};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
     fake_agent::{FakeAgent, token},
-    support::{Api, PASSWORD, Reply, client},
+    support::{Api, NEW, OLD, PASSWORD, Reply, client},
 };
 
 /// Long enough for a loaded machine; nothing waits this long unless it is broken.
@@ -160,4 +167,181 @@ async fn sql(url: &str) -> Client {
         .unwrap();
     client.query(&format!("use {schema}")).await.unwrap();
     client
+}
+
+/// How often a server was told of work by another.
+async fn nudges(api: &Api) -> u64 {
+    let taken = "obfleet_http_requests_total{method=\"POST\",route=\"/internal/nudge\",status=\"204\"} ";
+    let metrics = Reply::of(api.bare(Method::GET, "/metrics")).await.text;
+    let count = metrics.lines().find_map(|line| line.strip_prefix(taken)?.parse().ok());
+    count.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_server_tells_the_others_of_what_is_theirs_to_do() {
+    let url = shared::mariadb().await.unwrap();
+    let one = first(&url).await;
+    let agent = FakeAgent::start(&one, "a").await;
+    let (cluster, proxies) = one.fleet(&[&agent]).await;
+    let two = another(&one, &url).await;
+    agent.busy(true);
+    let path = format!("/api/v2/obproxy/clusters/{cluster}/obproxies/{}", proxies[0]);
+    let task = one.delete(&path).await.data()["id"].as_i64().unwrap();
+    let steps = format!("/api/v2/tasks/instances/{task}");
+    let at_agent = |step: &Value| step["name"] == "Stop and uninstall obproxy" && step["status"] == "RUNNING";
+    let find = |task: &Value| {
+        task["subtasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|step| at_agent(step))
+            .cloned()
+    };
+    let seen = one.until(&steps, |task| find(task).is_some()).await;
+    let step = find(&seen).unwrap();
+
+    let metrics = Reply::of(one.bare(Method::GET, "/metrics")).await.text;
+    let (runs, other) = match metrics.contains("obfleet_running_attempts 1\n") {
+        true => (&one, &two),
+        false => (&two, &one),
+    };
+    let before = nudges(runs).await;
+    let cancel = format!("{steps}/subtasks/{}/cancel", step["id"]);
+    other.post_nothing(&cancel).await.data();
+    let deadline = Instant::now() + PATIENCE;
+    while nudges(runs).await == before {
+        assert!(Instant::now() < deadline, "the server that runs the step was not told");
+        sleep(Duration::from_millis(20)).await;
+    }
+    agent.busy(false);
+    assert_eq!(two.rest(task).await["status"], "FAILED");
+
+    let before = nudges(&two).await;
+    one.running.stop().await.unwrap();
+    assert!(nudges(&two).await > before, "what is left is for the others at once");
+}
+
+#[tokio::test]
+async fn only_servers_of_the_database_are_listened_to() {
+    let url = shared::mariadb().await.unwrap();
+    let one = first(&url).await;
+    let id = fs::read_to_string(one.dir.path().join("state/server-id")).unwrap();
+    let mut key = [0; 32];
+    let text = fs::read_to_string(one.dir.path().join("state/key")).unwrap();
+    hex::decode_to_slice(text.trim(), &mut key).unwrap();
+    let call = async |pass: Option<String>, path: &str| {
+        let request = one.bare(Method::POST, path);
+        let request = match pass {
+            Some(pass) => request.header(pass::HEADER, pass),
+            None => request.basic_auth("admin", Some(PASSWORD)),
+        };
+        Reply::of(request).await.status.as_u16()
+    };
+    let path = "/internal/nudge";
+    let pass = |key: &[u8; 32], to: &str| Passes::new(key, "other").make(to, "POST", path, Timestamp::now());
+    let good = || Some(pass(&key, id.trim()));
+    assert_eq!(call(good(), path).await, 204);
+    assert_eq!(
+        call(good(), &format!("/internal/packages/{}", "0".repeat(64))).await,
+        401
+    );
+    assert_eq!(call(Some(pass(&key, "third")), path).await, 421);
+    assert_eq!(call(Some(pass(&[7; 32], id.trim())), path).await, 401);
+    assert_eq!(call(None, path).await, 401, "a login is no pass");
+
+    let alone = Api::start().await;
+    let reply = Reply::of(alone.request(Method::POST, path)).await;
+    assert_eq!(reply.refusal().1, "COM10003", "a server alone has no such route");
+}
+
+/// Digests of the package files a server has.
+fn files(api: &Api) -> Vec<String> {
+    let entries = fs::read_dir(api.dir.path().join("state/packages")).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn uploads(api: &Api) -> usize {
+    fs::read_dir(api.dir.path().join("state/uploads")).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_package_is_on_every_server() {
+    let url = shared::mariadb().await.unwrap();
+    let one = first(&url).await;
+    let old = one.upload(OLD).await.data();
+    let two = another(&one, &url).await;
+    let deadline = Instant::now() + PATIENCE;
+    while files(&two) != files(&one) {
+        assert!(Instant::now() < deadline, "the newcomer has not got the package");
+        sleep(Duration::from_millis(20)).await;
+    }
+
+    one.upload(NEW).await.data();
+    assert_eq!(files(&two).len(), 2, "the upload is answered when the others have it");
+    assert_eq!(files(&two), files(&one));
+
+    // One that is lost is got again when it is needed.
+    let path = format!("/api/v2/files/sys-package/{OLD}");
+    let sent = fs::read(one.dir.path().join(OLD)).unwrap();
+    let lose = |api: &Api| {
+        let gone = files(api);
+        gone.iter()
+            .for_each(|name| fs::remove_file(api.dir.path().join("state/packages").join(name)).unwrap());
+    };
+    lose(&two);
+    let got = two.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(
+        (got.status().as_u16(), got.bytes().await.unwrap().to_vec()),
+        (200, sent.clone())
+    );
+    assert_eq!(files(&two).len(), 1);
+
+    // One that goes is removed by every server, where it cannot be told by its next start.
+    assert_eq!(
+        one.delete(&format!("/api/v2/software-packages/{}", old["id"]))
+            .await
+            .status,
+        200
+    );
+    assert_eq!((files(&one).len(), files(&two).len()), (1, 1));
+    let Api { running, dir, http } = two;
+    running.stop().await.unwrap();
+    let running = start(&url, dir.path()).await.unwrap();
+    let two = Api { running, dir, http };
+    let deadline = Instant::now() + PATIENCE;
+    while files(&two) != files(&one) {
+        assert!(
+            Instant::now() < deadline,
+            "what was deleted is there: {:?}",
+            files(&two)
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_package_file_does_not_spread() {
+    let url = shared::mariadb().await.unwrap();
+    let one = first(&url).await;
+    let two = another(&one, &url).await;
+    one.upload(OLD).await.data();
+    let name = files(&one).remove(0);
+    let place = |api: &Api| api.dir.path().join("state/packages").join(&name);
+    let sent = fs::read(place(&one)).unwrap();
+    fs::remove_file(place(&two)).unwrap();
+    for damaged in [b"something else".to_vec(), [&*sent, b"and more"].concat()] {
+        fs::write(place(&one), damaged).unwrap();
+        let reply = two.get(&format!("/api/v2/files/sys-package/{OLD}")).await;
+        assert_eq!(reply.refusal().0, 500);
+        assert!(reply.text.contains("gave another file"), "{}", reply.text);
+        assert_eq!((files(&two).len(), uploads(&two)), (0, 0), "no part of it is left");
+    }
+    // The same file, uploaded where it is missing, is no second package.
+    assert_eq!(two.upload_bytes("x.rpm", sent.clone()).await.status, 200);
+    assert_eq!(fs::read(place(&two)).unwrap(), sent);
+    assert_eq!(two.upload_bytes("x.rpm", sent).await.refusal().1, "PKG10012");
 }

@@ -1,0 +1,27 @@
+//! Keeping the package files of this server the same as everybody's: those of deleted packages go, missing ones come.
+
+use std::{sync::Arc, time::Duration};
+
+use obfleet_fleet::flows::crew::Crew;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two looks. An upload brings the file to all servers that are up, and a step fetches what it misses.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Tidies at once and then every minute, until told to stop.
+pub async fn keep_tidy(crew: Arc<Crew>, stop: CancellationToken) {
+    let mut told = None;
+    while !stop.is_cancelled() {
+        let trouble = crew.packages.tidy(&*crew.inventory).await.err();
+        let trouble = trouble.map(|error| error.to_string());
+        // Once for each trouble, not once a minute.
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| told.as_ref() != Some(*trouble)) {
+            tracing::warn!(trouble, "the package files are not all here");
+        }
+        told = trouble;
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
