@@ -80,6 +80,17 @@ fn unpausing_claims_what_there_is_room_for() {
 }
 
 #[test]
+fn unpausing_leaves_a_barrier_to_be_claimed_by_command() {
+    let mut hand = Hand::new(vec![barrier(), node(0)], &[]);
+    hand.run(pause());
+    assert_eq!(hand.try_do(unpause(), 9).unwrap(), ["TASK_UNPAUSED", "SUB_CLAIMED"]);
+    assert_eq!(hand.statuses(), [St::Ready, St::Running]);
+    let subtask = hand.state.subtasks[0].id;
+    let claim = Command::Claim { subtask };
+    assert_eq!(hand.try_do(claim, 9).unwrap(), ["SUB_CLAIMED", "SUB_SUCCEEDED"]);
+}
+
+#[test]
 fn cancelling_stops_what_runs_parks_what_is_ready_and_begins_nothing_more() {
     let mut hand = Hand::new(vec![node(5), node(0), node(0)], &[(1, 2)]);
     let first = hand.claim(0);
