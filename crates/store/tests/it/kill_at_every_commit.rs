@@ -1,5 +1,7 @@
 //! A process running the delete flow's eight steps is killed before and after each of its commits. Whatever the moment, a
-//! fresh engine on the same file ends the task by itself, and nothing that was recorded as done is done again.
+//! fresh engine on the same database ends the task by itself, and nothing that was recorded as done is done again.
+//!
+//! On database servers only some of the commits, unless `OBFLEET_KILL_ALL` is set.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -17,13 +19,15 @@ use obfleet_engine::core::fsck;
 use obfleet_engine::store::{Commit, Created, NewTask};
 use obfleet_engine::testing::{StoreLayer, check_invariants};
 use obfleet_engine::{
-    Action, ActionError, Attempt, Context, Engine, Lock, Options, Outcome, Output, Registry, Spec, Store as _,
-    StoreError, Submission, SubtaskOperation, SubtaskStatus, TaskFilter, TaskId, TaskOperation, TaskState, TaskStatus,
+    Action, ActionError, Attempt, Context, Engine, Lock, Options, Outcome, Output, Registry, Sharing, Spec, Store as _,
+    StoreError, Submission, SubtaskOperation, SubtaskStatus, TaskId, TaskOperation, TaskState, TaskStatus,
     TemplateBuilder, barrier,
 };
-use obfleet_store::TaskStore;
+use obfleet_store::{Database, Location, TaskStore};
+use tempfile::TempDir;
 
-use crate::support::{notes, open};
+use crate::on_every_database;
+use crate::support::{Kind, Notes, Place, notes_of};
 
 const PREPARE: &str = "PrepareOfflineObproxyTask";
 const UNINSTALL: &str = "UninstallObproxyTask";
@@ -40,8 +44,16 @@ const STEPS: [(&str, &str, u32); 5] = [
     (UNRESERVE, "Unreserve host", 1800),
 ];
 
-/// Environment of the child: directory, scenario, commit, and whether to die before or after it.
+const ALL: &str = "OBFLEET_KILL_ALL";
+
+/// Of so many commits on a server one is taken, the first for the kills before it.
+const ONE_OF: usize = 4;
+
+/// Environment of the child: file or URL of the database, directory of the journal, task, scenario, commit, and whether to die
+/// before or after it.
+const DATABASE: &str = "OBFLEET_KILL_DATABASE";
 const DIRECTORY: &str = "OBFLEET_KILL_DIRECTORY";
+const TOKEN: &str = "OBFLEET_KILL_TOKEN";
 const SCENARIO: &str = "OBFLEET_KILL_SCENARIO";
 const POINT: &str = "OBFLEET_KILL_POINT";
 const MOMENT: &str = "OBFLEET_KILL_MOMENT";
@@ -54,6 +66,18 @@ enum Scenario {
     Forward,
     /// The last step fails, and the task is rolled back.
     Back,
+}
+
+impl Scenario {
+    /// Commits of a run that is not disturbed.
+    fn commits(self) -> usize {
+        match self {
+            // Create; Start with Prepare's claim; one per step; one for the checkpoint.
+            Self::Forward => 8,
+            // As above, then the rollback with the failed step's claim, and one per undo.
+            Self::Back => 14,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -169,7 +193,7 @@ fn registry(directory: &Path, scenario: Scenario) -> Registry<String> {
     Registry::new(actions).unwrap()
 }
 
-fn submission() -> Submission<String> {
+fn submission(token: &str) -> Submission<String> {
     let mut template = TemplateBuilder::new();
     let start = template.node(barrier::START_NODE, None);
     let prepare = template.then(&[start], PREPARE, Some(0));
@@ -184,7 +208,7 @@ fn submission() -> Submission<String> {
         .with_list("obproxy_server_ids", ["2"])
         .with_list("host_ids", ["2"]);
     submission.locks = vec![Lock::exclusive("obproxy", 2)];
-    submission.client_token = Some("the task".into());
+    submission.client_token = Some(token.into());
     submission
 }
 
@@ -202,20 +226,31 @@ async fn to_the_end(engine: &Engine<String>, task: TaskId, scenario: Scenario) {
     }
 }
 
+/// A server shares its database with others.
+fn options(location: &Location) -> Options {
+    Options {
+        sharing: matches!(location, Location::Server(_)).then(Sharing::default),
+        ..Options::new("server")
+    }
+}
+
 #[test]
 #[ignore = "the child of killed_around_every_commit"]
 fn child() {
     let variable = |name: &str| std::env::var(name).unwrap();
-    let directory = PathBuf::from(variable(DIRECTORY));
-    let scenario = if variable(SCENARIO) == "Back" {
-        Scenario::Back
-    } else {
-        Scenario::Forward
+    let database = variable(DATABASE);
+    let location = match database.parse() {
+        Ok(server) => Location::Server(server),
+        Err(_) => Location::File(database.into()),
     };
-    let moment = if variable(MOMENT) == "After" {
-        Moment::After
-    } else {
-        Moment::Before
+    let directory = PathBuf::from(variable(DIRECTORY));
+    let scenario = match variable(SCENARIO).as_str() {
+        "Back" => Scenario::Back,
+        _ => Scenario::Forward,
+    };
+    let moment = match variable(MOMENT).as_str() {
+        "After" => Moment::After,
+        _ => Moment::Before,
     };
     let point = variable(POINT).parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -224,43 +259,126 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (_, store) = open(&directory).await;
         let store = Deadly {
-            store,
+            store: Database::at(&location).await.unwrap().task_store(Notes),
             commits: AtomicUsize::new(0),
             point,
             moment,
         };
-        let engine = Engine::start(Arc::new(store), registry(&directory, scenario), Options::new("server"));
+        let registry = registry(&directory, scenario);
+        let engine = Engine::start(Arc::new(store), registry, options(&location));
         let engine = engine.await.unwrap();
-        let task = engine.submit(submission()).await.unwrap().id;
+        let task = engine.submit(submission(&variable(TOKEN))).await.unwrap().id;
         to_the_end(&engine, task, scenario).await;
     });
 }
 
-/// Runs the child; whether it was killed (rather than ending well).
-fn run_child(directory: &Path, scenario: Scenario, point: usize, moment: Moment) -> bool {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill_at_every_commit::child", "--ignored"])
-        .env(DIRECTORY, directory)
-        .env(SCENARIO, format!("{scenario:?}"))
-        .env(POINT, point.to_string())
-        .env(MOMENT, format!("{moment:?}"))
-        .output()
-        .unwrap();
-    let killed = output.status.signal() == Some(Signal::SIGKILL as i32);
-    assert!(
-        killed || output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    killed
+/// One task, in whose run one commit is chosen.
+struct Round<'a> {
+    place: &'a Place,
+    scenario: Scenario,
+    moment: Moment,
+    point: usize,
+    /// Of the journal.
+    directory: TempDir,
 }
 
-fn journal(directory: &Path) -> Vec<String> {
-    match std::fs::read_to_string(directory.join("journal")) {
-        Ok(text) => text.lines().map(str::to_owned).collect(),
-        Err(_) => Vec::new(),
+/// What is recorded as done and must not happen again, and how much had happened by then.
+struct Recorded {
+    done: BTreeSet<String>,
+    journaled: usize,
+}
+
+impl Round<'_> {
+    /// Names the task, and this round in failures.
+    fn token(&self) -> String {
+        format!("{:?}, killed {:?} commit {}", self.scenario, self.moment, self.point)
+    }
+
+    /// Runs the child, which dies at this commit of its own; whether it was killed (rather than ending well).
+    fn run_child(&self, point: usize) -> bool {
+        let database = match self.place.location() {
+            Location::File(path) => path.display().to_string(),
+            Location::Server(_) => self.place.url().unwrap().to_owned(),
+        };
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill_at_every_commit::child", "--ignored"])
+            .env(DATABASE, database)
+            .env(DIRECTORY, self.directory.path())
+            .env(TOKEN, self.token())
+            .env(SCENARIO, format!("{:?}", self.scenario))
+            .env(POINT, point.to_string())
+            .env(MOMENT, format!("{:?}", self.moment))
+            .output()
+            .unwrap();
+        let killed = output.status.signal() == Some(Signal::SIGKILL as i32);
+        assert!(
+            killed || output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        killed
+    }
+
+    fn journal(&self) -> Vec<String> {
+        match std::fs::read_to_string(self.directory.path().join("journal")) {
+            Ok(text) => text.lines().map(str::to_owned).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn task(&self, store: &TaskStore<String>) -> Option<TaskState> {
+        let task = store.find_by_token(&self.token()).await.unwrap()?;
+        store.load(task).await.unwrap()
+    }
+
+    async fn recorded(&self, store: &TaskStore<String>) -> Recorded {
+        Recorded {
+            done: self.task(store).await.as_ref().map(recorded).unwrap_or_default(),
+            journaled: self.journal().len(),
+        }
+    }
+
+    fn check(&self, recorded: &Recorded) {
+        for effect in &self.journal()[recorded.journaled..] {
+            let again = recorded.done.contains(effect);
+            assert!(!again, "{}: {effect} was recorded and happened again", self.token());
+        }
+    }
+
+    /// A fresh engine takes over, and all is well in the end.
+    async fn take_over(&self, database: &Database, store: &Arc<TaskStore<String>>) {
+        let what = self.token();
+        let found = self.task(store).await;
+        let recorded = self.recorded(store).await;
+
+        let registry = registry(self.directory.path(), self.scenario);
+        let engine = Engine::start(store.clone(), registry, options(&self.place.location()));
+        let engine = engine.await.unwrap();
+        let task = match &found {
+            Some(state) => state.task.id,
+            // Killed before the creating commit: the submitter got no answer and asks again.
+            None => engine.submit(submission(&what)).await.unwrap().id,
+        };
+        to_the_end(&engine, task, self.scenario).await;
+        engine.shutdown().await;
+
+        self.check(&recorded);
+        let state = self.task(store).await.unwrap();
+        assert_eq!(state.task.id, task, "{what}: one task");
+        assert_eq!(check_invariants(&state), Ok(()), "{what}");
+        let events = store.events(task, 0, u32::MAX).await.unwrap();
+        assert_eq!(fsck(&state, &events), Ok(()), "{what}");
+        let outcome = match self.scenario {
+            Scenario::Back => Outcome::RolledBack,
+            Scenario::Forward => Outcome::Completed,
+        };
+        assert_eq!(
+            (state.task.status, state.task.outcome),
+            (TaskStatus::Successful, Some(outcome)),
+            "{what}"
+        );
+        assert_eq!(notes_of(database, task).await, expected_notes(self.scenario), "{what}");
     }
 }
 
@@ -277,84 +395,6 @@ fn recorded(state: &TaskState) -> BTreeSet<String> {
     ended.collect()
 }
 
-async fn the_task(store: &TaskStore<String>) -> Option<TaskState> {
-    store.list(&TaskFilter::default()).await.unwrap().items.pop()
-}
-
-/// What is recorded as done and must not happen again, and how much had happened by then.
-struct Recorded {
-    done: BTreeSet<String>,
-    journaled: usize,
-}
-
-impl Recorded {
-    async fn in_store(directory: &Path, store: &TaskStore<String>) -> Self {
-        let done = the_task(store).await.as_ref().map(recorded).unwrap_or_default();
-        Self {
-            done,
-            journaled: journal(directory).len(),
-        }
-    }
-
-    async fn in_file(directory: &Path) -> Self {
-        let (database, store) = open(directory).await;
-        let recorded = Self::in_store(directory, &store).await;
-        database.close().await;
-        recorded
-    }
-
-    fn check(&self, directory: &Path, what: &str) {
-        for effect in &journal(directory)[self.journaled..] {
-            assert!(
-                !self.done.contains(effect),
-                "{what}: {effect} was recorded and happened again"
-            );
-        }
-    }
-}
-
-/// A fresh engine takes over; returns what the domain's table holds in the end.
-async fn take_over(directory: &Path, scenario: Scenario, what: &str) -> Vec<String> {
-    let (database, store) = open(directory).await;
-    let store = Arc::new(store);
-    let found = the_task(&store).await;
-    let recorded = Recorded::in_store(directory, &store).await;
-
-    let engine = Engine::start(store.clone(), registry(directory, scenario), Options::new("server"))
-        .await
-        .unwrap();
-    let task = match &found {
-        Some(state) => state.task.id,
-        // Killed before the creating commit: the submitter got no answer and asks again.
-        None => engine.submit(submission()).await.unwrap().id,
-    };
-    to_the_end(&engine, task, scenario).await;
-    engine.shutdown().await;
-
-    recorded.check(directory, what);
-    let state = the_task(&store).await.unwrap();
-    assert_eq!(state.task.id, task, "{what}: one task");
-    assert_eq!(check_invariants(&state), Ok(()), "{what}");
-    assert_eq!(
-        fsck(&state, &store.events(task, 0, u32::MAX).await.unwrap()),
-        Ok(()),
-        "{what}"
-    );
-    let outcome = if scenario == Scenario::Back {
-        Outcome::RolledBack
-    } else {
-        Outcome::Completed
-    };
-    assert_eq!(
-        (state.task.status, state.task.outcome),
-        (TaskStatus::Successful, Some(outcome)),
-        "{what}"
-    );
-    let notes = notes(&database).await;
-    database.close().await;
-    notes
-}
-
 /// Each change exactly once: the runs that succeeded, and all undos after a rollback.
 fn expected_notes(scenario: Scenario) -> Vec<String> {
     let of = |what: &'static str, classes: &'static [(&'static str, &'static str, u32)]| {
@@ -368,48 +408,51 @@ fn expected_notes(scenario: Scenario) -> Vec<String> {
     notes
 }
 
-/// Kills at commit 0, 1, 2, …, and the next process at its first, until a run ends untouched; returns how many commits
-/// that took.
-fn kill_around_every_commit(scenario: Scenario, moment: Moment) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    for point in 0.. {
-        let directory = tempfile::tempdir().unwrap();
-        let killed = run_child(directory.path(), scenario, point, moment);
-        let what = format!("{scenario:?}, killed {moment:?} commit {point}");
-        if killed {
-            // The first commit of a resuming process is the one that takes over: it dies there too.
-            let recorded = runtime.block_on(Recorded::in_file(directory.path()));
-            run_child(directory.path(), scenario, 0, moment);
-            recorded.check(directory.path(), &what);
-        }
-        let notes = runtime.block_on(take_over(directory.path(), scenario, &what));
-        assert_eq!(notes, expected_notes(scenario), "{what}");
-        if !killed {
-            let runs = journal(directory.path());
-            assert_eq!(
-                runs.len(),
-                BTreeSet::from_iter(&runs).len(),
-                "undisturbed, nothing happens twice"
-            );
-            return point;
+/// Kills at commit 0, 1, 2, …, and the next process at its first; the last run ends untouched.
+async fn kill_around_every_commit(kind: Kind, scenario: Scenario) {
+    let place = Place::new(kind).await;
+    let (database, store) = place.open().await;
+    let store = Arc::new(store);
+    for moment in [Moment::Before, Moment::After] {
+        let all = matches!(kind, Kind::Sqlite) || std::env::var_os(ALL).is_some();
+        let (first, step) = match moment {
+            _ if all => (0, 1),
+            Moment::Before => (0, ONE_OF),
+            Moment::After => (ONE_OF / 2, ONE_OF),
+        };
+        for point in (first..=scenario.commits()).step_by(step) {
+            let round = Round {
+                place: &place,
+                scenario,
+                moment,
+                point,
+                directory: tempfile::tempdir().unwrap(),
+            };
+            let killed = round.run_child(point);
+            assert_eq!(killed, point < scenario.commits(), "{}", round.token());
+            if killed {
+                // The first commit of a resuming process is the one that takes over: it dies there too.
+                let recorded = round.recorded(&store).await;
+                round.run_child(0);
+                round.check(&recorded);
+            } else {
+                let runs = round.journal();
+                let distinct = BTreeSet::from_iter(&runs).len();
+                assert_eq!(runs.len(), distinct, "undisturbed, nothing happens twice");
+            }
+            round.take_over(&database, &store).await;
         }
     }
-    unreachable!("a run has finitely many commits")
 }
 
-#[test]
-fn killed_around_every_commit() {
-    // Create; Start with Prepare's claim; one per step; one for the checkpoint.
-    let forward = [Moment::Before, Moment::After].map(|moment| kill_around_every_commit(Scenario::Forward, moment));
-    assert_eq!(forward, [8, 8]);
+on_every_database!(killed_around_every_commit);
+
+async fn killed_around_every_commit(kind: Kind) {
+    kill_around_every_commit(kind, Scenario::Forward).await;
 }
 
-#[test]
-fn killed_around_every_commit_of_a_rollback() {
-    // As above, then the rollback with the failed step's claim, and one per undo.
-    let back = [Moment::Before, Moment::After].map(|moment| kill_around_every_commit(Scenario::Back, moment));
-    assert_eq!(back, [14, 14]);
+on_every_database!(killed_around_every_commit_of_a_rollback);
+
+async fn killed_around_every_commit_of_a_rollback(kind: Kind) {
+    kill_around_every_commit(kind, Scenario::Back).await;
 }

@@ -1,7 +1,6 @@
 //! A domain with one kind of change, a note; and the databases it is kept in.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use async_trait::async_trait;
 use obfleet_engine::TaskId;
@@ -27,11 +26,6 @@ impl ChangeApplier<String> for Notes {
     }
 }
 
-/// A store in a file of this directory.
-pub async fn open(directory: &Path) -> (Database, TaskStore<String>) {
-    with_notes(Database::open(&directory.join("state.db")).await.unwrap()).await
-}
-
 async fn with_notes(database: Database) -> (Database, TaskStore<String>) {
     sql::query("CREATE TABLE IF NOT EXISTS notes (task_id BIGINT, note VARCHAR(128), PRIMARY KEY (task_id, note))")
         .execute(database.writer())
@@ -47,6 +41,14 @@ pub async fn notes(database: &Database) -> Vec<String> {
         .await
         .unwrap();
     rows.iter().map(|row| row.get("note").unwrap()).collect()
+}
+
+pub async fn notes_of(database: &Database, task: TaskId) -> Vec<String> {
+    let select = sql::query("SELECT note FROM notes WHERE task_id = ?").bind(task.0);
+    let rows = select.fetch_all(database.readers()).await.unwrap();
+    let mut notes: Vec<_> = rows.iter().map(|row| row.get("note").unwrap()).collect();
+    notes.sort_unstable();
+    notes
 }
 
 /// Where state may be kept.

@@ -107,9 +107,10 @@ impl Resource {
         let (mut steps, mut taken_over) = (0, 0);
         for state in &states {
             let id = state.task.id;
-            assert_eq!(state.task.status, TaskStatus::Successful, "task {id}: {state:#?}");
-            assert_eq!(check_invariants(state), Ok(()), "task {id}");
             let events = store.events(id, 0, u32::MAX).await.unwrap();
+            let status = state.task.status;
+            assert_eq!(status, TaskStatus::Successful, "task {id}: {events:#?}");
+            assert_eq!(check_invariants(state), Ok(()), "task {id}");
             assert!(events.iter().map(|event| event.seq).eq(1..=state.task.rev), "task {id}");
             assert_eq!(fsck(state, &events), Ok(()), "task {id}");
             let mut succeeded = Vec::new();
