@@ -16,6 +16,9 @@ use super::{Dialect, Query, composed};
 /// Longest text of one message to a server, unless a statement alone is longer: far below what any of them takes.
 const MESSAGE_BYTES: usize = 1 << 20;
 
+/// Most statements that SQLite keeps prepared as one text: more do not come in the same order again.
+const KEPT_STATEMENTS: usize = 16;
+
 /// A transaction; it is rolled back unless it is committed.
 #[derive(Debug)]
 pub struct Transaction {
@@ -55,20 +58,28 @@ impl Transaction {
 
     /// Runs all of them; how many rows each changed. None is run after one that failed.
     pub(crate) async fn execute_all(&mut self, queries: Vec<Query<'_>>) -> Result<Vec<u64>, sqlx::Error> {
+        self.execute_batches(vec![queries]).await
+    }
+
+    /// The same of several batches. SQLite gets each in a message: it keeps their texts prepared, and those of one batch recur.
+    pub(crate) async fn execute_batches(&mut self, batches: Vec<Vec<Query<'_>>>) -> Result<Vec<u64>, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let begin = self.begin.take().map(super::query);
-        let first = usize::from(begin.is_some());
-        let queries: Vec<_> = begin.into_iter().chain(queries).collect();
-        let mut changed = Vec::with_capacity(queries.len());
+        let skipped = usize::from(begin.is_some());
+        let mut changed = Vec::new();
         match connection {
             Connection::Sqlite(it) => {
-                let mut answers = it.fetch_many(joined(queries).sqlite());
-                while let Some(answer) = answers.try_next().await? {
-                    changed.extend(answer.left().map(|done| done.rows_affected()));
+                let mut begin = begin;
+                for batch in batches {
+                    let queries = begin.take().into_iter().chain(batch).collect();
+                    let mut answers = it.fetch_many(joined(queries).sqlite());
+                    while let Some(answer) = answers.try_next().await? {
+                        changed.extend(answer.left().map(|done| done.rows_affected()));
+                    }
                 }
             }
             Connection::MySql(it) => {
-                for message in messages(&queries) {
+                for message in messages(begin.into_iter().chain(batches.into_iter().flatten())) {
                     let mut answers = it.fetch_many(AssertSqlSafe(message));
                     while let Some(answer) = answers.try_next().await? {
                         changed.extend(answer.left().map(|done| done.rows_affected()));
@@ -76,7 +87,7 @@ impl Transaction {
                 }
             }
         }
-        Ok(changed.split_off(first.min(changed.len())))
+        Ok(changed.split_off(skipped.min(changed.len())))
     }
 
     /// Makes it durable. When this fails, it may have happened all the same.
@@ -114,7 +125,7 @@ impl Drop for Transaction {
 /// One text of all, with the values of all.
 fn joined(queries: Vec<Query<'_>>) -> Query<'_> {
     let texts: Vec<_> = queries.iter().map(|query| query.text.as_str()).collect();
-    let kept = queries.iter().all(|query| query.kept);
+    let kept = queries.len() <= KEPT_STATEMENTS && queries.iter().all(|query| query.kept);
     let joined = composed(texts.join("; "));
     let values = queries.into_iter().flat_map(|query| query.values);
     let joined = values.fold(joined, Query::bind);
@@ -122,20 +133,121 @@ fn joined(queries: Vec<Query<'_>>) -> Query<'_> {
 }
 
 /// Texts of all, with their values in them: as few as hold them.
-fn messages(queries: &[Query<'_>]) -> Vec<String> {
+fn messages<'q>(queries: impl IntoIterator<Item = Query<'q>>) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
     for query in queries {
         let text = with_literals(query.text.as_str(), &query.values);
-        match messages
-            .last_mut()
-            .filter(|last| last.len() + text.len() <= MESSAGE_BYTES)
-        {
-            Some(last) => {
-                last.push_str("; ");
-                last.push_str(&text);
+        let message = messages.last_mut();
+        match message.filter(|message| message.len() + text.len() <= MESSAGE_BYTES) {
+            Some(message) => {
+                message.push_str("; ");
+                message.push_str(&text);
             }
             None => messages.push(text),
         }
     }
     messages
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures::FutureExt as _;
+    use obfleet_testdb::shared;
+
+    use super::*;
+    use crate::Database;
+    use crate::sql::query;
+
+    /// One of each kind, with a table of texts.
+    async fn databases(dir: &Path) -> Vec<Database> {
+        let servers = [shared::mariadb().await.unwrap(), shared::seekdb().await.unwrap()];
+        let mut databases = vec![Database::open(&dir.join("state.db")).await.unwrap()];
+        for server in servers {
+            databases.push(Database::connect(&server.parse().unwrap()).await.unwrap());
+        }
+        for database in &databases {
+            let options = database.writer().dialect().table_options();
+            let create =
+                format!("CREATE TABLE sample (id BIGINT NOT NULL PRIMARY KEY, content TEXT NOT NULL){options}");
+            composed(create).execute(database.writer()).await.unwrap();
+        }
+        databases
+    }
+
+    fn inserts<'q>(texts: &[&'q str]) -> Vec<Query<'q>> {
+        let insert = |(id, text): (i64, &&'q str)| {
+            let insert = query("INSERT INTO sample (id, content) VALUES (?, ?)");
+            insert.bind(id).bind(*text)
+        };
+        (0..).zip(texts).map(insert).collect()
+    }
+
+    async fn texts(database: &Database) -> Vec<String> {
+        let all = query("SELECT content FROM sample ORDER BY id");
+        let all = all.fetch_all(database.writer()).await.unwrap();
+        all.iter().map(|row| row.get("content").unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn texts_come_out_as_they_went_in_whatever_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let nasty = [
+            "",
+            "'",
+            "\\",
+            "\\'; DELETE FROM sample; -- ",
+            "'; DELETE FROM sample; -- ",
+            "? \0 \n \u{1a} \" ` % _",
+            r#"{"text":"\"quoted\" 'and' \\ more"}"#,
+            "汉字 😀 é",
+        ];
+        for database in databases(dir.path()).await {
+            let mut tx = database.writer().write().await.unwrap();
+            assert_eq!(tx.execute_all(inserts(&nasty)).await.unwrap(), [1; 8]);
+            let change = query("UPDATE sample SET content = ? WHERE id >= ?")
+                .bind("same")
+                .bind(6_i64);
+            let none = query("DELETE FROM sample WHERE content = ?").bind("not there");
+            assert_eq!(tx.execute_all(vec![change, none]).await.unwrap(), [2, 0]);
+            tx.commit().await.unwrap();
+            let mut expected = nasty;
+            expected[6..].fill("same");
+            assert_eq!(texts(&database).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_is_gone_however_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        for database in databases(dir.path()).await {
+            let mut tx = database.writer().write().await.unwrap();
+            tx.execute_all(inserts(&["dropped"])).await.unwrap();
+            drop(tx);
+
+            let mut tx = database.writer().write().await.unwrap();
+            assert!(
+                tx.execute_all(inserts(&["cancelled", "under way"]))
+                    .now_or_never()
+                    .is_none()
+            );
+            drop(tx);
+
+            let mut tx = database.writer().write().await.unwrap();
+            let mut failing = inserts(&["failed"]);
+            failing.extend(inserts(&["the same id"]));
+            tx.execute_all(failing).await.unwrap_err();
+            drop(tx);
+
+            // Whoever gets the same connection begins and ends a transaction of its own.
+            for round in 10..13_i64 {
+                let mut tx = database.writer().write().await.unwrap();
+                let keep = query("INSERT INTO sample (id, content) VALUES (?, ?)");
+                keep.bind(round).bind("kept").execute(&mut tx).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+            assert_eq!(texts(&database).await, ["kept"; 3]);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! One step of one task.
 //!
-//! A transaction of its own sends one statement after the other and looks at each answer; among others (see
+//! A transaction of its own looks at the answer to the compare-and-set before it sends the rest; among others (see
 //! [`super::group`]) all of a step's statements are sent at once.
 
 use obfleet_engine::core::Event;
@@ -15,24 +15,21 @@ use crate::sql::{self, Dialect, Query, Transaction};
 
 /// Writes everything but the domain's changes.
 pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
-    let guard = compare_and_set(tx.dialect(), commit);
-    if guard.execute(&mut *tx).await.map_err(unavailable)? != 1 {
+    let Statements { queries: mut guard, .. } = statements(tx.dialect(), commit)?;
+    let rest = guard.split_off(1);
+    if tx.execute_all(guard).await.map_err(unavailable)? != [1] {
         lease::test(tx, commit.by).await?;
         return Err(StoreError::Stale);
     }
-    for row in &commit.subtasks {
-        if update_subtask(row)?.execute(&mut *tx).await.map_err(unavailable)? != 1 {
-            return Err(StoreError::Corrupt(format!("there is no subtask {}", row.id)));
-        }
+    let changed = tx.execute_all(rest).await.map_err(unavailable)?;
+    let missing = changed.iter().zip(&commit.subtasks).find(|(rows, _)| **rows != 1);
+    match missing {
+        Some((_, row)) => Err(StoreError::Corrupt(format!("there is no subtask {}", row.id))),
+        None => Ok(()),
     }
-    insert_events(tx, commit.task.id, commit.events, commit.nonce).await?;
-    if commit.release_locks {
-        release_locks(commit.task.id).execute(tx).await.map_err(unavailable)?;
-    }
-    Ok(())
 }
 
-/// The same statements, to be sent at once.
+/// The statements that do so.
 pub(super) struct Statements<'c> {
     /// The compare-and-set and the subtasks' rows: each has to change one row. Then the rest.
     pub queries: Vec<Query<'c>>,
@@ -46,7 +43,7 @@ pub(super) fn statements<'c, C>(dialect: Dialect, commit: &'c Commit<'_, C>) -> 
         queries.push(update_subtask(row)?);
     }
     let of_one_row = queries.len();
-    queries.extend(events_of(commit.task.id, commit.events, commit.nonce)?);
+    queries.extend(insert_events(commit.task.id, commit.events, commit.nonce)?);
     queries.extend(commit.release_locks.then(|| release_locks(commit.task.id)));
     Ok(Statements { queries, of_one_row })
 }
@@ -102,19 +99,7 @@ fn update_subtask(row: &Subtask) -> Result<Query<'_>, StoreError> {
     Ok(query.bind(row.failure.as_ref().map(json).transpose()?).bind(row.id.0))
 }
 
-pub(super) async fn insert_events(
-    tx: &mut Transaction,
-    task: TaskId,
-    events: &[Event],
-    nonce: i64,
-) -> Result<(), StoreError> {
-    for query in events_of(task, events, nonce)? {
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-fn events_of(task: TaskId, events: &[Event], nonce: i64) -> Result<Vec<Query<'_>>, StoreError> {
+pub(super) fn insert_events(task: TaskId, events: &[Event], nonce: i64) -> Result<Vec<Query<'_>>, StoreError> {
     let columns = [
         "task_id",
         "seq",
@@ -126,7 +111,7 @@ fn events_of(task: TaskId, events: &[Event], nonce: i64) -> Result<Vec<Query<'_>
         "nonce",
         "payload",
     ];
-    inserts("task_event", columns, events, |event| {
+    inserts("INSERT INTO task_event", columns, events, |event| {
         Ok([
             task.0.into(),
             event.seq.into(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use obfleet_engine::core::{Draft, Env};
 use obfleet_engine::state::{Subtask, Task};
 use obfleet_engine::store::Created;
-use obfleet_engine::{Lock, StoreError, SubtaskId, TaskId, TaskState};
+use obfleet_engine::{Lock, Owner, StoreError, SubtaskId, TaskId, TaskState};
 
 use super::codec::{get, json, unavailable};
 use super::commit::insert_events;
 use super::lease;
-use super::rows::insert_rows;
-use crate::sql::{self, Transaction};
+use super::rows::inserts;
+use crate::sql::{self, Query, Transaction};
 
 /// Locks looked for in one statement: well below any limit on bound values and on the depth of an expression.
 const LOCKS_PER_STATEMENT: usize = 100;
@@ -19,24 +19,23 @@ const LOCKS_PER_STATEMENT: usize = 100;
 /// Ids come first: taking them makes creating transactions wait for each other, so that each sees the locks and tokens of
 /// those before it.
 pub(super) async fn create(tx: &mut Transaction, draft: Draft, env: &Env, nonce: i64) -> Result<Created, StoreError> {
-    let task = TaskId(allocate(tx, "task", 1).await?);
-    // Now that nothing is left to wait for.
-    lease::test(tx, &env.owner).await?;
+    let (task, first_subtask) = allocate(tx, draft.nodes.len(), &env.owner).await?;
     if let Some(token) = &draft.client_token
         && let Some(existing) = find_by_token(tx, token).await?
     {
         return Ok(Created::Existing(existing));
     }
     refuse_if_held(tx, &draft.locks).await?;
-    let first = SubtaskId(allocate(tx, "subtask", draft.nodes.len()).await?);
     let (state, events) = draft
-        .into_state(task, first, env)
+        .into_state(task, first_subtask, env)
         .map_err(|broken| StoreError::Corrupt(broken.to_string()))?;
-    insert_task(tx, &state.task).await?;
-    insert_subtasks(tx, task, &state.subtasks).await?;
-    insert_edges(tx, &state).await?;
-    insert_locks(tx, &state.task).await?;
-    insert_events(tx, task, &events, nonce).await?;
+    let mut inserts = vec![insert_task(&state.task)?];
+    inserts.extend(insert_subtasks(task, &state.subtasks)?);
+    let edges: Vec<_> = state.graph.edges().collect();
+    inserts.extend(insert_edges(&state, &edges)?);
+    inserts.extend(insert_locks(&state.task)?);
+    inserts.extend(insert_events(task, &events, nonce)?);
+    tx.execute_all(inserts).await.map_err(unavailable)?;
     Ok(Created::New(Box::new(state), events))
 }
 
@@ -78,21 +77,35 @@ async fn refuse_if_held(tx: &mut Transaction, locks: &[Lock]) -> Result<(), Stor
     Ok(())
 }
 
-/// The first of `count` new ids. The row's lock makes others wait for this transaction, so ids ascend in commit order.
-async fn allocate(tx: &mut Transaction, name: &str, count: usize) -> Result<i64, StoreError> {
-    let count = i64::try_from(count).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let take = sql::query("UPDATE id_sequence SET next_id = next_id + ? WHERE name = ?")
-        .bind(count)
-        .bind(name);
-    if take.execute(&mut *tx).await.map_err(unavailable)? != 1 {
-        return Err(StoreError::Corrupt(format!("there is no id sequence {name:?}")));
+/// Ids for a task and its subtasks, the first of these. The rows' locks make others wait for this transaction, so ids ascend
+/// in commit order. With nothing left to wait for, the owner still has to have its lease.
+async fn allocate(tx: &mut Transaction, subtasks: usize, owner: &Owner) -> Result<(TaskId, SubtaskId), StoreError> {
+    let subtasks = i64::try_from(subtasks).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let take = |name, count: i64| {
+        let take = sql::query("UPDATE id_sequence SET next_id = next_id + ? WHERE name = ?");
+        take.bind(count).bind(name)
+    };
+    let taken = tx.execute_all(vec![take("task", 1), take("subtask", subtasks)]).await;
+    if taken.map_err(unavailable)? != [1, 1] {
+        return Err(StoreError::Corrupt("an id sequence is missing".to_owned()));
     }
-    let read = sql::query("SELECT next_id FROM id_sequence WHERE name = ?").bind(name);
-    let next: i64 = get(&read.fetch_one(tx).await.map_err(unavailable)?, "next_id")?;
-    Ok(next - count)
+    let is_leased = lease::is_leased(tx.dialect());
+    let read = sql::composed(format!(
+        "SELECT t.next_id AS task, s.next_id AS subtask, CASE WHEN {is_leased} THEN 1 ELSE 0 END AS leased \
+         FROM id_sequence t, id_sequence s WHERE t.name = 'task' AND s.name = 'subtask'"
+    ));
+    let read = lease::bind_owner(read, owner)
+        .fetch_one(tx)
+        .await
+        .map_err(unavailable)?;
+    if get::<i64>(&read, "leased")? == 0 {
+        return Err(StoreError::LeaseLost);
+    }
+    let (next_task, next_subtask): (i64, i64) = (get(&read, "task")?, get(&read, "subtask")?);
+    Ok((TaskId(next_task - 1), SubtaskId(next_subtask - subtasks)))
 }
 
-async fn insert_task(tx: &mut Transaction, task: &Task) -> Result<(), StoreError> {
+fn insert_task(task: &Task) -> Result<Query<'_>, StoreError> {
     let query = sql::query(
         "INSERT INTO task_instance (id, rev, name, type, creator, executor, cluster_id, host_id, client_token, \
          request_digest, context, state, operation, outcome, halt, create_time, end_time) \
@@ -117,13 +130,11 @@ async fn insert_task(tx: &mut Transaction, task: &Task) -> Result<(), StoreError
         .bind(task.operation.as_str())
         .bind(task.outcome.map(|outcome| outcome.as_str()))
         .bind(task.halt.map(|halt| halt.as_str()));
-    let query = query.bind(task.create_time).bind(task.end_time);
-    query.execute(tx).await.map_err(unavailable)?;
-    Ok(())
+    Ok(query.bind(task.create_time).bind(task.end_time))
 }
 
 /// What subtasks have when they are new; the rest is empty.
-async fn insert_subtasks(tx: &mut Transaction, task: TaskId, rows: &[Arc<Subtask>]) -> Result<(), StoreError> {
+fn insert_subtasks(task: TaskId, rows: &[Arc<Subtask>]) -> Result<Vec<Query<'_>>, StoreError> {
     let columns = [
         "id",
         "task_id",
@@ -139,7 +150,7 @@ async fn insert_subtasks(tx: &mut Transaction, task: TaskId, rows: &[Arc<Subtask
         "ctx_delta",
         "checkpoint",
     ];
-    insert_rows(tx, "subtask_instance", columns, rows, |row| {
+    inserts("INSERT INTO subtask_instance", columns, rows, |row| {
         Ok([
             row.id.0.into(),
             task.0.into(),
@@ -156,22 +167,19 @@ async fn insert_subtasks(tx: &mut Transaction, task: TaskId, rows: &[Arc<Subtask
             json(&row.checkpoint)?.into(),
         ])
     })
-    .await
 }
 
-async fn insert_edges(tx: &mut Transaction, state: &TaskState) -> Result<(), StoreError> {
+fn insert_edges<'e>(state: &TaskState, edges: &'e [(usize, usize)]) -> Result<Vec<Query<'e>>, StoreError> {
     let columns = ["task_id", "parent_id", "child_id"];
-    let edges: Vec<_> = state.graph.edges().collect();
-    insert_rows(tx, "subtask_dependencies", columns, &edges, |&(from, to)| {
+    inserts("INSERT INTO subtask_dependencies", columns, edges, |&(from, to)| {
         let (parent, child) = (state.subtasks[from].id, state.subtasks[to].id);
         Ok([state.task.id.0.into(), parent.0.into(), child.0.into()])
     })
-    .await
 }
 
-async fn insert_locks(tx: &mut Transaction, task: &Task) -> Result<(), StoreError> {
+fn insert_locks(task: &Task) -> Result<Vec<Query<'_>>, StoreError> {
     let columns = ["kind", "name", "task_id", "exclusive"];
-    insert_rows(tx, "resource_lock", columns, &task.locks, |lock| {
+    inserts("INSERT INTO resource_lock", columns, &task.locks, |lock| {
         Ok([
             (&lock.kind).into(),
             (&lock.name).into(),
@@ -179,5 +187,4 @@ async fn insert_locks(tx: &mut Transaction, task: &Task) -> Result<(), StoreErro
             i64::from(lock.exclusive).into(),
         ])
     })
-    .await
 }

@@ -102,8 +102,8 @@ async fn write_groups(writer: Pool, waiting: Arc<Mutex<mpsc::UnboundedReceiver<S
 async fn write(writer: &Pool, steps: Vec<(Vec<Query<'static>>, usize)>) -> Option<Transaction> {
     let mut tx = writer.write().await.ok()?;
     let of_one_row: Vec<_> = steps.iter().map(|(queries, count)| (queries.len(), *count)).collect();
-    let queries = steps.into_iter().flat_map(|(queries, _)| queries).collect();
-    let mut changed = &*tx.execute_all(queries).await.ok()?;
+    let steps = steps.into_iter().map(|(queries, _)| queries).collect();
+    let mut changed = &*tx.execute_batches(steps).await.ok()?;
     for (queries, of_one_row) in of_one_row {
         let (step, rest) = changed.split_at_checked(queries)?;
         if step.iter().take(of_one_row).any(|&rows| rows != 1) {

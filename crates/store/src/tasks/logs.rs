@@ -4,28 +4,34 @@ use obfleet_engine::store::LogChunk;
 use obfleet_engine::{StoreError, SubtaskId};
 
 use super::codec::{get, log_chunk, unavailable};
+use super::rows::inserts;
 use crate::sql::{self, Pool, Transaction};
 
 pub(super) async fn append(tx: &mut Transaction, chunks: &[LogChunk]) -> Result<(), StoreError> {
-    for chunk in chunks {
-        // A state database put back from a backup gives epochs out again: then the newer text stays.
-        let query = sql::query(
-            "REPLACE INTO subtask_log (subtask_id, epoch, seq, task_id, operation, run_time, at, content) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        );
-        let query = query
-            .bind(chunk.subtask.0)
-            .bind(chunk.epoch)
-            .bind(chunk.seq)
-            .bind(chunk.task.0);
-        let query = query.bind(chunk.operation.as_str()).bind(i64::from(chunk.run_time));
-        query
-            .bind(chunk.at)
-            .bind(&chunk.text)
-            .execute(&mut *tx)
-            .await
-            .map_err(unavailable)?;
-    }
+    let columns = [
+        "subtask_id",
+        "epoch",
+        "seq",
+        "task_id",
+        "operation",
+        "run_time",
+        "at",
+        "content",
+    ];
+    // A state database put back from a backup gives epochs out again: then the newer text stays.
+    let inserts = inserts("REPLACE INTO subtask_log", columns, chunks, |chunk| {
+        Ok([
+            chunk.subtask.0.into(),
+            chunk.epoch.into(),
+            chunk.seq.into(),
+            chunk.task.0.into(),
+            chunk.operation.as_str().into(),
+            chunk.run_time.into(),
+            chunk.at.into(),
+            (&chunk.text).into(),
+        ])
+    })?;
+    tx.execute_all(inserts).await.map_err(unavailable)?;
     Ok(())
 }
 

@@ -1,33 +1,16 @@
-//! Many rows in one statement.
-//!
-//! Every statement is a round trip: to another thread for SQLite, over the network for other databases. A task has
-//! dozens of steps, edges and events, and whoever submitted it waits for all of them.
+//! Many rows in one statement: a task has dozens of steps, edges and events, and whoever submitted it waits for all of them.
 
 use obfleet_engine::StoreError;
 
-use super::codec::unavailable;
-use crate::sql::{self, Query, Transaction, Value};
+use crate::sql::{self, Query, Value};
 
 /// Rows of one statement: few enough that the prepared statements, one for each number of rows, stay small.
 const ROWS_PER_STATEMENT: usize = 32;
 
-/// Inserts `rows` into `table`; `values` gives one row's values in the order of the columns.
-pub(super) async fn insert_rows<'r, T, const N: usize>(
-    tx: &mut Transaction,
-    table: &str,
-    columns: [&str; N],
-    rows: &'r [T],
-    values: impl Fn(&'r T) -> Result<[Value<'r>; N], StoreError>,
-) -> Result<(), StoreError> {
-    for query in inserts(table, columns, rows, values)? {
-        query.execute(&mut *tx).await.map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-/// The statements that do so.
+/// Statements that put `rows` `into` a table, as in `INSERT INTO pair`; `values` gives one row's values in the order of the
+/// columns.
 pub(super) fn inserts<'r, T, const N: usize>(
-    table: &str,
+    into: &str,
     columns: [&str; N],
     rows: &'r [T],
     values: impl Fn(&'r T) -> Result<[Value<'r>; N], StoreError>,
@@ -35,7 +18,7 @@ pub(super) fn inserts<'r, T, const N: usize>(
     let (columns, row_of_marks) = (columns.join(", "), format!("({})", sql::marks(N)));
     let insert = |rows: &'r [T]| {
         let marks = vec![&*row_of_marks; rows.len()].join(", ");
-        let mut query = sql::composed(format!("INSERT INTO {table} ({columns}) VALUES {marks}"));
+        let mut query = sql::composed(format!("{into} ({columns}) VALUES {marks}"));
         for row in rows {
             query = values(row)?.into_iter().fold(query, Query::bind);
         }
@@ -48,6 +31,7 @@ pub(super) fn inserts<'r, T, const N: usize>(
 mod tests {
     use super::*;
     use crate::Database;
+    use crate::sql::Transaction;
 
     #[tokio::test]
     async fn every_row_is_inserted_once_whatever_their_number() {
@@ -70,17 +54,16 @@ mod tests {
             let from = i64::try_from(all.len()).unwrap();
             let ids: Vec<i64> = (from..from + count).collect();
             all.extend(ids.iter().map(|id| (*id, 2 * id)));
-            let inserted = insert_rows(&mut tx, "pair", columns, &ids, |id| {
+            let inserts = inserts("INSERT INTO pair", columns, &ids, |id| {
                 Ok([Value::Integer(*id), Value::Integer(2 * id)])
             });
-            inserted.await.unwrap();
+            tx.execute_all(inserts.unwrap()).await.unwrap();
             assert_eq!(pairs(&mut tx).await, all);
         }
 
-        let refused = insert_rows(&mut tx, "pair", columns, &[-1_i64, -2], |_| {
+        let refused = inserts("INSERT INTO pair", columns, &[-1_i64, -2], |_| {
             Err(StoreError::Corrupt("no such row".to_owned()))
         });
-        assert!(matches!(refused.await, Err(StoreError::Corrupt(_))));
-        assert_eq!(pairs(&mut tx).await, all);
+        assert!(matches!(refused, Err(StoreError::Corrupt(_))));
     }
 }
