@@ -180,27 +180,3 @@ fn an_undo_waits_by_its_own_tries() {
     }
     assert_eq!(hand.state.subtasks[0].undo_tries, 3);
 }
-
-#[test]
-fn what_is_given_up_says_whether_it_was_asked_to_stop() {
-    let given_up = |stopped: bool| {
-        let mut hand = Hand::new(vec![node(0)], &[]);
-        let epoch = hand.claim(0);
-        let subtask = hand.state.subtasks[0].id;
-        if stopped {
-            hand.run(Command::Cancel { subtask, actor: ann() });
-        }
-        hand.run(Command::Expire { subtask, epoch });
-        hand.state.subtasks[0].failure.clone().unwrap()
-    };
-    let late = given_up(false);
-    assert_eq!(late.cause, Cause::Timeout);
-    assert_eq!(late.message, "the step did not end within its 30 s");
-    let stopped = given_up(true);
-    assert_eq!(stopped.cause, Cause::Cancelled);
-    assert!(
-        stopped.message.starts_with("cancelled by an operator"),
-        "{}",
-        stopped.message
-    );
-}

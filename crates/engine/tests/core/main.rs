@@ -13,6 +13,7 @@ mod invariants;
 mod limits;
 mod model;
 mod moves;
+mod reasons;
 mod refusals;
 mod rules;
 mod small_scope;
