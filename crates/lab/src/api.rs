@@ -33,7 +33,16 @@ impl Api {
 
     /// Whether the server answers, asked without a login.
     pub async fn answers(&self) -> bool {
-        let answer = self.http.get(format!("{}/api/v2/time", self.url)).send().await;
+        self.succeeds("/api/v2/time").await
+    }
+
+    /// Whether requests should be sent to the server, by what it says itself.
+    pub async fn is_ready(&self) -> bool {
+        self.succeeds("/readyz").await
+    }
+
+    async fn succeeds(&self, path: &str) -> bool {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 

@@ -79,7 +79,7 @@ impl Demo {
             println!("{}", stage.opening(&self.options)?);
         }
         if self.options.upgrade {
-            self.findings.reply_ms_p99 = stage.time_replies(&self.options.exe).await?;
+            self.findings.reply_ms_p99 = stage.time_replies().await?;
         }
         let ledger = Arc::clone(self.ledger.insert(Arc::new(Ledger::create(&stage.backend).await?)));
         let addresses: Vec<_> = stage.proxies.iter().map(|proxy| proxy.address).collect();

@@ -1,4 +1,4 @@
-//! A server and its agents as processes, each host an address of the loopback network.
+//! Servers and their agents as processes, each host an address of the loopback network.
 
 use std::{
     fs,
@@ -21,6 +21,8 @@ use crate::{
     reaper::Reaper,
 };
 
+/// Names a server's database.
+pub(crate) const DATABASE: &str = "OBFLEET_DATABASE";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const ENROL_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
@@ -43,37 +45,44 @@ pub struct ServerProcess {
     pub start_ms: u64,
     /// Held for as long as the server may be started again.
     pub port: PortLease,
+    /// Keeps its state.
+    pub state_dir: PathBuf,
+}
+
+/// How the servers of a fleet are run.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The executable.
+    pub exe: PathBuf,
+    /// The administrator's password.
+    pub password: String,
+    /// Seconds that transactions on an old process get.
+    pub drain_window_s: u64,
+    /// URL of the database, if it is not a file of the server's.
+    pub database: Option<String>,
 }
 
 impl ServerProcess {
     /// Starts a server on `state_dir` and waits until it answers.
-    pub async fn start(
-        exe: &Path,
-        state_dir: &Path,
-        password: &str,
-        port: PortLease,
-        drain_window_s: u64,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(setting: &Setting, state_dir: &Path, port: PortLease) -> anyhow::Result<Self> {
         let password_file = state_dir.with_extension("password");
-        fs::write(&password_file, password)?;
+        fs::write(&password_file, &setting.password)?;
         let address = format!("127.0.0.1:{}", port.port());
-        let api = Api::new(format!("http://{address}"), password.to_owned())?;
+        let api = Api::new(format!("http://{address}"), setting.password.clone())?;
         let started = Instant::now();
-        let mut command = Command::new(exe);
+        let mut command = Command::new(&setting.exe);
         command
-            .args([
-                "server",
-                "--listen",
-                &address,
-                "--drain-window",
-                &drain_window_s.to_string(),
-                "--drain-timeout",
-                DRAIN_TIMEOUT_S,
-            ])
+            .args(["server", "--listen", &address, "--drain-timeout", DRAIN_TIMEOUT_S])
+            .args(["--drain-window", &setting.drain_window_s.to_string()])
             .arg("--state-dir")
             .arg(state_dir)
             .arg("--admin-password-file")
             .arg(&password_file);
+        match &setting.database {
+            Some(database) => command.env(DATABASE, database),
+            // Of whoever runs this it is the real one.
+            None => command.env_remove(DATABASE),
+        };
         let mut process = Process::start(&mut command, state_dir.with_extension("log"))?;
         while !api.answers().await {
             if process.ended().is_some() || started.elapsed() > START_PATIENCE {
@@ -87,7 +96,14 @@ impl ServerProcess {
             api,
             start_ms,
             port,
+            state_dir: state_dir.to_owned(),
         })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> anyhow::Result<String> {
+        let text = fs::read_to_string(self.state_dir.join("server-id"))?;
+        Ok(text.trim_end().to_owned())
     }
 
     /// Stops it. → its port, for the next start
@@ -126,15 +142,16 @@ impl Host {
     }
 }
 
-/// A server and its hosts below one temporary directory. All of it ends with this.
+/// A server, or several, and hosts below one temporary directory. All of it ends with this.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Always there but while the server is started anew.
+    /// The one that is asked. Always there but while the server is started anew.
     server: Option<ServerProcess>,
+    /// Other servers on the same database.
+    others: Vec<ServerProcess>,
     /// The hosts.
     pub hosts: Vec<Host>,
-    exe: PathBuf,
-    drain_window_s: u64,
+    setting: Setting,
     _reaper: Reaper,
     root: TempDir,
 }
@@ -142,21 +159,30 @@ pub struct Fleet {
 impl Fleet {
     /// Starts a server and `hosts` agents of the executable, and enrols them.
     pub async fn start(exe: &Path, hosts: u8) -> anyhow::Result<Self> {
-        Self::start_with(exe, hosts, DRAIN_WINDOW_S).await
+        Self::start_with(exe, hosts, DRAIN_WINDOW_S, None).await
     }
 
-    /// The same with another drain window than the demo's.
-    pub async fn start_with(exe: &Path, hosts: u8, drain_window_s: u64) -> anyhow::Result<Self> {
+    /// The same with another drain window than the demo's, and on the database with this URL, if any.
+    pub async fn start_with(
+        exe: &Path,
+        hosts: u8,
+        drain_window_s: u64,
+        database: Option<String>,
+    ) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("obfleet-").tempdir()?;
         let reaper = Reaper::start(exe, root.path())?;
-        let password = format!("Demo-{:016x}", rand::random::<u64>());
-        let state_dir = root.path().join("server");
-        let server = ServerProcess::start(exe, &state_dir, &password, PortLease::take()?, drain_window_s).await?;
+        let setting = Setting {
+            exe: exe.to_owned(),
+            password: format!("Demo-{:016x}", rand::random::<u64>()),
+            drain_window_s,
+            database,
+        };
+        let server = ServerProcess::start(&setting, &root.path().join("server"), PortLease::take()?).await?;
         let mut fleet = Self {
             server: Some(server),
+            others: Vec::new(),
             hosts: Vec::new(),
-            exe: exe.to_owned(),
-            drain_window_s,
+            setting,
             _reaper: reaper,
             root,
         };
@@ -177,9 +203,41 @@ impl Fleet {
         Ok(&self.server()?.api)
     }
 
+    /// How its servers are run.
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
     /// A place for files that go with the fleet.
     pub fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Starts another server on the same database, which is given the key as a person would.
+    pub async fn add_server(&mut self) -> anyhow::Result<()> {
+        let state_dir = self.root().join(format!("server-{}", self.others.len() + 2));
+        fs::create_dir(&state_dir)?;
+        fs::copy(self.server()?.state_dir.join("key"), state_dir.join("key"))?;
+        let other = ServerProcess::start(&self.setting, &state_dir, PortLease::take()?).await?;
+        self.others.push(other);
+        Ok(())
+    }
+
+    /// All servers.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerProcess> {
+        self.server.iter().chain(&self.others)
+    }
+
+    /// Asks another server from now on than the one with this id. → that one, to be killed or left alone
+    pub fn take_server(&mut self, id: &str) -> anyhow::Result<ServerProcess> {
+        let mut all: Vec<_> = self.server.take().into_iter().chain(self.others.drain(..)).collect();
+        let place = all.iter().position(|server| server.id().is_ok_and(|own| own == id));
+        let taken = place.map(|place| all.remove(place));
+        self.others = all;
+        if !self.others.is_empty() {
+            self.server = Some(self.others.remove(0));
+        }
+        taken.with_context(|| format!("no server has the id {id}"))
     }
 
     async fn add_host(&self, number: u8) -> anyhow::Result<Host> {
@@ -210,7 +268,7 @@ impl Fleet {
     }
 
     fn start_agent_in(&self, dir: &Path, address: IpAddr, token: Option<&str>) -> anyhow::Result<Process> {
-        let mut command = Command::new(&self.exe);
+        let mut command = Command::new(&self.setting.exe);
         command
             .args(["agent", "--server", &self.api()?.url, "--address", &address.to_string()])
             .args(["--listen", &format!("{address}:0"), "--bind", &address.to_string()])
@@ -227,9 +285,9 @@ impl Fleet {
     /// Kills the server as `kill -9` does, and starts it again as a service manager would.
     pub async fn crash_server(&mut self) -> anyhow::Result<()> {
         let server = self.server.take().context("the server was stopped")?;
-        let password = server.api.password.clone();
+        let state_dir = server.state_dir.clone();
         let port = server.kill();
-        self.start_server(&password, port).await
+        self.start_server(&state_dir, port).await
     }
 
     /// Stops the server with this many SIGTERMs, and starts it again as a service manager would. → how it ended
@@ -250,7 +308,7 @@ impl Fleet {
             }
             sleep(LOOK).await;
         };
-        self.start_server(&server.api.password, server.port).await?;
+        self.start_server(&server.state_dir, server.port).await?;
         Ok(ended)
     }
 
@@ -266,21 +324,18 @@ impl Fleet {
         Ok(())
     }
 
-    async fn start_server(&mut self, password: &str, port: PortLease) -> anyhow::Result<()> {
-        let state_dir = self.root().join("server");
-        let started = ServerProcess::start(&self.exe, &state_dir, password, port, self.drain_window_s).await?;
-        self.server = Some(started);
+    async fn start_server(&mut self, state_dir: &Path, port: PortLease) -> anyhow::Result<()> {
+        self.server = Some(ServerProcess::start(&self.setting, state_dir, port).await?);
         Ok(())
     }
 
     /// Copies the server's state to `to` while the server is stopped for a moment; agents and proxies do not notice.
     pub async fn copy_state(&mut self, to: &Path) -> anyhow::Result<()> {
         let server = self.server.take().context("the server was stopped")?;
-        let password = server.api.password.clone();
+        let state_dir = server.state_dir.clone();
         let port = server.stop();
-        let state_dir = self.root().join("server");
         copy_dir(&state_dir, to).context("cannot copy the server's state")?;
-        self.start_server(&password, port).await
+        self.start_server(&state_dir, port).await
     }
 }
 
@@ -289,6 +344,7 @@ impl Drop for Fleet {
         // The agents first: they would start their proxies again.
         self.hosts.clear();
         self.server = None;
+        self.others.clear();
         end_all_under(self.root.path());
     }
 }

@@ -3,7 +3,7 @@
 //! The copy's server has another certificate authority, so no agent lets it in, and nothing it starts touches the fleet.
 //! Each submission is cancelled and rolled back, so that the next one finds the proxies free.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, bail};
 use obfleet_standin::ports::PortLease;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     api,
-    fleet::{DRAIN_WINDOW_S, ServerProcess},
+    fleet::{DATABASE, ServerProcess, Setting},
 };
 
 /// Accepted submissions that are timed.
@@ -20,9 +20,9 @@ const SUBMISSIONS: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The 99th percentile in milliseconds, rounded up, of [`SUBMISSIONS`] upgrades posted to `path`.
-pub(crate) async fn p99_ms(exe: &Path, state: &Path, password: &str, path: &str, package: &str) -> anyhow::Result<u64> {
-    without_authority(state)?;
-    let server = ServerProcess::start(exe, state, password, PortLease::take()?, DRAIN_WINDOW_S).await?;
+pub(crate) async fn p99_ms(setting: &Setting, state: &Path, path: &str, package: &str) -> anyhow::Result<u64> {
+    without_authority(&setting.exe, state)?;
+    let server = ServerProcess::start(setting, state, PortLease::take()?).await?;
     let mut times = Vec::with_capacity(SUBMISSIONS);
     for _ in 0..SUBMISSIONS {
         let started = Instant::now();
@@ -37,20 +37,16 @@ pub(crate) async fn p99_ms(exe: &Path, state: &Path, password: &str, path: &str,
     Ok(micros.div_ceil(1000))
 }
 
-/// Forgets the authority the agents trust; the server makes itself a new one.
-fn without_authority(state: &Path) -> anyhow::Result<()> {
-    let mut forgotten = 0;
-    for entry in fs::read_dir(state)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "pem") {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            forgotten += 1;
-        }
-    }
-    if forgotten == 0 {
+/// Has the copy forget the authority that the agents trust; its server makes itself another one.
+fn without_authority(exe: &Path, state: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(exe);
+    command.arg("forget-authority").arg("--state-dir").arg(state);
+    command.env_remove(DATABASE);
+    let done = command.output().context("cannot start the executable")?;
+    if !done.status.success() {
         bail!(
-            "no certificate authority in {}: not started, it might reach the fleet",
-            state.display()
+            "the copy is not started, it might reach the fleet: {}",
+            String::from_utf8_lossy(&done.stderr)
         );
     }
     Ok(())

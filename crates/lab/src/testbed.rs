@@ -61,8 +61,18 @@ pub struct Proxy {
 impl Testbed {
     /// Starts a server and `hosts` agents, and installs [`OLD`] on each host.
     pub async fn start(exe: &Path, hosts: u8, drain_window_s: u64) -> anyhow::Result<Self> {
+        Self::start_on(exe, hosts, drain_window_s, None).await
+    }
+
+    /// The same on the database with this URL, if any.
+    pub async fn start_on(
+        exe: &Path,
+        hosts: u8,
+        drain_window_s: u64,
+        database: Option<String>,
+    ) -> anyhow::Result<Self> {
         let backend = Backend::start(&BackendChoice::Builtin, Path::new("")).await?;
-        let fleet = Fleet::start_with(exe, hosts, drain_window_s).await?;
+        let fleet = Fleet::start_with(exe, hosts, drain_window_s, database).await?;
         let body = json!({
             "name": CLUSTER, "address": "127.0.0.1", "port": 2883, "workMode": "RS_LIST", "password": SYS_PASSWORD,
             "obproxyInstallParam": {"hostIds": []},

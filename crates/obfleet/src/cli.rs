@@ -43,6 +43,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Forget the authority that agents are enrolled with: the next server that starts makes another one, and every agent
+    /// has to be enrolled again
+    ForgetAuthority {
+        #[command(flatten)]
+        state: StateArgs,
+    },
     /// Own the proxies of this host
     Agent(AgentArgs),
     /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw

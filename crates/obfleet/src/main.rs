@@ -1,7 +1,8 @@
-//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate` and `fsck` look after a
-//! server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a trailer is a stand-in proxy. Arguments and wiring only; the work is in
-//! the other crates.
+//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate`, `fsck` and
+//! `forget-authority` look after a server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a
+//! trailer is a stand-in proxy. Arguments and wiring only; the work is in the other crates.
 
+mod authority;
 mod cli;
 mod database;
 mod fsck;
@@ -61,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Server(args) => runtime::of_server()?.block_on(server(args)).map(|()| ExitCode::SUCCESS),
         Command::Migrate { state, order } => runtime::usual()?.block_on(database::migrate(&state, order)),
         Command::Fsck { state, json } => runtime::usual()?.block_on(fsck::fsck(&state, json)),
+        Command::ForgetAuthority { state } => runtime::usual()?.block_on(authority::forget(&state)),
         Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.

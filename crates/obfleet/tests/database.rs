@@ -144,6 +144,40 @@ async fn migrations_are_told_of_and_made() {
 }
 
 #[tokio::test]
+async fn an_authority_is_forgotten_and_another_one_made() {
+    let url = shared::mariadb().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let port = PortLease::take().unwrap();
+    let forget = || {
+        let mut command = obfleet(&url);
+        command
+            .args(["forget-authority", "--state-dir"])
+            .arg(dir.path().join("state"));
+        command.output().unwrap()
+    };
+    let authority = async || {
+        let (process, api) = server(&url, dir.path(), &port).await;
+        let token = api.post_nothing("/api/v2/compute/agents/tokens").await.unwrap();
+        process.stop();
+        token["token"].as_str().unwrap().rsplit('.').next().unwrap().to_owned()
+    };
+    let none = forget();
+    assert!(!none.status.success() && text(&none.stderr).contains("has no authority"));
+    let first = authority().await;
+    assert_eq!(authority().await, first);
+
+    // What an earlier release left would bring it back.
+    let file = dir.path().join("state/ca.pem");
+    std::fs::write(&file, "").unwrap();
+    let refused = forget();
+    assert!(!refused.status.success() && text(&refused.stderr).contains("ca.pem"));
+    std::fs::remove_file(file).unwrap();
+    let done = forget();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_ne!(authority().await, first);
+}
+
+#[tokio::test]
 async fn who_cannot_reach_the_database_is_told_what_to_do_and_no_password() {
     let dir = tempfile::tempdir().unwrap();
     let password = dir.path().join("password");

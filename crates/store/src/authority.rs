@@ -51,4 +51,13 @@ impl Authorities {
         query.execute(&self.writer).await?;
         Ok(())
     }
+
+    /// Forgets the authority. → false when there was none
+    pub async fn forget(&self) -> Result<bool, AuthorityError> {
+        let query = sql::query(
+            "UPDATE installation SET authority_certificate = NULL, authority_key = NULL \
+             WHERE authority_certificate IS NOT NULL",
+        );
+        Ok(query.execute(&self.writer).await? > 0)
+    }
 }

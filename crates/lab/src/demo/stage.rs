@@ -108,13 +108,13 @@ impl Stage {
     }
 
     /// How fast upgrade submissions are accepted, on a copy of the state and before there is any traffic.
-    pub(super) async fn time_replies(&mut self, exe: &Path) -> anyhow::Result<u64> {
+    pub(super) async fn time_replies(&mut self) -> anyhow::Result<u64> {
         say("timing upgrade submissions on a copy of the state");
         let scratch = self.fleet.root().join("scratch");
         all_running(self.fleet.api()?, self.cluster).await?;
         self.fleet.copy_state(&scratch).await?;
-        let password = &self.fleet.api()?.password;
-        reply_time::p99_ms(exe, &scratch, password, &self.upgrade_path(), &NEW.short_rpm_name()).await
+        let setting = self.fleet.setting();
+        reply_time::p99_ms(setting, &scratch, &self.upgrade_path(), &NEW.short_rpm_name()).await
     }
 
     /// Waits until the server has seen all proxies serve.
