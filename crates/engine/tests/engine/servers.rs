@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use obfleet_engine::testing::{MemoryStore, conformance};
-use obfleet_engine::{Cause, Engine, EngineError, Lock, Peers, Store as _, StoreError, Submission, TaskId, TaskStatus};
-use tokio::time::{Instant, sleep};
+use obfleet_engine::{
+    Cause, Engine, EngineError, Lock, Output, Peers, Store as _, StoreError, Submission, TaskId, TaskStatus,
+};
+use tokio::time::{Instant, advance, sleep};
 
 use crate::link::Way;
 use crate::site::{PATIENCE, Site, eventually, fan};
-use crate::support::{chain, submission};
+use crate::support::{Step, World, chain, submission};
 
 /// When the work of a dead server goes on at the latest.
 const FAILOVER: Duration = Duration::from_millis(3500);
@@ -18,6 +20,15 @@ const FAILOVER: Duration = Duration::from_millis(3500);
 #[tokio::test]
 async fn the_store_in_memory_conforms() {
     conformance(&MemoryStore::new(), "created".to_owned()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_alone_on_its_database_has_its_lease_for_good() {
+    let world = World::of_steps(vec![Step::new("work", |_| Ok(Output::nothing()))]).await;
+    advance(Duration::from_secs(10 * 365 * 24 * 3600)).await;
+    let task = world.submit(chain(&["work"])).await;
+    assert_eq!(world.rest(task).await.status, TaskStatus::Successful);
+    assert!(world.engine.has_lease());
 }
 
 #[tokio::test(start_paused = true)]
