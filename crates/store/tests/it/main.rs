@@ -8,6 +8,7 @@ mod touch;
 mod conformance;
 mod contention;
 mod fsck;
+mod full_disk;
 mod inventory;
 mod kill_at_every_commit;
 mod lost_answers;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use obfleet_engine::{Engine, Options, Sharing, Store as _, TaskFilter, TaskId, TaskStatus};
+use obfleet_engine::{Engine, Options, Sharing, Store as _, StoreError, TaskFilter, TaskId, TaskStatus};
 use obfleet_store::TaskStore;
 use obfleet_testdb::{Database, folder, shared};
 use tokio::task::JoinSet;
@@ -24,8 +24,8 @@ const FEW: usize = 2;
 const BEYOND_THE_LEASE: Duration = Duration::from_millis(3500);
 /// When anything that waits for the database is over once that is back.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two tasks, and before a submission is repeated.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two tasks, and before anything is tried again.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// A server that submits one task after the other until it is told to stop.
 struct Server {
@@ -115,39 +115,51 @@ async fn every_step_counts_once_whatever_becomes_of_the_database(kind: Kind) {
     goes_on(&store).await;
     enough.store(true, Ordering::Relaxed);
     submitting.join_all().await;
-    eventually(async || number_of(&store, TaskStatus::Running).await == Some(0)).await;
+    eventually(async || {
+        let running = first(&store, &[TaskStatus::Running], true).await;
+        running.is_ok_and(|running| running.is_none()).then_some(())
+    })
+    .await;
     for server in &servers {
         server.engine.shutdown().await;
     }
     println!("{kind:?}: {outages} outages, {:?}", resource.verify(&place).await);
 }
 
-/// Waits until some tasks more have come to their end.
+/// Waits until all tasks that are there now and some more have come to their end. So no step is hit by outage after outage:
+/// one that loses its server again and again counts as one that kills servers.
 async fn goes_on(store: &TaskStore<String>) {
-    const MORE: u64 = 2;
+    const MORE: i64 = 4;
     let mut goal = None;
     eventually(async || {
-        let over = number_of(store, TaskStatus::Successful).await;
-        goal = goal.or(over.map(|over| over + MORE));
-        over.zip(goal).is_some_and(|(over, goal)| over >= goal)
+        let newest = first(store, &[], false).await.ok()?;
+        let goal = *goal.get_or_insert(newest.map_or(0, |task| task.0) + MORE);
+        let running = first(store, &[TaskStatus::Running], true).await.ok()?;
+        running.or(newest).filter(|task| task.0 > goal)
     })
     .await;
 }
 
-async fn eventually(mut so: impl AsyncFnMut() -> bool) {
+/// Waits until there is something.
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) {
     let deadline = Instant::now() + PATIENCE;
-    while !so().await {
+    while look().await.is_none() {
         assert!(Instant::now() < deadline, "it does not come to be");
         sleep(PAUSE).await;
     }
 }
 
-/// Tasks with this status; `None` while nobody knows.
-async fn number_of(store: &TaskStore<String>, status: TaskStatus) -> Option<u64> {
+/// The oldest or the newest task with one of these statuses.
+async fn first(
+    store: &TaskStore<String>,
+    status: &[TaskStatus],
+    ascending: bool,
+) -> Result<Option<TaskId>, StoreError> {
     let filter = TaskFilter {
-        status: vec![status],
+        status: status.to_vec(),
+        ascending,
         size: 1,
         ..TaskFilter::default()
     };
-    Some(store.list(&filter).await.ok()?.total)
+    Ok(store.list(&filter).await?.items.first().map(|state| state.task.id))
 }
