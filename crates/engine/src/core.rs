@@ -7,6 +7,7 @@
 //! anybody's doing (successors READY, barriers passing, claims, the task coming to rest) is decided in the same step.
 
 mod apply;
+mod classes;
 mod command;
 mod create;
 mod decide;
@@ -19,6 +20,7 @@ mod settle;
 mod ways_out;
 
 pub use apply::{Broken, apply};
+pub use classes::Classes;
 pub use command::{Command, Env, Reject};
 pub use create::{Draft, DraftNode};
 pub use decide::{Decision, MAX_CRASHES, decide};

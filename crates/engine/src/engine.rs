@@ -13,6 +13,7 @@ mod logs;
 mod runner;
 mod shared;
 mod sharing;
+mod unknown;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ use crate::context::CONTEXT_LIMIT;
 use crate::core::{Command, Draft, Event};
 use crate::error::EngineError;
 use crate::registry::Registry;
-use crate::state::{SubtaskId, TaskId, TaskOperation, TaskStatus};
+use crate::state::{SubtaskId, TaskId, TaskOperation, TaskState, TaskStatus};
 use crate::store::{Created, LogChunk, NewTask, Page, Store, StoreError, TaskFilter, nonce};
 use crate::submission::{Lock, Submission};
 use crate::view::TaskView;
@@ -151,7 +152,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         };
         match self.shared.store.create(new).await {
             Ok(Created::New(state, events)) => {
-                let view = TaskView::from(&*state);
+                let view = self.view(&state);
                 self.shared.adopt(*state, &events).await;
                 Ok(view)
             }
@@ -176,7 +177,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     async fn made_by(&self, task: TaskId, digest: Option<&str>) -> Result<TaskView, EngineError> {
         let state = self.shared.state(task).await?;
         if state.task.request_digest.as_deref() == digest {
-            Ok(TaskView::from(&state))
+            Ok(self.view(&state))
         } else {
             Err(EngineError::TokenReused(task))
         }
@@ -270,7 +271,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
         let command = Command::Abandon { actor, reason };
         let state = self.shared.advance(task, None, command, changes, None).await?;
-        Ok(TaskView::from(&state))
+        Ok(self.view(&state))
     }
 
     async fn operate(
@@ -283,19 +284,27 @@ impl<C: Send + Sync + 'static> Engine<C> {
             return Err(EngineError::ShuttingDown);
         }
         let state = self.shared.advance(task, subtask, command, &[], None).await?;
-        Ok(TaskView::from(&state))
+        Ok(self.view(&state))
+    }
+
+    fn view(&self, state: &TaskState) -> TaskView {
+        let mut view = TaskView::from(state);
+        for (shown, row) in view.subtasks.iter_mut().zip(&state.subtasks) {
+            shown.waiting = self.shared.why_waiting(row);
+        }
+        view
     }
 
     /// A task as it stands.
     pub async fn task(&self, task: TaskId) -> Result<TaskView, EngineError> {
-        Ok(TaskView::from(&self.shared.state(task).await?))
+        Ok(self.view(&self.shared.state(task).await?))
     }
 
     /// A page of tasks.
     pub async fn list(&self, filter: &TaskFilter) -> Result<Page<TaskView>, EngineError> {
         let page = self.shared.store.list(filter).await?;
         Ok(Page {
-            items: page.items.iter().map(TaskView::from).collect(),
+            items: page.items.iter().map(|state| self.view(state)).collect(),
             total: page.total,
         })
     }

@@ -117,6 +117,7 @@ impl EngineError {
             (Reject::Halted(halt), _) => Self::Halted { task, halt },
             (Reject::Abandoned, _) => Self::Abandoned(task),
             (Reject::RollbackProhibited, _) => Self::RollbackProhibited(task),
+            (Reject::UnknownClass(class_name), _) => Self::UnknownClass(class_name),
             (Reject::Broken(broken), _) => Self::Broken(broken),
             (Reject::TooLarge, _) => Self::ContextFull,
             (Reject::Fenced | Reject::NotDue | Reject::SubtaskState { .. }, _) => Self::Fenced,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::action::{Action, OnCrash, RetryMode, Spec};
 use crate::barrier;
+use crate::core::Classes;
 use crate::error::EngineError;
 use crate::state::SubtaskSpec;
 use crate::template::TemplateNode;
@@ -32,6 +33,11 @@ impl<C: 'static> Registry<C> {
     /// The action of a class.
     pub fn find(&self, class_name: &str) -> Option<Arc<dyn Action<C>>> {
         self.actions.get(class_name).cloned()
+    }
+
+    /// What may be claimed by whoever has these actions.
+    pub(crate) fn classes(&self) -> Classes {
+        Classes::Only(Arc::new(self.class_names().map(str::to_owned).collect()))
     }
 
     /// Every registered class name, ascending.

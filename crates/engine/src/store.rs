@@ -13,7 +13,7 @@ use crate::core::{Decision, Draft, Env, Event};
 use crate::state::{Owner, Subtask, SubtaskId, SubtaskOperation, Task, TaskId, TaskState, TaskStatus, TaskType};
 use crate::submission::Lock;
 
-pub use lease::{HeldSubtask, LeaseRequest, Sighting};
+pub use lease::{DueTask, HeldSubtask, LeaseRequest, Sighting};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -92,6 +92,8 @@ pub struct SubtaskView {
     pub prohibit_rollback: bool,
     /// Why the last attempt ended badly (ours, not OCP's).
     pub failure: Option<Failure>,
+    /// Why it is READY and does not begin here: an engine says so of what it does not know (ours, not OCP's).
+    pub waiting: Option<String>,
 }
 
 impl TaskView {
@@ -160,5 +162,6 @@ fn subtask_view(state: &TaskState, subtask: &Subtask) -> SubtaskView {
         downstreams: ids(state.graph.downstreams(index)),
         prohibit_rollback: subtask.spec.prohibit_rollback,
         failure: subtask.failure.clone(),
+        waiting: None,
     }
 }

@@ -30,6 +30,11 @@ pub fn shown(event: &Event) -> TaskEvent {
             shown.epoch = Some(*epoch);
             shown.deadline = deadline_at.map(Timestamp);
         }
+        Change::SubUnknown { epoch, class_name, .. } => {
+            shown.epoch = Some(*epoch);
+            shown.class_name = Some(class_name.clone());
+        }
+        Change::Unreadable { kind, .. } => shown.kind.clone_from(kind),
         Change::SubCheckpoint { key, .. } => shown.checkpoint = Some(key.clone()),
         Change::SubSucceeded { delta, .. } | Change::SubUndone { delta, .. } => shown.context = context(delta),
         Change::SubFailed {

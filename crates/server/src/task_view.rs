@@ -90,5 +90,6 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         task_id: task.id.0,
         timeout: i64::from(subtask.timeout_s),
         upstreams: ids(&subtask.upstreams),
+        waiting: subtask.waiting.clone(),
     }
 }

@@ -111,6 +111,9 @@ pub struct SubtaskInstance {
     pub timeout: i64,
     /// Ids of the steps it waits for.
     pub upstreams: Vec<i64>,
+    /// *Extension*: why a READY step does not begin: this server's release does not know it, and none that does has taken it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
 }
 
 /// *Extension*: why an attempt ended badly.
@@ -235,6 +238,9 @@ pub struct TaskEvent {
     /// Not to be begun before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// What would run it, if a release knew it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
     /// The status a step was parked in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,

@@ -30,6 +30,9 @@ pub fn apply(state: &mut TaskState, event: &Event) -> Result<(), Broken> {
     if event.seq != state.task.rev + 1 {
         return Err(broken(format!("it comes after {}", state.task.rev)));
     }
+    if let Change::Unreadable { kind, .. } = &event.change {
+        return Err(broken(format!("this release cannot read {kind}")));
+    }
     state.task.rev = event.seq;
     if let (Change::SubClaimed { .. }, Some(halt)) = (&event.change, state.task.halt) {
         return Err(broken(format!("the task is {halt}")));
@@ -206,6 +209,8 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
             expect(&[Sub::Running])?;
             row.checkpoint.insert(key.clone(), value.clone());
         }
+        // Only tells.
+        Change::SubUnknown { .. } => expect(&[Sub::Ready])?,
         Change::SubCanceling { deadline_at, .. } => {
             expect(&[Sub::Running])?;
             if row.operation != Op::Rollback {

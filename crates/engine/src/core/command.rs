@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::classes::Classes;
 use crate::context::ContextDelta;
 use crate::state::{Failure, Halt, Owner, SubtaskId, SubtaskStatus, TaskOperation, TaskStatus};
 
@@ -16,6 +17,8 @@ pub struct Env {
     pub executor: String,
     /// How many READY subtasks the decision may claim besides what the command asks for.
     pub slots: usize,
+    /// The classes of step the deciding process can run.
+    pub classes: Classes,
     /// How long a cancelled attempt may take to end, in milliseconds.
     pub cancel_grace_ms: i64,
 }
@@ -65,6 +68,11 @@ pub enum Command {
         key: String,
         /// Value.
         value: String,
+    },
+    /// Say that the deciding process cannot run READY subtasks, whose classes it does not know, and leaves them to another.
+    Disclaim {
+        /// Which; those that are not READY any more are passed over.
+        subtasks: BTreeSet<SubtaskId>,
     },
     /// Take over what dead processes had claimed (E7, E8). That they are dead is the caller's knowledge.
     Orphan {
@@ -158,6 +166,9 @@ pub enum Reject {
         /// Where it stands.
         status: SubtaskStatus,
     },
+    /// The deciding process does not know the subtask's class.
+    #[error("this server does not know the class {0}")]
+    UnknownClass(String),
     /// READY, but still backing off.
     #[error("the subtask is not due yet")]
     NotDue,

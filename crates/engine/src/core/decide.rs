@@ -53,6 +53,7 @@ pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision
             key,
             value,
         } => checkpoint(&mut ledger, subtask, epoch, key, value)?,
+        Command::Disclaim { subtasks } => disclaim(&mut ledger, &subtasks)?,
         Command::Orphan { dead } => orphan(&mut ledger, &dead)?,
         Command::Release => release(&mut ledger)?,
         Command::Cancel { subtask, actor } => cancel(&mut ledger, subtask, actor)?,
@@ -109,6 +110,9 @@ fn begin(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     }
     if row.not_before.is_some_and(|at| at > ledger.env.now_ms) {
         return Err(Reject::NotDue);
+    }
+    if !ledger.env.classes.know(&row.spec) {
+        return Err(Reject::UnknownClass(row.spec.class_name.clone()));
     }
     if row.spec.barrier {
         pass_barrier(ledger, index)?;
@@ -239,6 +243,26 @@ fn checkpoint(
         return Err(Reject::TooLarge);
     }
     Ok(ledger.emit(Change::SubCheckpoint { subtask, key, value })?)
+}
+
+fn disclaim(ledger: &mut Ledger<'_>, subtasks: &BTreeSet<SubtaskId>) -> Result<(), Reject> {
+    for index in 0..ledger.state.subtasks.len() {
+        let row = ledger.subtask(index);
+        let strange = row.status == Sub::Ready && !ledger.env.classes.know(&row.spec);
+        if strange && subtasks.contains(&row.id) {
+            let (subtask, epoch, class_name) = (row.id, row.epoch, row.spec.class_name.clone());
+            ledger.emit(Change::SubUnknown {
+                subtask,
+                epoch,
+                class_name,
+            })?;
+        }
+    }
+    if ledger.events.is_empty() {
+        Err(task_state(ledger))
+    } else {
+        Ok(())
+    }
 }
 
 /// What dead processes held.

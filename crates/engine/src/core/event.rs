@@ -60,6 +60,15 @@ pub enum Change {
         /// Value.
         value: String,
     },
+    /// A server cannot run a READY subtask: its release does not know the class. Nothing changes; another may claim it.
+    SubUnknown {
+        /// Which.
+        subtask: SubtaskId,
+        /// Its epoch: a server says so once for each.
+        epoch: i64,
+        /// The class.
+        class_name: String,
+    },
     /// A run succeeded.
     SubSucceeded {
         /// Which.
@@ -189,16 +198,26 @@ pub enum Change {
         /// Completed or rolled back.
         outcome: Outcome,
     },
+    /// What this release cannot read: a later one wrote it, or the record is damaged. Never written.
+    #[serde(untagged)]
+    Unreadable {
+        /// As recorded.
+        kind: String,
+        /// As recorded.
+        #[serde(default)]
+        subtask: Option<SubtaskId>,
+    },
 }
 
 impl Change {
-    /// Its kind as stored and shown.
+    /// Its kind as stored and shown; [`Change::Unreadable`] has its own.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::TaskCreated { .. } => "TASK_CREATED",
             Self::SubReady { .. } => "SUB_READY",
             Self::SubClaimed { .. } => "SUB_CLAIMED",
             Self::SubCheckpoint { .. } => "SUB_CHECKPOINT",
+            Self::SubUnknown { .. } => "SUB_UNKNOWN",
             Self::SubSucceeded { .. } => "SUB_SUCCEEDED",
             Self::SubUndone { .. } => "SUB_UNDONE",
             Self::SubFailed { .. } => "SUB_FAILED",
@@ -217,6 +236,7 @@ impl Change {
             Self::TaskAbandoned { .. } => "TASK_ABANDONED",
             Self::TaskFailed { .. } => "TASK_FAILED",
             Self::TaskDone { .. } => "TASK_DONE",
+            Self::Unreadable { .. } => "UNREADABLE",
         }
     }
 
@@ -226,6 +246,7 @@ impl Change {
             Self::SubReady { subtask, .. }
             | Self::SubClaimed { subtask, .. }
             | Self::SubCheckpoint { subtask, .. }
+            | Self::SubUnknown { subtask, .. }
             | Self::SubSucceeded { subtask, .. }
             | Self::SubUndone { subtask, .. }
             | Self::SubFailed { subtask, .. }
@@ -235,6 +256,7 @@ impl Change {
             | Self::SubCanceling { subtask, .. }
             | Self::SubSkipped { subtask, .. }
             | Self::SubParked { subtask, .. } => Some(*subtask),
+            Self::Unreadable { subtask, .. } => *subtask,
             Self::TaskCreated { .. }
             | Self::TaskRetry { .. }
             | Self::TaskResumed { .. }

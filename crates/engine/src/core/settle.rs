@@ -122,6 +122,7 @@ fn claim_some(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     let claimable: Vec<_> = ledger
         .state
         .claimable(ledger.env.now_ms)
+        .filter(|&index| ledger.env.classes.know(&ledger.subtask(index).spec))
         .take(ledger.env.slots)
         .collect();
     for index in claimable {

@@ -44,14 +44,14 @@ async fn claim_next<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, task: Tas
         return;
     }
     let choose = |state: &TaskState, now_ms: i64| {
-        let index = state.claimable(now_ms).next()?;
+        let index = shared.claimable(state, now_ms).next()?;
         Some(Command::Claim {
             subtask: state.subtasks[index].id,
         })
     };
     match shared.advance_by(task, None, choose, &[], Some(slot)).await {
         Ok(Some(_)) => {}
-        // Nothing is due: claimed by another commit, or still backing off (then its timer is set again).
+        // Nothing is due here: claimed by another commit, still backing off (then its timer is set again), or not for us.
         Ok(None) => {
             if let Ok(state) = shared.state(task).await {
                 shared.wake_for(&state);

@@ -73,13 +73,16 @@ impl<C: Send + Sync + 'static> Shared<C> {
             return;
         }
         let now = now_ms();
-        if state.claimable(now).next().is_some() {
+        let for_us = self.is_for_us(state, now);
+        if for_us {
             // The dispatcher is gone only when the engine drains.
             let _: Result<_, _> = self.wake.send(state.task.id);
-            if self.slots.available_permits() == 0 {
-                self.tell_peers(state.task.id);
-            }
         }
+        let left = state.claimable(now).next().is_some();
+        if left && (!for_us || self.slots.available_permits() == 0) {
+            self.tell_peers(state.task.id);
+        }
+        self.leave_to_others(state, now);
         let ready = state
             .subtasks
             .iter()

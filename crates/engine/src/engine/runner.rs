@@ -163,12 +163,11 @@ impl<C: Send + Sync + 'static> Life<C> {
             Err(conflict) => return failed(Cause::Context, conflict.to_string()),
         };
         let Some(action) = action else {
-            let message = format!(
-                "no action is registered for class {class_name} on server {}: start a release that knows it and retry, \
-                 or skip this step",
-                self.tenure.owner.server
+            // What this server does not know, it does not claim.
+            return failed(
+                Cause::UnknownClass,
+                format!("no action is registered for class {class_name}"),
             );
-            return failed(Cause::UnknownClass, message);
         };
         let retry_mode = self.row.spec.retry_mode;
         let work = tokio::spawn(async move { run(&*action, &attempt, retry_mode).await });

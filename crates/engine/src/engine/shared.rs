@@ -12,8 +12,9 @@ use tokio_util::task::TaskTracker;
 use super::lease::{Lease, Tenure};
 use super::logs::LogWriter;
 use super::runner::Running;
+use super::unknown::Unknown;
 use super::{Notice, Options};
-use crate::core::{Change, Command, Decision, Env, Event, decide};
+use crate::core::{Change, Classes, Command, Decision, Env, Event, decide};
 use crate::error::EngineError;
 use crate::registry::Registry;
 use crate::state::{Subtask, SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus};
@@ -39,6 +40,8 @@ pub(super) type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
 pub(super) struct Shared<C> {
     pub store: Arc<dyn Store<C>>,
     pub registry: Registry<C>,
+    /// What `registry` knows.
+    pub classes: Classes,
     pub options: Options,
     pub lease: Lease,
     pub notices: broadcast::Sender<Notice>,
@@ -57,6 +60,7 @@ pub(super) struct Shared<C> {
     pub wake: mpsc::UnboundedSender<TaskId>,
     running: Mutex<HashMap<SubtaskId, Running<C>>>,
     cells: Mutex<HashMap<TaskId, Cell>>,
+    pub unknown: Unknown,
     /// Tasks whose rows cannot be read, with what is wrong.
     unreadable: Mutex<BTreeMap<TaskId, String>>,
 }
@@ -73,6 +77,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let shared = Self {
             logs: LogWriter::start(Arc::clone(&store)),
             store,
+            classes: registry.classes(),
             registry,
             lease: Lease::new(tenure),
             notices: broadcast::Sender::new(NOTICES),
@@ -86,6 +91,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             wake,
             running: Mutex::new(HashMap::new()),
             cells: Mutex::new(HashMap::new()),
+            unknown: Unknown::default(),
             unreadable: Mutex::new(BTreeMap::new()),
         };
         (shared, woken)
@@ -98,6 +104,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             owner: tenure.owner.clone(),
             executor: self.options.executor.clone(),
             slots,
+            classes: self.classes.clone(),
             cancel_grace_ms: grace,
         }
     }
@@ -238,6 +245,10 @@ impl<C: Send + Sync + 'static> Shared<C> {
                 },
             };
             let Some(command) = choose(&before, now_ms()) else {
+                // Another server may have made something of it.
+                if may_be_old {
+                    continue;
+                }
                 self.keep(&mut kept, before, &cell);
                 return Ok(None);
             };

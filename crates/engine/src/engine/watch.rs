@@ -13,7 +13,7 @@ use super::shared::{Shared, now_ms};
 use crate::core::Command;
 use crate::error::EngineError;
 use crate::state::TaskId;
-use crate::store::{HeldSubtask, StoreError};
+use crate::store::{DueTask, HeldSubtask, StoreError};
 
 /// Due tasks asked for per free slot: several servers that look at the same time begin with different ones.
 const CHOICE: u32 = 4;
@@ -79,7 +79,11 @@ pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> R
         .unwrap_or(MOST_DUE)
         .saturating_mul(CHOICE)
         .min(MOST_DUE);
-    let sighting = shared.store.look(now_ms(), limit).await?;
+    // What is not for this server must not hide the rest.
+    let in_vain = u32::try_from(shared.unknown.count()).unwrap_or(u32::MAX);
+    let limit = if free == 0 { 0 } else { limit.saturating_add(in_vain) };
+    let now = now_ms();
+    let sighting = shared.store.look(now, limit).await?;
     for row in &sighting.held {
         if row.canceling && row.owner == tenure.owner {
             shared.cancel_attempt(row.subtask, row.epoch);
@@ -87,10 +91,13 @@ pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> R
     }
     take_over(shared, &sighting.held).await;
     let mut due = sighting.due;
-    due.retain(|&task| !shared.is_set_aside(task));
-    due.sort_by_cached_key(|&task| place(&tenure.owner.server, task));
+    if free > 0 {
+        shared.unknown.pass_over(&mut due, now);
+    }
+    due.retain(|due| !shared.is_set_aside(due.task));
+    due.sort_by_cached_key(|due| place(&tenure.owner.server, due.task));
     let more = due.len() > free;
-    for task in due.into_iter().take(free) {
+    for DueTask { task, .. } in due.into_iter().take(free) {
         // The dispatcher is gone only when the engine drains.
         let _: Result<_, _> = shared.wake.send(task);
     }

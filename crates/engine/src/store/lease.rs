@@ -29,9 +29,18 @@ pub struct LeaseRequest<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sighting {
     /// Tasks with a subtask that is READY and due.
-    pub due: Vec<TaskId>,
+    pub due: Vec<DueTask>,
     /// Every attempt under way anywhere.
     pub held: Vec<HeldSubtask>,
+}
+
+/// A task with something to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueTask {
+    /// The task.
+    pub task: TaskId,
+    /// Its revision: there is nothing new in it as long as that is the same.
+    pub rev: i64,
 }
 
 /// An attempt under way.

@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 use crate::action::{OnCrash, RetryMode};
 use crate::context::{CONTEXT_LIMIT, Context, ContextDelta};
-use crate::core::{Command, Decision, Draft, Env, decide, fsck};
+use crate::core::{Classes, Command, Decision, Draft, Env, decide, fsck};
 use crate::state::{Graph, Owner, SubtaskId, SubtaskSpec, TaskId, TaskState, TaskStatus, TaskType};
 use crate::store::{Commit, Created, NewTask, Store, StoreError, TaskFilter, nonce};
 use crate::submission::Lock;
@@ -58,6 +58,7 @@ fn env(now_ms: i64) -> Env {
         owner,
         executor: "127.0.0.1".into(),
         slots: 2,
+        classes: Classes::All,
         cancel_grace_ms: 10_000,
     }
 }

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::core::Event;
 use crate::state::{Outcome, Owner, SubtaskId, SubtaskStatus, Task, TaskId, TaskState, TaskStatus};
 use crate::store::{
-    Commit, Created, HeldSubtask, LeaseRequest, LogChunk, NewTask, Page, RunningTasks, Sighting, SortKey, Store,
-    StoreError, TaskFilter,
+    Commit, Created, DueTask, HeldSubtask, LeaseRequest, LogChunk, NewTask, Page, RunningTasks, Sighting, SortKey,
+    Store, StoreError, TaskFilter,
 };
 use crate::submission::Lock;
 
@@ -365,7 +365,11 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
             .tasks
             .values()
             .filter(|state| state.claimable(now_ms).next().is_some());
-        let due = due.map(|state| state.task.id).take(limit as usize).collect();
+        let due = due.map(|state| DueTask {
+            task: state.task.id,
+            rev: state.task.rev,
+        });
+        let due = due.take(limit as usize).collect();
         let held = inner.tasks.values().flat_map(|state| {
             state.subtasks.iter().filter_map(|row| {
                 let owner = row.owner.clone()?;

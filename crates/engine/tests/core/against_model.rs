@@ -9,14 +9,16 @@ use obfleet_engine::testing::check_invariants;
 use obfleet_engine::{Cause, ContextDelta, Failure, Halt, OnCrash, SubtaskId, TaskState, WayOut};
 use proptest::prelude::*;
 
-use crate::model::{Ask, Model};
-use crate::support::{ann, barrier, env, node, task};
-
-/// barrier, retries, resumes after a crash
-type Kind = (bool, u32, bool);
+use crate::model::{Ask, Kind, Model};
+use crate::support::{ann, barrier, env, node, of_release, task};
 
 fn graphs() -> impl Strategy<Value = (Vec<Kind>, Vec<(usize, usize)>)> {
-    let kind = (prop::bool::weighted(0.2), 0_u32..3, prop::bool::weighted(0.7));
+    let kind = (
+        prop::bool::weighted(0.2),
+        0_u32..3,
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.3),
+    );
     prop::collection::vec(kind, 1..=8).prop_flat_map(|kinds| {
         let count = kinds.len();
         let pairs: Vec<_> = (0..count).flat_map(|to| (0..to).map(move |from| (from, to))).collect();
@@ -33,8 +35,8 @@ fn graphs() -> impl Strategy<Value = (Vec<Kind>, Vec<(usize, usize)>)> {
     })
 }
 
-/// What to ask: a kind, a node, whether with a stale epoch, and free slots.
-type Draw = (u32, prop::sample::Index, bool, usize);
+/// What to ask: a kind, a node, whether with a stale epoch, free slots, and whether the server knows new classes.
+type Draw = (u32, prop::sample::Index, bool, usize, bool);
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let draw = (
@@ -42,12 +44,13 @@ fn draws() -> impl Strategy<Value = Vec<Draw>> {
         any::<prop::sample::Index>(),
         prop::bool::weighted(0.1),
         0_usize..3,
+        prop::bool::weighted(0.8),
     );
     prop::collection::vec(draw, 1..80)
 }
 
 /// Most draws go to nodes where they can do something, so that runs get far.
-fn ask(model: &Model, (kind, index, stale, _): &Draw) -> Ask {
+fn ask(model: &Model, (kind, index, stale, ..): &Draw) -> Ask {
     use obfleet_engine::SubtaskStatus as St;
     let among = |statuses: &[St]| {
         let fitting: Vec<_> = (0..model.nodes.len())
@@ -139,10 +142,12 @@ fn command(state: &TaskState, ask: &Ask) -> Command {
     }
 }
 
-fn spec(&(is_barrier, retries, resumes): &Kind) -> SubtaskSpec {
+fn spec(&(is_barrier, retries, resumes, new): &Kind) -> SubtaskSpec {
     let on_crash = if resumes { OnCrash::Resume } else { OnCrash::Fail };
+    let class_name = if new { "new" } else { "work" }.to_owned();
     SubtaskSpec {
         on_crash,
+        class_name,
         ..if is_barrier { barrier() } else { node(retries) }
     }
 }
@@ -197,8 +202,9 @@ proptest! {
         let mut ends = HashSet::new();
         for draw in &draws {
             let ask = ask(&model, draw);
-            let decided = decide(&state, command(&state, &ask), &env(draw.3));
-            let admitted = model.step(&ask, draw.3);
+            let env = of_release(env(draw.3), draw.4);
+            let decided = decide(&state, command(&state, &ask), &env);
+            let admitted = model.step(&ask, draw.3, draw.4);
             prop_assert_eq!(decided.is_ok(), admitted, "{:?} on {:?}: {:?}", ask, model, decided.err());
             prop_assert!(!matches!(decided, Err(Reject::Broken(_))), "{:?} got past the rules", ask);
             let Ok(decision) = decided else { continue };

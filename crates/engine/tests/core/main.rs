@@ -20,3 +20,4 @@ mod small_scope;
 mod state;
 mod support;
 mod two_servers;
+mod unknown;

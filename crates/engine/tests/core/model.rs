@@ -2,6 +2,9 @@
 
 use obfleet_engine::{Outcome, SubtaskOperation as Op, SubtaskStatus as St, TaskOperation, TaskStatus};
 
+/// barrier, retries, resumes after a crash, of a class that only some servers know
+pub type Kind = (bool, u32, bool, bool);
+
 #[derive(Clone, Debug)]
 pub struct Node {
     pub status: St,
@@ -12,6 +15,8 @@ pub struct Node {
     pub barrier: bool,
     pub retries: u32,
     pub resumes: bool,
+    /// Of a class that only some servers know.
+    pub new: bool,
     pub ups: Vec<usize>,
     pub downs: Vec<usize>,
     // What the model remembers.
@@ -54,26 +59,30 @@ pub enum Ask {
 }
 
 impl Model {
-    pub fn new(kinds: &[(bool, u32, bool)], edges: &[(usize, usize)]) -> Self {
-        let nodes = kinds.iter().enumerate().map(|(i, &(barrier, retries, resumes))| Node {
-            status: if edges.iter().any(|&(_, to)| to == i) {
-                St::Pending
-            } else {
-                St::Ready
-            },
-            op: Op::Execute,
-            run_time: 1,
-            epoch: 0,
-            barrier,
-            retries,
-            resumes,
-            ups: edges.iter().filter(|e| e.1 == i).map(|e| e.0).collect(),
-            downs: edges.iter().filter(|e| e.0 == i).map(|e| e.1).collect(),
-            before_ready: St::Pending,
-            crashes: 0,
-            undo_tries: 0,
-            touched: false,
-        });
+    pub fn new(kinds: &[Kind], edges: &[(usize, usize)]) -> Self {
+        let nodes = kinds
+            .iter()
+            .enumerate()
+            .map(|(i, &(barrier, retries, resumes, new))| Node {
+                status: if edges.iter().any(|&(_, to)| to == i) {
+                    St::Pending
+                } else {
+                    St::Ready
+                },
+                op: Op::Execute,
+                run_time: 1,
+                epoch: 0,
+                barrier,
+                retries,
+                resumes,
+                new,
+                ups: edges.iter().filter(|e| e.1 == i).map(|e| e.0).collect(),
+                downs: edges.iter().filter(|e| e.0 == i).map(|e| e.1).collect(),
+                before_ready: St::Pending,
+                crashes: 0,
+                undo_tries: 0,
+                touched: false,
+            });
         Self {
             status: TaskStatus::Running,
             op: TaskOperation::Execute,
@@ -84,21 +93,22 @@ impl Model {
         }
     }
 
-    /// Whether the command is admitted; if so, the model has moved.
-    pub fn step(&mut self, ask: &Ask, slots: usize) -> bool {
+    /// Whether the command is admitted, from a server with free slots that knows new classes or not; if so, the model has
+    /// moved.
+    pub fn step(&mut self, ask: &Ask, slots: usize, knows_new: bool) -> bool {
         let mut next = self.clone();
-        let admitted = next.command(ask);
+        let admitted = next.command(ask, knows_new);
         if admitted {
-            next.until_nothing_follows(slots);
+            next.until_nothing_follows(slots, knows_new);
             *self = next;
         }
         admitted
     }
 
-    fn command(&mut self, ask: &Ask) -> bool {
+    fn command(&mut self, ask: &Ask, knows_new: bool) -> bool {
         match *ask {
             Ask::Claim(i) => {
-                let admitted = self.goes_on() && self.nodes[i].status == St::Ready;
+                let admitted = self.goes_on() && self.nodes[i].status == St::Ready && self.knows(i, knows_new);
                 if admitted {
                     self.claim(i);
                 }
@@ -202,7 +212,7 @@ impl Model {
                 self.status == TaskStatus::Running && !self.canceling && {
                     (self.canceling, self.paused) = (true, false);
                     for i in 0..self.nodes.len() {
-                        self.command(&Ask::Cancel(i));
+                        self.command(&Ask::Cancel(i), knows_new);
                     }
                     self.park();
                     true
@@ -216,6 +226,10 @@ impl Model {
                 admitted
             }
         }
+    }
+
+    fn knows(&self, i: usize, knows_new: bool) -> bool {
+        knows_new || self.nodes[i].barrier || !self.nodes[i].new
     }
 
     /// RUNNING, and nobody holds it up.
@@ -334,13 +348,13 @@ impl Model {
         held.iter().any(|&i| self.nodes[i].status == St::Failed)
     }
 
-    fn until_nothing_follows(&mut self, slots: usize) {
+    fn until_nothing_follows(&mut self, slots: usize, knows_new: bool) {
         while self.status == TaskStatus::Running && self.follow() {}
         if !self.goes_on() {
             return;
         }
         let ready: Vec<_> = (0..self.nodes.len())
-            .filter(|&i| self.nodes[i].status == St::Ready)
+            .filter(|&i| self.nodes[i].status == St::Ready && self.knows(i, knows_new))
             .take(slots)
             .collect();
         for i in ready {

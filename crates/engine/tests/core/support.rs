@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use obfleet_engine::core::{Draft, Env, Event};
+use obfleet_engine::core::{Classes, Draft, Env, Event};
 use obfleet_engine::state::{Graph, SubtaskSpec};
 use obfleet_engine::{Context, Lock, OnCrash, Owner, RetryMode, SubtaskId, TaskId, TaskState, TaskType};
 
@@ -26,8 +26,16 @@ pub fn claimed_by(incarnation: &str, slots: usize) -> Env {
         owner,
         executor: "server".into(),
         slots,
+        classes: Classes::All,
         cancel_grace_ms: 10_000,
     }
+}
+
+/// A server's that knows whatever there is, or only the class `work`.
+pub fn of_release(env: Env, knows_new: bool) -> Env {
+    let old = Classes::Only(Arc::new(["work".to_owned()].into()));
+    let classes = if knows_new { Classes::All } else { old };
+    Env { classes, ..env }
 }
 
 /// A node that retries by itself `retries` times, run and undo alike, without waiting.

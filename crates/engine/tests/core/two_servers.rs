@@ -2,11 +2,12 @@
 //! each may be stopped in an orderly way, and one commit may be under way for any time. The rules and the store's tests are the real ones.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use obfleet_engine::core::{Change, Command, Env, decide};
-use obfleet_engine::state::SubtaskSpec;
+use obfleet_engine::state::{Subtask, SubtaskSpec};
 use obfleet_engine::store::{Commit, LeaseRequest};
 use obfleet_engine::testing::{MemoryStore, check_invariants};
 use obfleet_engine::{
@@ -14,7 +15,7 @@ use obfleet_engine::{
     TaskStatus,
 };
 
-use crate::support::{env, node, task};
+use crate::support::{env, node, of_release, task};
 
 /// A server's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,7 +121,7 @@ impl World {
     fn commit(&self, author: &Owner, before: &TaskState, command: &Command) -> Option<Self> {
         let env = Env {
             owner: author.clone(),
-            ..env(0)
+            ..of_release(env(0), knows_new(author))
         };
         let decision = decide(before, command.clone(), &env).ok()?;
         let commit = Commit::of(author, before, &decision, &[]);
@@ -148,6 +149,11 @@ impl World {
         for event in &decision.events {
             match &event.change {
                 Change::SubClaimed { subtask, epoch, .. } => {
+                    let class = &after.db.subtasks[after.db.index_of(*subtask).unwrap()].spec.class_name;
+                    assert!(
+                        class == "work" || knows_new(author),
+                        "{author:?} claims what it does not know"
+                    );
                     after.attempts.insert((server, *subtask, *epoch));
                 }
                 Change::SubSucceeded { subtask, .. } => {
@@ -325,6 +331,11 @@ fn kind(command: &Command) -> String {
     }
 }
 
+/// Server 0 is of a later release than server 1.
+fn knows_new(owner: &Owner) -> bool {
+    number(owner) == 0
+}
+
 /// Visits every world; returns how many there are.
 fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> usize {
     let subtasks = nodes.len();
@@ -343,7 +354,10 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> usize {
     let mut open = VecDeque::from([first]);
     while let Some(world) = open.pop_front() {
         let next = world.next();
-        let leased = world.processes.contains(&Process::Leased);
+        // What is left to a server of the later release needs one.
+        let old = |row: &Arc<Subtask>| row.status != SubtaskStatus::Ready || row.spec.class_name == "work";
+        let useful = |server: usize| world.processes[server] == Process::Leased;
+        let leased = useful(0) || (useful(1) && world.db.subtasks.iter().all(old));
         let moves = next.iter().any(|(_, progress)| *progress);
         assert!(
             moves || !leased || world.db.task.status != TaskStatus::Running,
@@ -363,6 +377,17 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> usize {
 fn chain_of_two() {
     let worlds = explore(vec![node(0), node(1)], &[(0, 1)]);
     assert!(worlds > 3_000, "only {worlds} worlds");
+    println!("{worlds} worlds");
+}
+
+#[test]
+fn a_step_that_one_server_does_not_know() {
+    let new = SubtaskSpec {
+        class_name: "new".into(),
+        ..node(1)
+    };
+    let worlds = explore(vec![node(0), new], &[(0, 1)]);
+    assert!(worlds > 1_500, "only {worlds} worlds");
     println!("{worlds} worlds");
 }
 

@@ -9,5 +9,6 @@ mod link;
 mod restarts;
 mod servers;
 mod site;
+mod skew;
 mod stopping;
 mod support;

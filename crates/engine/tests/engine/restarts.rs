@@ -98,38 +98,6 @@ async fn what_must_not_be_resumed_fails_as_interrupted() {
 }
 
 #[tokio::test]
-async fn a_step_this_release_does_not_know_fails_with_a_way_out() {
-    let memory = Arc::new(MemoryStore::new());
-    let journal = Journal::default();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let first = World::on(
-        &memory,
-        vec![Arc::new(Interrupted {
-            calls,
-            on_crash: OnCrash::Resume,
-        })],
-    )
-    .await;
-    let task = first.submit(chain(&["interrupted"])).await;
-    first
-        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
-        .await;
-    first.engine.shutdown().await;
-
-    let second = World::on(&memory, vec![Arc::new(Step::noting("other", &journal))]).await;
-    let view = second.rest(task).await;
-    let failure = view.subtasks[0].failure.clone().unwrap();
-    assert_eq!(failure.cause, Cause::UnknownClass);
-    assert!(
-        failure.message.contains("interrupted") && failure.message.contains("server-1"),
-        "{}",
-        failure.message
-    );
-    second.engine.skip(task, view.subtasks[0].id, "admin").await.unwrap();
-    assert_eq!(second.rest(task).await.status, TaskStatus::Successful);
-}
-
-#[tokio::test]
 async fn a_retry_that_was_backing_off_is_made_by_the_next_process() {
     let memory = Arc::new(MemoryStore::new());
     let runs = Arc::new(AtomicUsize::new(0));

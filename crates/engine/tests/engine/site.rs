@@ -62,6 +62,8 @@ pub async fn eventually(mut so: impl FnMut() -> bool) {
 
 /// Does its work on the resource, wherever it runs.
 struct Work {
+    class: &'static str,
+    takes: Duration,
     server: &'static str,
     resource: Arc<Resource>,
     deaf: bool,
@@ -70,7 +72,7 @@ struct Work {
 #[async_trait]
 impl Action<String> for Work {
     fn spec(&self) -> Spec {
-        Spec::new("work", "Work", 600)
+        Spec::new(self.class, self.class, 600)
     }
 
     async fn run(&self, attempt: &Attempt) -> Done {
@@ -85,6 +87,7 @@ impl Action<String> for Work {
             let mut attempts = self.resource.attempts.lock().unwrap();
             attempts.push((self.server.to_owned(), usize::try_from(subtask).unwrap(), epoch));
         }
+        sleep(self.takes).await;
         loop {
             let released = self.resource.release.notified();
             if !self.resource.hold.lock().unwrap().contains(self.server) {
@@ -109,6 +112,10 @@ pub struct Site {
 /// How a server is started.
 pub struct Setup {
     pub slots: usize,
+    /// The classes of step it knows, besides `together`.
+    pub classes: &'static [&'static str],
+    /// How long each of them takes at least.
+    pub takes: Duration,
     pub sharing: Sharing,
     /// Its actions do not listen when they are told to stop.
     pub deaf: bool,
@@ -136,6 +143,8 @@ impl Site {
     pub async fn start_with(&self, name: &'static str, change: impl FnOnce(&mut Setup)) -> Server {
         let mut setup = Setup {
             slots: 8,
+            classes: &["work"],
+            takes: Duration::ZERO,
             sharing: Sharing::default(),
             deaf: false,
         };
@@ -147,14 +156,16 @@ impl Site {
             grace: Duration::from_millis(100),
             ..Options::new(name)
         };
-        let actions: Vec<Arc<dyn Action<String>>> = vec![
-            Arc::new(Work {
+        let mut actions: Vec<Arc<dyn Action<String>>> = vec![Arc::new(Together(Arc::clone(&self.both)))];
+        for class in setup.classes {
+            actions.push(Arc::new(Work {
+                class,
+                takes: setup.takes,
                 server: name,
                 resource: Arc::clone(&self.resource),
                 deaf: setup.deaf,
-            }),
-            Arc::new(Together(Arc::clone(&self.both))),
-        ];
+            }));
+        }
         let engine = Engine::start(link.clone(), registry(actions), options).await.unwrap();
         Server { engine, link }
     }

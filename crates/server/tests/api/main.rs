@@ -16,6 +16,7 @@ mod renewal;
 mod restart;
 mod shape;
 mod shared;
+mod skew;
 mod support;
 mod task_events;
 mod task_operations;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use obfleet_engine::store::{HeldSubtask, LeaseRequest, Sighting};
+use obfleet_engine::store::{DueTask, HeldSubtask, LeaseRequest, Sighting};
 use obfleet_engine::{Owner, StoreError, SubtaskId, SubtaskStatus, TaskId, TaskStatus};
 
 use super::codec::{get, unavailable};
@@ -119,8 +119,8 @@ pub(super) async fn end(pool: &Pool, owner: &Owner) -> Result<(), StoreError> {
 pub(super) async fn look(pool: &Pool, now_ms: i64, limit: u32) -> Result<Sighting, StoreError> {
     let now = pool.dialect().now_us();
     let look = sql::composed(format!(
-        "SELECT task_id, 0 AS subtask_id, 0 AS epoch, ? AS state, '' AS server, '' AS incarnation, 0 AS alive FROM \
-         (SELECT DISTINCT s.task_id FROM subtask_instance s JOIN task_instance t ON t.id = s.task_id \
+        "SELECT task_id, 0 AS subtask_id, rev AS epoch, ? AS state, '' AS server, '' AS incarnation, 0 AS alive FROM \
+         (SELECT DISTINCT s.task_id, t.rev FROM subtask_instance s JOIN task_instance t ON t.id = s.task_id \
          WHERE s.state = ? AND (s.not_before IS NULL OR s.not_before <= ?) AND t.state = ? AND t.halt IS NULL LIMIT ?) AS due \
          UNION ALL \
          SELECT s.task_id, s.id, s.epoch, s.state, s.owner_server, s.owner_incarnation, \
@@ -143,7 +143,8 @@ pub(super) async fn look(pool: &Pool, now_ms: i64, limit: u32) -> Result<Sightin
         let task = TaskId(get(&row, "task_id")?);
         let state: &str = get(&row, "state")?;
         if state == ready {
-            sighting.due.push(task);
+            let rev = get(&row, "epoch")?;
+            sighting.due.push(DueTask { task, rev });
             continue;
         }
         sighting.held.push(HeldSubtask {

@@ -15,5 +15,6 @@ mod lost_answers;
 mod migrations;
 mod outages;
 mod servers;
+mod skew;
 mod unreadable;
 mod users;

@@ -198,9 +198,10 @@ async fn is_due<C: Send + Sync + 'static>(
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let due = store.look(now_ms, u32::from(u16::MAX)).await?.due;
-    let times = due.iter().filter(|&&task| task == state.task.id).count();
-    assert!(times <= 1, "a task is named once");
-    Ok(times == 1)
+    let found: Vec<_> = due.iter().filter(|due| due.task == state.task.id).collect();
+    assert!(found.len() <= 1, "a task is named once");
+    assert!(found.iter().all(|due| due.rev == state.task.rev), "as it stands");
+    Ok(found.len() == 1)
 }
 
 async fn held<C: Send + Sync + 'static>(
