@@ -134,3 +134,31 @@ async fn take_over<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, held: &[He
     }
     moves.join_all().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_spread_over_a_tenth_around_their_pace() {
+        let pace = Duration::from_millis(200);
+        let waits: BTreeSet<_> = (0..1_000).map(|_| jittered(pace)).collect();
+        let (shortest, longest) = (Duration::from_millis(180), Duration::from_millis(220));
+        assert!(
+            waits.iter().all(|wait| (shortest..=longest).contains(wait)),
+            "{waits:?}"
+        );
+        assert!(waits.len() > 10, "{waits:?}");
+    }
+
+    #[test]
+    fn servers_take_tasks_in_orders_of_their_own() {
+        let order = |server: &str| {
+            let mut tasks: Vec<_> = (1..=20).map(TaskId).collect();
+            tasks.sort_by_cached_key(|&task| place(server, task));
+            tasks
+        };
+        assert_eq!(order("a"), order("a"));
+        assert_ne!(order("a"), order("b"));
+    }
+}

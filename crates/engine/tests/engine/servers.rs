@@ -217,8 +217,25 @@ async fn a_step_is_cancelled_from_any_server() {
         .await
         .unwrap();
     let state = site.rest(task).await;
-    assert_eq!(state.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
+    let failure = state.subtasks[0].failure.as_ref().unwrap();
+    assert_eq!(failure.cause, Cause::Cancelled);
+    assert_eq!(failure.message, "stopped", "it was told, not given up");
     b.engine.retry(task, "admin").await.unwrap();
+    site.resource.let_go("a");
+    assert_eq!(site.rest(task).await.task.status, TaskStatus::Successful);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_leaves_alone_what_runs() {
+    let site = Site::new();
+    site.resource.hold("a");
+    let a = site.start("a").await;
+    let _b = site.start("b").await;
+    let task = a.submit(chain(&["work"])).await;
+    let looked_at = site.running(task).await;
+    let requests = a.link.requests();
+    eventually(|| a.link.requests() > requests + 20).await;
+    assert_eq!(site.state(task).await, looked_at);
     site.resource.let_go("a");
     assert_eq!(site.rest(task).await.task.status, TaskStatus::Successful);
 }
