@@ -203,4 +203,18 @@ mod tests {
         assert_eq!(cut.concat(), chinese);
         assert_eq!(pieces("").collect::<Vec<_>>(), [""]);
     }
+
+    #[test]
+    fn no_character_is_cut_wherever_the_limit_falls() {
+        for character in ['a', 'é', '汉', '😀'] {
+            for before in 0..=character.len_utf8() {
+                let text = "x".repeat(CHUNK_LIMIT - before) + &character.to_string().repeat(3);
+                let cut: Vec<_> = pieces(&text).collect();
+                assert_eq!(cut.concat(), text);
+                let fits = before / character.len_utf8() * character.len_utf8();
+                let first = CHUNK_LIMIT - before + fits.min(3 * character.len_utf8());
+                assert_eq!(cut[0].len(), first, "{before} bytes before the limit a {character}");
+            }
+        }
+    }
 }

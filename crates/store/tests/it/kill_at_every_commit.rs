@@ -27,7 +27,7 @@ use obfleet_store::{Database, Location, TaskStore};
 use tempfile::TempDir;
 
 use crate::on_every_database;
-use crate::support::{Kind, Notes, Place, notes_of};
+use crate::support::{Kind, Notes, Place, location_of, notes_of};
 
 const PREPARE: &str = "PrepareOfflineObproxyTask";
 const UNINSTALL: &str = "UninstallObproxyTask";
@@ -238,11 +238,7 @@ fn options(location: &Location) -> Options {
 #[ignore = "the child of killed_around_every_commit"]
 fn child() {
     let variable = |name: &str| std::env::var(name).unwrap();
-    let database = variable(DATABASE);
-    let location = match database.parse() {
-        Ok(server) => Location::Server(server),
-        Err(_) => Location::File(database.into()),
-    };
+    let location = location_of(&variable(DATABASE));
     let directory = PathBuf::from(variable(DIRECTORY));
     let scenario = match variable(SCENARIO).as_str() {
         "Back" => Scenario::Back,
@@ -297,13 +293,9 @@ impl Round<'_> {
 
     /// Runs the child, which dies at this commit of its own; whether it was killed (rather than ending well).
     fn run_child(&self, point: usize) -> bool {
-        let database = match self.place.location() {
-            Location::File(path) => path.display().to_string(),
-            Location::Server(_) => self.place.url().unwrap().to_owned(),
-        };
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kill_at_every_commit::child", "--ignored"])
-            .env(DATABASE, database)
+            .env(DATABASE, self.place.address())
             .env(DIRECTORY, self.directory.path())
             .env(TOKEN, self.token())
             .env(SCENARIO, format!("{:?}", self.scenario))

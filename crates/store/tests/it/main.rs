@@ -11,6 +11,7 @@ mod fsck;
 mod full_disk;
 mod inventory;
 mod kill_at_every_commit;
+mod logs;
 mod lost_answers;
 mod migrations;
 mod outages;

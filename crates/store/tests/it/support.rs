@@ -51,6 +51,14 @@ pub async fn notes_of(database: &Database, task: TaskId) -> Vec<String> {
     notes
 }
 
+/// What a URL or a file's path names.
+pub fn location_of(address: &str) -> Location {
+    match address.parse() {
+        Ok(server) => Location::Server(server),
+        Err(_) => Location::File(address.into()),
+    }
+}
+
 /// Where state may be kept.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -111,6 +119,14 @@ impl Place {
         let url = self.url.as_deref().unwrap();
         let url = url.replace(&self.server().to_string(), &address.to_string());
         with_notes(Database::connect(&url.parse().unwrap()).await.unwrap()).await
+    }
+
+    /// For a child process, which makes a [`location_of`] it.
+    pub fn address(&self) -> String {
+        match self.location() {
+            Location::File(path) => path.display().to_string(),
+            Location::Server(_) => self.url().unwrap().to_owned(),
+        }
     }
 
     pub fn location(&self) -> Location {
