@@ -375,7 +375,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.shared.lease.current().is_ok()
     }
 
-    /// RUNNING tasks that are left alone because their rows cannot be read, with what is wrong. The next start tries again.
+    /// RUNNING tasks that are left alone because their rows cannot be read, with what is wrong. The next start tries again,
+    /// and an engine that shares its database each minute.
     pub fn unreadable(&self) -> BTreeMap<TaskId, String> {
         self.shared.set_aside_tasks()
     }

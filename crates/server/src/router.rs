@@ -101,6 +101,7 @@ fn obproxy() -> Router<Arc<App>> {
 fn tasks() -> Router<Arc<App>> {
     Router::new()
         .route("/{taskInstanceId}", get(tasks::detail))
+        .route("/unreadable", get(tasks::unreadable))
         .route("/instances", get(tasks::list))
         .route("/instances/{taskInstanceId}", get(tasks::detail))
         .route("/instances/{taskInstanceId}/retry", post(tasks::retry))

@@ -200,6 +200,22 @@ pub struct WrappedTaskInstance {
     pub ways_out: Vec<String>,
 }
 
+/// *Extension*: a running task that the server leaves alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableTask {
+    /// The task's id.
+    pub id: i64,
+    /// What of its rows cannot be read.
+    pub reason: String,
+}
+
+/// *Extension*: the answer to `GET /tasks/unreadable`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableTasks {
+    /// By id.
+    pub contents: Vec<UnreadableTask>,
+}
+
 /// The answer to `GET …/subtasks/{sid}/log`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubtaskLog {

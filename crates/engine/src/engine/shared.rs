@@ -152,6 +152,12 @@ impl<C: Send + Sync + 'static> Shared<C> {
         self.unreadable().insert(task, reason);
     }
 
+    /// No longer leaves a task alone.
+    pub fn readable_again(&self, task: TaskId) {
+        tracing::info!(%task, "the task can be read again");
+        self.unreadable().remove(&task);
+    }
+
     /// Whether a task is left alone.
     pub fn is_set_aside(&self, task: TaskId) -> bool {
         self.unreadable().contains_key(&task)

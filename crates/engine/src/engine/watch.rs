@@ -21,14 +21,22 @@ const CHOICE: u32 = 4;
 /// Most due tasks asked for at once.
 const MOST_DUE: u32 = 256;
 
+/// Time between two tries to read what could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+
 /// Shortest time between two looks while there is more to do than was taken.
 const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// Looks again and again, for as long as the engine runs.
 pub(super) async fn watch<C: Send + Sync + 'static>(shared: Arc<Shared<C>>, pace: Duration) {
     let mut away = false;
+    let mut read_again = Instant::now() + READ_AGAIN;
     loop {
         let begun = Instant::now();
+        if begun >= read_again {
+            read_unreadable(&shared).await;
+            read_again = begun + READ_AGAIN;
+        }
         let found = look(&shared).await;
         if let Err(error) = &found
             && !away
@@ -102,6 +110,15 @@ pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> R
         let _: Result<_, _> = shared.wake.send(task);
     }
     Ok(if more { Found::More } else { Found::All })
+}
+
+/// Takes tasks up again that can be read meanwhile: somebody has mended the rows, or a later release has finished them.
+async fn read_unreadable<C: Send + Sync + 'static>(shared: &Shared<C>) {
+    for &task in shared.set_aside_tasks().keys() {
+        if shared.store.load(task).await.is_ok() {
+            shared.readable_again(task);
+        }
+    }
 }
 
 /// Where a task comes in a server's order: a different one on every server.

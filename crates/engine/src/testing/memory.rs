@@ -90,6 +90,11 @@ impl<C: Clone> MemoryStore<C> {
         self.lock().damaged.insert(task);
     }
 
+    /// Makes them readable again.
+    pub fn mend(&self, task: TaskId) {
+        self.lock().damaged.remove(&task);
+    }
+
     /// Every event of a task.
     pub fn all_events(&self, task: TaskId) -> Vec<Event> {
         self.lock().events.get(&task).cloned().unwrap_or_default()

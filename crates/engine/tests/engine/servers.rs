@@ -320,6 +320,11 @@ async fn a_task_that_cannot_be_read_is_left_alone() {
     assert_eq!(site.rest(sound).await.task.status, TaskStatus::Successful);
     eventually(|| b.engine.unreadable().contains_key(&damaged)).await;
     assert_eq!(b.engine.unreadable().len(), 1);
+    sleep(Duration::from_secs(150)).await;
+    assert_eq!(b.engine.unreadable().len(), 1);
+    site.memory.mend(damaged);
+    assert_eq!(site.rest(damaged).await.task.status, TaskStatus::Successful);
+    assert!(b.engine.unreadable().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,7 @@ pub async fn metrics(State(app): AppState) -> ApiResult<Response> {
         let counted = counted.inspect_err(|error| tracing::warn!(%error, "the tasks could not be counted"));
         app.metrics.steps.stand(status, counted.ok().map(|page| page.total));
     }
+    app.metrics.steps.left_alone(app.fleet.engine().unreadable().len());
     let text = app.metrics.render().map_err(ApiError::internal)?;
     let kind = (CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     Ok(([kind], text).into_response())

@@ -6,7 +6,10 @@ use axum::extract::State;
 use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
 use obfleet_wire::{
     envelope::{Page, Paged},
-    task::{AbandonTask, ClusterRef, Creator, SubtaskInstance, SubtaskLog, WrappedTaskInstance},
+    task::{
+        AbandonTask, ClusterRef, Creator, SubtaskInstance, SubtaskLog, UnreadableTask, UnreadableTasks,
+        WrappedTaskInstance,
+    },
 };
 
 use crate::{
@@ -140,6 +143,18 @@ pub(super) fn task_id(path: &PathIds) -> ApiResult<TaskId> {
 
 fn subtask_id(path: &PathIds) -> ApiResult<SubtaskId> {
     Ok(SubtaskId(path.id("subtaskInstanceId")?))
+}
+
+/// *Extension*: running tasks that this server leaves alone because it cannot read their rows.
+pub async fn unreadable(State(app): AppState) -> Data<UnreadableTasks> {
+    let tasks = app.fleet.engine().unreadable().into_iter();
+    let contents = tasks.map(|(task, reason)| UnreadableTask {
+        id: task.0,
+        reason: masking::text(&reason).into_owned(),
+    });
+    Data(UnreadableTasks {
+        contents: contents.collect(),
+    })
 }
 
 /// Shows one task.

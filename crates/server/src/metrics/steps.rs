@@ -36,6 +36,7 @@ pub struct StepMetrics {
     failed_attempts: Family<Cause, Counter>,
     ended: Family<Ended, Counter>,
     tasks: Family<Status, Gauge>,
+    unreadable: Gauge,
 }
 
 /// A task that has not come to rest.
@@ -86,6 +87,7 @@ impl StepMetrics {
             failed_attempts: Family::default(),
             ended: Family::default(),
             tasks: Family::default(),
+            unreadable: Gauge::default(),
         };
         registry.register_with_unit(
             "hop_duration",
@@ -127,6 +129,11 @@ impl StepMetrics {
             "tasks",
             "Tasks in the database that are under way or stand still",
             metrics.tasks.clone(),
+        );
+        registry.register(
+            "unreadable_tasks",
+            "Running tasks that this server leaves alone because it cannot read their rows",
+            metrics.unreadable.clone(),
         );
         metrics
     }
@@ -265,6 +272,11 @@ impl StepMetrics {
                 self.tasks.remove(&key);
             }
         }
+    }
+
+    /// So many tasks are left alone.
+    pub fn left_alone(&self, count: usize) {
+        self.unreadable.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Brings the gauges up to date, for a scrape.

@@ -2,12 +2,13 @@
 
 use obfleet_server::{Options, Server, location};
 use obfleet_store::{Database, sql};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     fake_agent::FakeAgent,
     shape::differences,
-    support::Api,
+    support::{Api, Reply},
     tasks::{hanging, step},
 };
 
@@ -74,4 +75,29 @@ async fn a_step_this_release_does_not_know_waits_and_says_why() {
 fn unknown(events: &Value) -> Vec<&Value> {
     let events = events["contents"].as_array().unwrap().iter();
     events.filter(|event| event["kind"] == "SUB_UNKNOWN").collect()
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_read_is_listed() {
+    const UNREADABLE: &str = "/api/v2/tasks/unreadable";
+    let api = Api::start_with(|options| options.drain_timeout = std::time::Duration::ZERO).await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (task, _) = hanging(&api, &agent).await;
+    let counted = async |api: &Api| {
+        let text = Reply::of(api.bare(Method::GET, "/metrics")).await.text;
+        let line = text.lines().find(|line| line.starts_with("obfleet_unreadable_tasks "));
+        line.map(str::to_owned)
+    };
+    assert_eq!(api.get(UNREADABLE).await.data(), json!({"contents": []}));
+    assert_eq!(counted(&api).await.as_deref(), Some("obfleet_unreadable_tasks 0"));
+
+    let word = "UPDATE subtask_instance SET state = ? WHERE spec LIKE '%' || ? || '%'";
+    let api = again(api, word, "DREAMING").await;
+    let listed = api.until(UNREADABLE, |listed| listed["contents"] != json!([])).await;
+    let [one] = &listed["contents"].as_array().unwrap()[..] else {
+        panic!("{listed}")
+    };
+    assert!(task.ends_with(&format!("/{}", one["id"])), "{task} {one}");
+    assert!(one["reason"].as_str().unwrap().contains("DREAMING"), "{one}");
+    assert_eq!(counted(&api).await.as_deref(), Some("obfleet_unreadable_tasks 1"));
 }
