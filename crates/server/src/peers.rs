@@ -8,6 +8,7 @@ pub mod nudges;
 pub mod pass;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -38,6 +39,8 @@ pub struct Peers {
     http: Client,
     metrics: Arc<Metrics>,
     known: Mutex<Option<(Instant, Vec<OtherServer>)>>,
+    /// Those that did not answer the last nudge.
+    deaf: Mutex<BTreeSet<String>>,
 }
 
 impl Peers {
@@ -64,6 +67,7 @@ impl Peers {
             http,
             metrics,
             known: Mutex::default(),
+            deaf: Mutex::default(),
         })
     }
 

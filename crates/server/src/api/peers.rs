@@ -27,11 +27,17 @@ pub async fn require_pass(State(peers): State<Arc<Peers>>, request: Request, nex
     match peers.passes.check(pass, method, path, Timestamp::now()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
-            tracing::warn!(path, %error, "a call to this server as another server's was refused");
             let status = match error {
                 PassError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
                 PassError::Missing | PassError::Wrong | PassError::Expired => StatusCode::UNAUTHORIZED,
             };
+            match error {
+                // Anybody can do that, as often as they like.
+                PassError::Missing | PassError::Wrong => tracing::debug!(path, %error, "a call was refused"),
+                PassError::Expired | PassError::Misdirected => {
+                    tracing::warn!(path, %error, "a call of another server's was refused");
+                }
+            }
             ApiError::plain(Code::Iam10000).with_status(status).into_response()
         }
     }

@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncWriteExt as _};
 use super::{Peers, checked};
 
 /// How long an upload waits for the others to have the file, too. Those that take longer go on.
-const OFFER_PATIENCE: Duration = Duration::from_secs(60);
+const OFFER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the file with this digest is had, and offered.
 pub fn path(sha256: &str) -> String {

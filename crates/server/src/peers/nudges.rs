@@ -1,6 +1,9 @@
 //! Telling the other servers that there is work, so that they look at once instead of within 0.2 s.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use obfleet_engine::TaskId;
@@ -52,8 +55,18 @@ impl Peers {
         let answered = call.map_err(|error| error.to_string());
         let answered = answered.and_then(|answer| checked(other, answer));
         self.metrics.peers.nudged(answered.is_ok());
-        if let Err(error) = answered {
-            tracing::debug!(server = other.id, error, "a nudge was not taken");
+        let mut deaf = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered {
+            Ok(_) => drop(deaf.remove(&other.id)),
+            // Once, not with every nudge; whoever has just died is not told of for long.
+            Err(error) if deaf.insert(other.id.clone()) => {
+                tracing::warn!(
+                    server = other.id,
+                    error,
+                    "a server cannot be told of work and has to find it by itself"
+                );
+            }
+            Err(_) => {}
         }
     }
 }
