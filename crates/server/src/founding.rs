@@ -66,14 +66,22 @@ pub struct Common {
 
 /// Finds key and authority, or makes them for a new database. Agents' certificates will be good for `agents_valid`.
 pub async fn common(dir: &StateDir, database: &Database, agents_valid: Duration) -> Result<Common, FoundingError> {
-    let key = sealing_key(dir, &database.inventory()).await?;
+    let inventory = database.inventory();
+    let known = inventory.key_fingerprint().await?;
+    let key = sealing_key(dir, &inventory, known).await?;
     let sealer = Sealer::new(&key)?;
-    let authority = authority(dir, &database.authorities(), &sealer, agents_valid).await?;
+    let authorities = database.authorities();
+    let kept = authorities.find().await?;
+    let authority = authority(dir, &authorities, &sealer, kept, agents_valid).await?;
     Ok(Common { key, sealer, authority })
 }
 
-async fn sealing_key(dir: &StateDir, inventory: &impl Inventory) -> Result<[u8; 32], FoundingError> {
-    let known = inventory.key_fingerprint().await?;
+/// The key. `known` is the fingerprint that the inventory had a moment ago.
+async fn sealing_key(
+    dir: &StateDir,
+    inventory: &impl Inventory,
+    known: Option<String>,
+) -> Result<[u8; 32], FoundingError> {
     let had_one = dir.has_key();
     let key = dir.sealing_key(known.as_deref())?;
     if known.is_some() {
@@ -88,14 +96,16 @@ async fn sealing_key(dir: &StateDir, inventory: &impl Inventory) -> Result<[u8; 
     Ok(dir.sealing_key(known.as_deref())?)
 }
 
+/// The authority. `kept` is the one that the database had a moment ago.
 async fn authority(
     dir: &StateDir,
     authorities: &Authorities,
     sealer: &Sealer,
+    kept: Option<StoredAuthority>,
     agents_valid: Duration,
 ) -> Result<Authority, FoundingError> {
     let in_file = in_file(dir)?;
-    let kept = match authorities.find().await? {
+    let kept = match kept {
         Some(kept) => kept,
         None => {
             let new = match &in_file {
@@ -141,4 +151,39 @@ fn in_file(dir: &StateDir) -> Result<Option<Identity>, StateDirError> {
     };
     Authority::new(&found, Duration::ZERO).map_err(|_| damaged())?;
     Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+    #[tokio::test]
+    async fn of_two_first_starts_one_makes_the_key_and_the_authority() {
+        let temp = tempfile::tempdir().unwrap();
+        let database = Database::open(&temp.path().join("state.db")).await.unwrap();
+        let [one, two] = ["one", "two"].map(|name| StateDir::open(&temp.path().join(name)).unwrap());
+        // Both have seen a database that has neither.
+        let inventory = database.inventory();
+        let key = sealing_key(&one, &inventory, None).await.unwrap();
+        let refused = sealing_key(&two, &inventory, None).await;
+        assert!(
+            matches!(
+                &refused,
+                Err(FoundingError::StateDir(StateDirError::KeyMissing { fingerprint: known, .. }))
+                    if *known == fingerprint(&key)
+            ),
+            "{refused:?}"
+        );
+        assert!(
+            one.has_key() && !two.has_key(),
+            "a key that opens nothing is in the way"
+        );
+
+        let (authorities, sealer) = (database.authorities(), Sealer::new(&key).unwrap());
+        let first = authority(&one, &authorities, &sealer, None, YEAR).await.unwrap();
+        let second = authority(&two, &authorities, &sealer, None, YEAR).await.unwrap();
+        assert_eq!(first.certificate_pem(), second.certificate_pem());
+    }
 }

@@ -37,16 +37,20 @@ impl Nudges {
     pub async fn send(self: Arc<Self>, peers: Arc<Peers>) {
         loop {
             self.wanted.notified().await;
-            peers.nudge().await;
+            peers.nudge_these(&peers.lately().await).await;
             sleep(PAUSE).await;
         }
     }
 }
 
 impl Peers {
-    /// Has every other server look for work. Who does not answer is counted, and looks by itself soon enough.
+    /// Has every other server look for work, those included that began a moment ago.
     pub async fn nudge(&self) {
-        let others = self.lately().await;
+        self.nudge_these(&self.others().await).await;
+    }
+
+    /// Who does not answer is counted, and looks by itself soon enough.
+    async fn nudge_these(&self, others: &[OtherServer]) {
         join_all(others.iter().map(|other| self.nudge_one(other))).await;
     }
 
