@@ -1,6 +1,6 @@
 //! Events of a task as they are shown: no bookkeeping of the engine's, and nothing that may be secret.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use obfleet_engine::{
     ContextDelta, Failure,
@@ -86,13 +86,10 @@ pub fn why(failure: &Failure) -> StepFailure {
 }
 
 fn context(delta: &ContextDelta) -> BTreeMap<String, Vec<String>> {
-    let texts = delta.set.iter().map(|(key, text)| (key.clone(), vec![text.clone()]));
-    let all = texts.chain(delta.append.iter().map(|(key, list)| (key.clone(), list.clone())));
-    all.map(|(key, values)| match masking::is_secret(&key) {
-        true => (key, vec![masking::MASK.to_owned()]),
-        false => (key, values),
-    })
-    .collect()
+    let texts = delta.set.iter().map(|(key, text)| (key, slice::from_ref(text)));
+    let all = texts.chain(delta.append.iter().map(|(key, list)| (key, list.as_slice())));
+    all.map(|(key, values)| (key.clone(), masking::values(key, values)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,14 @@ pub fn is_secret(key: &str) -> bool {
     SECRET.iter().any(|part| key.contains(part))
 }
 
+/// The values of a key of a context: masked altogether under a secret name, otherwise where they quote a secret.
+pub fn values(key: &str, values: &[String]) -> Vec<String> {
+    match is_secret(key) {
+        true => values.iter().map(|_| MASK.to_owned()).collect(),
+        false => values.iter().map(|value| text(value).into_owned()).collect(),
+    }
+}
+
 /// A text with the values masked that it gives to secret names: `x_password = 'y'`, `"token": "y"`, `identified by 'y'`.
 pub fn text(text: &str) -> Cow<'_, str> {
     let lower = text.to_ascii_lowercase();

@@ -1,23 +1,20 @@
 //! Tasks of the engine in OCP's two shapes.
 
-use obfleet_engine::{SubtaskView, TaskView};
+use std::slice;
+
+use obfleet_engine::{Context, SubtaskView, TaskView};
 use obfleet_wire::{
     task::{ClusterRef, Creator, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
     time::Timestamp,
 };
 
-use crate::event_view::why;
+use crate::{event_view::why, masking};
 
 /// The shape answered by the route that started the task.
 pub fn started(task: &TaskView) -> TaskInstance {
     TaskInstance {
         cluster_id: task.cluster_id,
-        context: TaskContext {
-            list_map: task.context.list_map.clone(),
-            parallel: false,
-            parallel_idx: -1,
-            string_map: task.context.string_map.clone(),
-        },
+        context: context(&task.context),
         creator: task.creator.clone(),
         executor: task.executor.clone(),
         host_id: task.host_id,
@@ -31,6 +28,20 @@ pub fn started(task: &TaskView) -> TaskInstance {
         subtasks: task.subtasks.iter().map(|subtask| in_started(task, subtask)).collect(),
         task_definition_id: task.task_definition_id,
         task_type: task.task_type.to_string(),
+    }
+}
+
+/// What may be secret is masked.
+fn context(context: &Context) -> TaskContext {
+    let lists = context.list_map.iter();
+    let lists = lists.map(|(key, list)| (key.clone(), masking::values(key, list)));
+    let texts = context.string_map.iter();
+    let texts = texts.filter_map(|(key, text)| Some((key.clone(), masking::values(key, slice::from_ref(text)).pop()?)));
+    TaskContext {
+        list_map: lists.collect(),
+        parallel: false,
+        parallel_idx: -1,
+        string_map: texts.collect(),
     }
 }
 
@@ -91,5 +102,32 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         timeout: i64::from(subtask.timeout_s),
         upstreams: ids(&subtask.upstreams),
         waiting: subtask.waiting.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_shown_without_what_may_be_secret() {
+        let given = Context::new()
+            .with("package_version", "4.3.1.0")
+            .with("proxyro_password", "s3cret")
+            .with("warning", "probe failed: password = 's3cret'")
+            .with_list("host_ids", ["1", "2"])
+            .with_list("agentTokens", ["t0ken", "t0ken2"]);
+        let shown = context(&given);
+        assert_eq!(shown.string_map["package_version"], "4.3.1.0");
+        assert_eq!(shown.string_map["proxyro_password"], masking::MASK);
+        assert_eq!(shown.string_map["warning"], "probe failed: password = '******'");
+        assert_eq!(shown.list_map["host_ids"], ["1", "2"]);
+        assert_eq!(
+            shown.list_map["agentTokens"],
+            [masking::MASK; 2],
+            "branches still find their place"
+        );
+        let text = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("s3cret") && !text.contains("t0ken"), "{text}");
     }
 }

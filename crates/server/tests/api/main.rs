@@ -14,6 +14,7 @@ mod operations;
 mod packages;
 mod renewal;
 mod restart;
+mod secrets;
 mod shape;
 mod shared;
 mod skew;
