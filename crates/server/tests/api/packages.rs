@@ -104,3 +104,30 @@ async fn what_is_no_package_is_refused_and_leaves_nothing() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_lost_is_uploaded_again() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (cluster, proxies) = api.fleet(&[&agent]).await;
+    api.upload(NEW).await.data();
+    let dir = api.dir.path().join("state/packages");
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+
+    // The host has it already.
+    let path = format!("/api/v2/obproxy/clusters/{cluster}/obproxies/{}/upgrade", proxies[0]);
+    let task = api.post_nothing(&path).await.data();
+    assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
+
+    let before = api.get(PACKAGES).await.data();
+    let path = format!("/api/v2/files/sys-package/{NEW}");
+    let lost = api.get(&path).await;
+    assert_eq!(lost.refusal().0, 500);
+    assert!(lost.text.contains("upload the same file again"), "{}", lost.text);
+    let again = api.upload(NEW).await.data();
+    assert_eq!(api.get(PACKAGES).await.data()["contents"], before["contents"], "{again}");
+    assert_eq!(api.get(&path).await.status, 200);
+    assert_eq!(api.upload(NEW).await.refusal().1, "PKG10012");
+}
