@@ -27,7 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 pub const CLIENT: &str = "root@sys#lab";
 const CLUSTER: &str = "lab";
 /// Of root@proxysys.
-const SYS_PASSWORD: &str = "Lab-Proxysys-1";
+pub const SYS_PASSWORD: &str = "Lab-Proxysys-1";
 const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
