@@ -74,7 +74,16 @@ impl<C: Send + Sync + 'static> Shared<C> {
     /// Sees to what of a task is due, but not for this server: has it told of, and the task passed over if nothing else is due.
     pub fn leave_to_others(self: &Arc<Self>, state: &TaskState, now_ms: i64) {
         let due = state.claimable(now_ms).map(|index| &state.subtasks[index]);
-        let strange = due.filter(|row| !self.classes.know(&row.spec));
+        // Most often one class after the other is the same, and known: this is asked after every commit.
+        let mut known = None;
+        let strange = due.filter(|row| {
+            let class = Some(&row.spec.class_name);
+            let strange = class != known && !self.classes.know(&row.spec);
+            if !strange {
+                known = class;
+            }
+            strange
+        });
         let strange: Vec<Strange> = strange.map(|row| (row.id, row.epoch)).collect();
         if strange.is_empty() {
             return;
