@@ -33,6 +33,11 @@ pub trait StoreLayer: Send + Sync + 'static {
         below.commit(commit).await
     }
 
+    /// Comes in the place of [`Store::load`].
+    async fn on_load(&self, below: &Self::Below, task: TaskId) -> Result<Option<TaskState>, StoreError> {
+        below.load(task).await
+    }
+
     /// Comes in the place of [`Store::append_logs`].
     async fn on_append_logs(&self, below: &Self::Below, chunks: &[LogChunk]) -> Result<(), StoreError> {
         below.append_logs(chunks).await
@@ -54,7 +59,7 @@ impl<L: StoreLayer> Store<L::Change> for L {
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        self.below().await?.load(task).await
+        self.on_load(self.below().await?, task).await
     }
 
     async fn load_running(&self) -> Result<RunningTasks, StoreError> {

@@ -9,6 +9,7 @@ mod conformance;
 mod contention;
 mod fsck;
 mod full_disk;
+mod history;
 mod inventory;
 mod kill_at_every_commit;
 mod logs;

@@ -13,6 +13,7 @@ use obfleet_testdb::{Database, folder, shared};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::history::{History, Recorded};
 use crate::on_every_server;
 use crate::support::{Kind, Place};
 use crate::touch::{Resource, registry, submission};
@@ -34,8 +35,10 @@ struct Server {
 }
 
 impl Server {
-    async fn start(name: &'static str, place: &Place, resource: &Resource) -> Arc<Self> {
+    async fn start(name: &'static str, place: &Place, resource: &Resource, history: &Arc<History>) -> Arc<Self> {
         let (_, store) = place.open().await;
+        let history = Arc::clone(history);
+        let store = Recorded { store, history };
         let options = Options {
             slots: 4,
             sharing: Some(Sharing::default()),
@@ -83,9 +86,10 @@ async fn every_step_counts_once_whatever_becomes_of_the_database(kind: Kind) {
     let place = Place::at(shared::schema(database.address()).await.unwrap());
     let (_, store) = place.open().await;
     let resource = Resource::serve().await;
+    let history = Arc::new(History::default());
     let servers = [
-        Server::start("a", &place, &resource).await,
-        Server::start("b", &place, &resource).await,
+        Server::start("a", &place, &resource, &history).await,
+        Server::start("b", &place, &resource, &history).await,
     ];
     let enough = Arc::new(AtomicBool::new(false));
     let mut submitting = JoinSet::new();
@@ -123,7 +127,8 @@ async fn every_step_counts_once_whatever_becomes_of_the_database(kind: Kind) {
     for server in &servers {
         server.engine.shutdown().await;
     }
-    println!("{kind:?}: {outages} outages, {:?}", resource.verify(&place).await);
+    let (calls, tally) = (history.check(&store).await, resource.verify(&place).await);
+    println!("{kind:?}: {outages} outages, {calls} calls, {tally:?}");
 }
 
 /// Waits until all tasks that are there now and some more have come to their end. So no step is hit by outage after outage:
