@@ -3,12 +3,13 @@
 //! SQLite does all of it in one transaction. MySQL commits at every change of the schema, so how far a migration has come is
 //! written down statement by statement: whoever finds one half done goes on where it stopped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, MySqlConnection, MySqlPool};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::sql::{Dialect, Pool, Transaction, composed, is_there_already, query, waited_in_vain};
+use crate::sql::{Dialect, Pool, Transaction, composed, is_no_table, is_there_already, query, waited_in_vain};
 
 /// One step of the schema. A released one never changes.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,9 @@ pub enum MigrationError {
 /// Longest to wait for another server's migrations.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks for the lock's table.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
 /// What keeps servers that start at the same time from migrating at the same time.
 const LOCK: &str = "CREATE TABLE IF NOT EXISTS schema_lock (only_row BIGINT NOT NULL PRIMARY KEY)";
 
@@ -122,6 +126,9 @@ pub(crate) enum Found {
 
 /// Does what has not been done yet of `parts`, each in order.
 pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]], found: Found) -> Result<(), MigrationError> {
+    if is_done(pool, parts).await? {
+        return Ok(());
+    }
     let lock = match pool {
         // One transaction does it all.
         Pool::Sqlite(_) => None,
@@ -137,6 +144,25 @@ pub(crate) async fn migrate(pool: &Pool, parts: &[&[Migration]], found: Found) -
         lock.give_back().await?;
     }
     done
+}
+
+/// Whether all migrations are made and no others: then there is no need of the lock, which an outage of the database may leave
+/// taken for a while, nor of a statement that changes the schema.
+async fn is_done(pool: &Pool, parts: &[&[Migration]]) -> Result<bool, MigrationError> {
+    let made = query("SELECT part, version FROM schema_migration WHERE complete = TRUE");
+    let made = match made.fetch_all(pool).await {
+        Err(error) if is_no_table(&error) => return Ok(false),
+        rows => rows?,
+    };
+    let made = made
+        .iter()
+        .map(|row| Ok((row.get::<String>("part")?, row.get("version")?)));
+    let made: BTreeSet<_> = made.collect::<Result<_, sqlx::Error>>()?;
+    let known = parts.iter().copied().flatten();
+    Ok(made
+        == known
+            .map(|migration| (migration.part.to_owned(), migration.version))
+            .collect())
 }
 
 /// A lock among all servers of one database: that on the only row of a table, held by a transaction which does nothing else.
@@ -160,10 +186,19 @@ impl Lock {
 }
 
 async fn take(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    for statement in [LOCK, "INSERT INTO schema_lock (only_row) VALUES (1)"] {
-        match connection.execute(statement).await {
+    match connection.execute(LOCK).await {
+        Err(error) if !is_there_already(&error) => return Err(error),
+        _ => {}
+    }
+    loop {
+        match connection
+            .execute("INSERT INTO schema_lock (only_row) VALUES (1)")
+            .await
+        {
+            // On OceanBase one that another has just made may be missing for a moment.
+            Err(error) if is_no_table(&error) => sleep(LOCK_RETRY).await,
             Err(error) if !is_there_already(&error) => return Err(error),
-            _ => {}
+            _ => break,
         }
     }
     connection.execute("BEGIN").await?;

@@ -12,7 +12,7 @@ use obfleet_wire::time::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::on_every_server;
-use crate::support::{Kind, Place};
+use crate::support::{Kind, Place, think_long};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -132,14 +132,7 @@ async fn a_statement_waits_for_longer_than_one_wait_for_a_lock(kind: Kind) {
     users.insert(&user, Timestamp(1)).await.unwrap();
     let mut theirs = database.writer().write().await.unwrap();
     let change = "UPDATE users SET changed = changed + 1 WHERE id = 100";
-    // They think for longer than ours ever do.
-    for patience in [
-        "SET SESSION idle_transaction_timeout = 0",
-        "SET SESSION ob_trx_idle_timeout = 120000000",
-    ] {
-        // Each database knows one of the two.
-        let _: Result<u64, _> = sql::query(patience).execute(&mut theirs).await;
-    }
+    think_long(&mut theirs).await;
     sql::query(change).execute(&mut theirs).await.unwrap();
     let ours = tokio::spawn({
         let users = users.clone();

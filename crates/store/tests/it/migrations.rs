@@ -6,8 +6,8 @@ use obfleet_store::sql::{self, Pool};
 use obfleet_store::{Address, Database, DatabaseError, Location, MigrationError};
 use obfleet_testdb::shared;
 
-use crate::on_every_database;
-use crate::support::{Kind, Place};
+use crate::support::{Kind, Place, think_long};
+use crate::{on_every_database, on_every_server};
 
 on_every_database!(a_newer_schema_is_refused_and_left_alone);
 
@@ -154,4 +154,18 @@ async fn a_schema_is_looked_at_brought_up_to_date_and_repaired(kind: Kind) {
             .iter()
             .any(|step| step.progress == Progress::Unknown && step.version == 1000)
     );
+}
+
+on_every_server!(what_is_up_to_date_is_opened_whoever_has_the_lock);
+
+/// An outage may leave the lock with a session that nobody has any more.
+async fn what_is_up_to_date_is_opened_whoever_has_the_lock(kind: Kind) {
+    let place = Place::new(kind).await;
+    let (database, _store) = place.open().await;
+    let mut theirs = database.writer().write().await.unwrap();
+    think_long(&mut theirs).await;
+    let lock = sql::query("SELECT only_row FROM schema_lock FOR UPDATE");
+    assert_eq!(lock.fetch_all(&mut theirs).await.unwrap().len(), 1);
+    place.try_open().await.unwrap();
+    theirs.commit().await.unwrap();
 }

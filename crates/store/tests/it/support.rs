@@ -51,6 +51,17 @@ pub async fn notes_of(database: &Database, task: TaskId) -> Vec<String> {
     notes
 }
 
+/// Lets a transaction wait for its next statement for longer than ours ever do.
+pub async fn think_long(tx: &mut Transaction) {
+    for patience in [
+        "SET SESSION idle_transaction_timeout = 0",
+        "SET SESSION ob_trx_idle_timeout = 120000000",
+    ] {
+        // Each database knows one of the two.
+        let _: Result<u64, _> = sql::query(patience).execute(&mut *tx).await;
+    }
+}
+
 /// What a URL or a file's path names.
 pub fn location_of(address: &str) -> Location {
     match address.parse() {
