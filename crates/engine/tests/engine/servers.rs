@@ -46,6 +46,25 @@ async fn what_is_submitted_here_runs_there_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_looks_again_at_once_while_there_is_more() {
+    let site = Site::new();
+    site.resource.hold("a");
+    let a = site.start_with("a", |setup| setup.slots = 1).await;
+    a.submit(chain(&["work"])).await;
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        tasks.push(a.submit(chain(&["work"])).await);
+    }
+    let begun = Instant::now();
+    let _b = site.start_with("b", |setup| setup.slots = 1).await;
+    for task in tasks {
+        site.rest(task).await;
+    }
+    // At the pace of looks for nothing, 200 ms, it would take four times as long.
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_servers_work_goes_on_elsewhere_in_time() {
     let site = Site::new();
     site.resource.hold("a");
