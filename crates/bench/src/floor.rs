@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use obfleet_store::Database;
-use obfleet_store::sql;
+use obfleet_store::sql::{self, Connection};
 
 use crate::sample::Sample;
 
@@ -41,6 +41,8 @@ const PAYLOAD: &str = r#"{"kind":"SUB_CLAIMED","subtask":12345,"epoch":1,"owner"
 /// Does bare transactions.
 pub struct Bare {
     database: Database,
+    /// The one that all use: nobody tests it or hands it over between them.
+    connection: Option<Connection>,
     rev: i64,
 }
 
@@ -56,7 +58,11 @@ impl Bare {
             let insert = sql::query(FIRST_SUBTASK).bind(id).bind(&spec);
             insert.execute(database.writer()).await?;
         }
-        Ok(Self { database, rev: 0 })
+        Ok(Self {
+            database,
+            connection: None,
+            rev: 0,
+        })
     }
 
     /// How long `count` transactions take, one after the other.
@@ -71,7 +77,11 @@ impl Bare {
     }
 
     async fn one(&mut self) -> Result<()> {
-        let mut tx = self.database.writer().write().await?;
+        let writer = self.database.writer();
+        let mut tx = match self.connection.take() {
+            Some(connection) => writer.write_on(connection),
+            None => writer.write().await?,
+        };
         let changed = sql::query(CAS).bind("RUNNING").bind(self.rev).execute(&mut tx).await?;
         ensure!(changed == 1, "somebody else has written into the bare tables");
         let (ended, begun) = (self.rev % SUBTASKS, (self.rev + 3) % SUBTASKS);
@@ -88,13 +98,14 @@ impl Bare {
             events = events.bind(SERVER).bind(INCARNATION).bind(PAYLOAD);
         }
         events.execute(&mut tx).await?;
-        tx.commit().await?;
+        self.connection = tx.commit_and_keep().await?;
         self.rev += 3;
         Ok(())
     }
 
     /// Closes the database.
     pub async fn close(self) {
+        drop(self.connection);
         self.database.close().await;
     }
 }
