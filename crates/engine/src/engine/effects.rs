@@ -26,14 +26,16 @@ impl<C: Send + Sync + 'static> Shared<C> {
                 _ => {}
             }
         }
-        let attempts: Vec<_> = started(state, events).collect();
-        for index in attempts {
-            let slot = slots.as_mut().and_then(|slots| slots.split(1));
-            self.start_attempt(state, index, slot);
-        }
+        let attempts: Vec<_> = started(state, events)
+            .map(|index| (index, slots.as_mut().and_then(|slots| slots.split(1))))
+            .collect();
         drop(slots);
         self.notify(state, events);
         self.wake_for(state);
+        // Last, so that what is woken here does not come before them.
+        for (index, slot) in attempts {
+            self.start_attempt(state, index, slot);
+        }
     }
 
     /// Has the attempt of a CANCELING subtask stop, here or where it runs.
