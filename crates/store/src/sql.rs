@@ -15,8 +15,7 @@ use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
 pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
-use pool::Connection;
-pub use pool::Pool;
+pub use pool::{Connection, Pool};
 pub(crate) use retry::{Failure, retried};
 pub use row::{Column, Row};
 pub use transaction::Transaction;

@@ -16,8 +16,10 @@ pub enum Pool {
 
 /// A connection of a pool; it goes back when it is dropped.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub enum Connection {
+    /// To a file.
     Sqlite(PoolConnection<Sqlite>),
+    /// To a server.
     MySql(PoolConnection<MySql>),
 }
 
@@ -34,6 +36,11 @@ impl Pool {
     pub async fn write(&self) -> Result<Transaction, sqlx::Error> {
         let begin = self.dialect().begin_writing();
         Ok(Transaction::new(self.acquire().await?, begin))
+    }
+
+    /// The same on a connection that was kept.
+    pub fn write_on(&self, connection: Connection) -> Transaction {
+        Transaction::new(connection, self.dialect().begin_writing())
     }
 
     /// A transaction that only reads. On a pool of readers all of it sees one moment.
@@ -58,7 +65,7 @@ impl Pool {
 }
 
 impl Connection {
-    pub fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
             Self::MySql(_) => Dialect::MySql,
@@ -66,7 +73,7 @@ impl Connection {
     }
 
     /// Sends a statement as it stands.
-    pub async fn send(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+    pub(super) async fn send(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         use sqlx::Executor as _;
         match self {
             Self::Sqlite(connection) => connection.execute(statement).await.map(drop),
@@ -75,7 +82,7 @@ impl Connection {
     }
 
     /// Ends it instead of giving it back.
-    pub fn close(mut self) {
+    pub(super) fn close(mut self) {
         match &mut self {
             Self::Sqlite(connection) => connection.close_on_drop(),
             Self::MySql(connection) => connection.close_on_drop(),

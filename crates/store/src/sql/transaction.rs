@@ -58,15 +58,26 @@ impl Transaction {
 
     /// Runs all of them; how many rows each changed. None is run after one that failed.
     pub(crate) async fn execute_all(&mut self, queries: Vec<Query<'_>>) -> Result<Vec<u64>, sqlx::Error> {
-        self.execute_batches(vec![queries]).await
+        let mut changed = Vec::with_capacity(queries.len());
+        self.execute_batches(vec![queries], &mut changed).await?;
+        Ok(changed)
     }
 
-    /// The same of several batches. SQLite gets each in a message: it keeps their texts prepared, and those of one batch recur.
-    pub(crate) async fn execute_batches(&mut self, batches: Vec<Vec<Query<'_>>>) -> Result<Vec<u64>, sqlx::Error> {
+    /// The same of several batches; `changed` also tells of those before one that failed. SQLite gets each batch in a message:
+    /// it keeps their texts prepared, and those of one batch recur.
+    pub(crate) async fn execute_batches(
+        &mut self,
+        batches: Vec<Vec<Query<'_>>>,
+        changed: &mut Vec<u64>,
+    ) -> Result<(), sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let begin = self.begin.take().map(super::query);
-        let skipped = usize::from(begin.is_some());
-        let mut changed = Vec::new();
+        // Nobody asks what BEGIN changed.
+        let mut unasked = usize::from(begin.is_some());
+        let mut note = |rows| match unasked {
+            0 => changed.push(rows),
+            _ => unasked -= 1,
+        };
         match connection {
             Connection::Sqlite(it) => {
                 let mut begin = begin;
@@ -74,7 +85,9 @@ impl Transaction {
                     let queries = begin.take().into_iter().chain(batch).collect();
                     let mut answers = it.fetch_many(joined(queries).sqlite());
                     while let Some(answer) = answers.try_next().await? {
-                        changed.extend(answer.left().map(|done| done.rows_affected()));
+                        if let Some(done) = answer.left() {
+                            note(done.rows_affected());
+                        }
                     }
                 }
             }
@@ -82,24 +95,29 @@ impl Transaction {
                 for message in messages(begin.into_iter().chain(batches.into_iter().flatten())) {
                     let mut answers = it.fetch_many(AssertSqlSafe(message));
                     while let Some(answer) = answers.try_next().await? {
-                        changed.extend(answer.left().map(|done| done.rows_affected()));
+                        if let Some(done) = answer.left() {
+                            note(done.rows_affected());
+                        }
                     }
                 }
             }
         }
-        Ok(changed.split_off(skipped.min(changed.len())))
+        Ok(())
     }
 
     /// Makes it durable. When this fails, it may have happened all the same.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        if self.begin.is_some() {
-            return Ok(());
-        }
-        if let Some(connection) = &mut self.connection {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.commit_and_keep().await.map(drop)
+    }
+
+    /// The same; the connection, for the next one.
+    pub async fn commit_and_keep(mut self) -> Result<Option<Connection>, sqlx::Error> {
+        if self.begin.is_none()
+            && let Some(connection) = &mut self.connection
+        {
             connection.send("COMMIT").await.map_err(of_commit)?;
         }
-        self.connection = None;
-        Ok(())
+        Ok(self.connection.take())
     }
 }
 

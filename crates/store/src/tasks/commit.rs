@@ -15,12 +15,16 @@ use crate::sql::{self, Dialect, Query, Transaction};
 
 /// Writes everything but the domain's changes.
 pub(super) async fn write<C>(tx: &mut Transaction, commit: &Commit<'_, C>) -> Result<(), StoreError> {
-    let Statements { queries: mut guard, .. } = statements(tx.dialect(), commit)?;
-    let rest = guard.split_off(1);
-    if tx.execute_all(guard).await.map_err(unavailable)? != [1] {
+    let Statements { queries, .. } = statements(tx.dialect(), commit)?;
+    let mut queries = queries.into_iter();
+    // It may have to wait for others, see `create`: a message of its own.
+    if let Some(guard) = queries.next()
+        && guard.execute(&mut *tx).await.map_err(unavailable)? != 1
+    {
         lease::test(tx, commit.by).await?;
         return Err(StoreError::Stale);
     }
+    let rest = queries.collect();
     let changed = tx.execute_all(rest).await.map_err(unavailable)?;
     let missing = changed.iter().zip(&commit.subtasks).find(|(rows, _)| **rows != 1);
     match missing {

@@ -1,23 +1,27 @@
 //! Steps of different tasks that wait for the database at the same time become durable together.
 //!
 //! Every commit waits for the disk, and every message to a database has its price. While one group is written the next one
-//! gathers; nobody waits for company. A group is all or nothing: when anything in it is not as it has to be, it is rolled
-//! back, and each of its steps is made in a transaction of its own, which finds out what was wrong with it.
+//! gathers; nobody waits for company. A group is all or nothing: when a step in it is not as it has to be, the group is rolled
+//! back and written without that step, which is made in a transaction of its own, to find out what was wrong with it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use obfleet_engine::StoreError;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::codec::unavailable;
 use super::commit::Statements;
-use crate::sql::{self, Dialect, Pool, Query, Transaction};
+use crate::sql::{self, Connection, Dialect, Pool, Query, Transaction};
 
-/// Most steps of one group: a failure costs them all a second try.
+/// Most steps of one group.
 const MOST: usize = 64;
 
-/// Groups that a server is sent at a time: it reads the statements of one while another waits for its disk.
-const GROUPS_AT_A_TIME: usize = 2;
+/// Steps that may drop out of a group before all of it is made one by one.
+const DROPOUTS: usize = 4;
+
+/// How long a connection to a server is kept for the next group: whatever goes back to the pool is tested there.
+const KEPT: Duration = Duration::from_millis(500);
 
 /// What became of a step in its group.
 pub(super) enum Verdict {
@@ -29,7 +33,7 @@ pub(super) enum Verdict {
     Unknown(StoreError),
 }
 
-/// The way to those who write groups, who end when this and every step on its way are gone.
+/// The way to the one who writes groups, who ends when this and every step on its way are gone.
 pub(super) struct Groups {
     steps: mpsc::UnboundedSender<Step>,
 }
@@ -40,17 +44,22 @@ struct Step {
     told: oneshot::Sender<Verdict>,
 }
 
+impl Step {
+    fn tell(self, verdict: Verdict) {
+        // Whoever wanted it may have gone.
+        let _: Result<_, _> = self.told.send(verdict);
+    }
+
+    /// Whether its statements, of which these are the answers, did what they had to.
+    fn is_made_by(&self, changed: &[u64]) -> bool {
+        changed.len() == self.queries.len() && changed.iter().take(self.of_one_row).all(|&rows| rows == 1)
+    }
+}
+
 impl Groups {
     pub fn start(writer: Pool) -> Self {
         let (steps, waiting) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Mutex::new(waiting));
-        let at_a_time = match writer.dialect() {
-            Dialect::Sqlite => 1,
-            Dialect::MySql => GROUPS_AT_A_TIME,
-        };
-        for _ in 0..at_a_time {
-            tokio::spawn(write_groups(writer.clone(), Arc::clone(&waiting)));
-        }
+        tokio::spawn(write_groups(writer, waiting));
         Self { steps }
     }
 
@@ -71,47 +80,77 @@ impl Groups {
     }
 }
 
-async fn write_groups(writer: Pool, waiting: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>) {
+async fn write_groups(writer: Pool, mut waiting: mpsc::UnboundedReceiver<Step>) {
+    let mut kept = None;
     loop {
         let mut group = Vec::new();
-        if waiting.lock().await.recv_many(&mut group, MOST).await == 0 {
-            return;
-        }
-        let (steps, told): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(|step| ((step.queries, step.of_one_row), step.told))
-            .unzip();
-        let committed = match write(&writer, steps).await {
-            Some(tx) => Some(tx.commit().await),
+        let next = waiting.recv_many(&mut group, MOST);
+        let received = match &kept {
+            Some(_) => timeout(KEPT, next).await.ok(),
+            None => Some(next.await),
+        };
+        kept = match received {
+            Some(0) => return,
+            Some(_) => write_group(&writer, kept, group).await,
             None => None,
         };
-        for told in told {
-            let verdict = match &committed {
-                None => Verdict::Alone,
-                Some(Err(error)) if sql::was_in_the_way(error) => Verdict::Alone,
-                Some(Ok(())) => Verdict::Done,
-                Some(Err(error)) => Verdict::Unknown(StoreError::Unavailable(error.to_string().into())),
-            };
-            // Whoever wanted it may have gone.
-            let _: Result<_, _> = told.send(verdict);
-        }
     }
 }
 
-/// All steps in one transaction, or `None` if one of them could not be made.
-async fn write(writer: &Pool, steps: Vec<(Vec<Query<'static>>, usize)>) -> Option<Transaction> {
-    let mut tx = writer.write().await.ok()?;
-    let of_one_row: Vec<_> = steps.iter().map(|(queries, count)| (queries.len(), *count)).collect();
-    let steps = steps.into_iter().map(|(queries, _)| queries).collect();
-    let mut changed = &*tx.execute_batches(steps).await.ok()?;
-    for (queries, of_one_row) in of_one_row {
-        let (step, rest) = changed.split_at_checked(queries)?;
-        if step.iter().take(of_one_row).any(|&rows| rows != 1) {
-            return None;
+/// Writes a group and tells everybody; the connection, if it may be kept.
+async fn write_group(writer: &Pool, kept: Option<Connection>, mut group: Vec<Step>) -> Option<Connection> {
+    let mut kept = kept;
+    for _ in 0..=DROPOUTS {
+        let begun = match kept.take() {
+            Some(connection) => Ok(writer.write_on(connection)),
+            None => writer.write().await,
+        };
+        let Ok(mut tx) = begun else { break };
+        match drops_out(&mut tx, &group).await {
+            Ok(Some(index)) => group.remove(index).tell(Verdict::Alone),
+            Ok(None) => return commit(tx, group).await,
+            Err(_) => break,
+        }
+    }
+    for step in group {
+        step.tell(Verdict::Alone);
+    }
+    None
+}
+
+/// Sends all statements of a group; the first step that they do not make, if any. Fails if the connection does.
+async fn drops_out(tx: &mut Transaction, group: &[Step]) -> Result<Option<usize>, sqlx::Error> {
+    let mut changed = Vec::new();
+    let batches = group.iter().map(|step| step.queries.clone()).collect();
+    let sent = tx.execute_batches(batches, &mut changed).await;
+    if let Err(error) = sent
+        && error.as_database_error().is_none()
+    {
+        return Err(error);
+    }
+    let mut changed = &*changed;
+    for (index, step) in group.iter().enumerate() {
+        let (of_step, rest) = changed.split_at(step.queries.len().min(changed.len()));
+        if !step.is_made_by(of_step) {
+            return Ok(Some(index));
         }
         changed = rest;
     }
-    Some(tx)
+    Ok(None)
+}
+
+async fn commit(tx: Transaction, group: Vec<Step>) -> Option<Connection> {
+    let dialect = tx.dialect();
+    let committed = tx.commit_and_keep().await;
+    for step in group {
+        step.tell(match &committed {
+            Ok(_) => Verdict::Done,
+            Err(error) if sql::was_in_the_way(error) => Verdict::Alone,
+            Err(error) => Verdict::Unknown(StoreError::Unavailable(error.to_string().into())),
+        });
+    }
+    // The only one that writes a file is for everybody.
+    committed.ok().flatten().filter(|_| dialect == Dialect::MySql)
 }
 
 #[cfg(test)]
@@ -160,14 +199,19 @@ mod tests {
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Done)));
         assert_eq!(values(&database).await, [1, 1, 1]);
 
-        // There is no fourth: nobody is done, wherever it stood.
+        // There is no fourth: the others are done without it.
         let verdicts = joined(&[1, 4, 3]).await;
+        assert!(matches!(verdicts[..], [Verdict::Done, Verdict::Alone, Verdict::Done]));
+        assert_eq!(values(&database).await, [2, 1, 2]);
+
+        // Too many are missing: nobody is done, wherever it stood.
+        let verdicts = joined(&[1, 4, 5, 6, 2, 7, 8, 3]).await;
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Alone)));
-        assert_eq!(values(&database).await, [1, 1, 1]);
+        assert_eq!(values(&database).await, [2, 1, 2]);
 
         // One that goes away does not take the others with it.
         assert!(joined(&[2]).now_or_never().is_none());
         assert!(matches!(joined(&[3]).await[..], [Verdict::Done]));
-        assert_eq!(values(&database).await, [1, 2, 2]);
+        assert_eq!(values(&database).await, [2, 2, 3]);
     }
 }
