@@ -101,8 +101,7 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     tests
         .env("PROPTEST_CASES", LONG_CASES)
         .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
-        .env("OBFLEET_OUTAGES", LONG_OUTAGES)
-        .env("OBFLEET_KILL_ALL", "1");
+        .env("OBFLEET_OUTAGES", LONG_OUTAGES);
     let rest = succeed(&mut tests);
     succeed(&mut kills(root, arguments.budget)).and(rest)
 }

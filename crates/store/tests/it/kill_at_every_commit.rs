@@ -1,7 +1,5 @@
 //! A process running the delete flow's eight steps is killed before and after each of its commits. Whatever the moment, a
 //! fresh engine on the same database ends the task by itself, and nothing that was recorded as done is done again.
-//!
-//! On database servers only some of the commits, unless `OBFLEET_KILL_ALL` is set.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -43,11 +41,6 @@ const STEPS: [(&str, &str, u32); 5] = [
     (EXPORTER, "Offline obproxy exporter", 30),
     (UNRESERVE, "Unreserve host", 1800),
 ];
-
-const ALL: &str = "OBFLEET_KILL_ALL";
-
-/// Of so many commits on a server one is taken, the first for the kills before it.
-const ONE_OF: usize = 4;
 
 /// Environment of the child: file or URL of the database, directory of the journal, task, scenario, commit, and whether to die
 /// before or after it.
@@ -406,13 +399,7 @@ async fn kill_around_every_commit(kind: Kind, scenario: Scenario) {
     let (database, store) = place.open().await;
     let store = Arc::new(store);
     for moment in [Moment::Before, Moment::After] {
-        let all = matches!(kind, Kind::Sqlite) || std::env::var_os(ALL).is_some();
-        let (first, step) = match moment {
-            _ if all => (0, 1),
-            Moment::Before => (0, ONE_OF),
-            Moment::After => (ONE_OF / 2, ONE_OF),
-        };
-        for point in (first..=scenario.commits()).step_by(step) {
+        for point in 0..=scenario.commits() {
             let round = Round {
                 place: &place,
                 scenario,
