@@ -127,7 +127,11 @@ async fn a_file_that_is_lost_is_uploaded_again() {
     assert_eq!(lost.refusal().0, 500);
     assert!(lost.text.contains("upload the same file again"), "{}", lost.text);
     let again = api.upload(NEW).await.data();
-    assert_eq!(api.get(PACKAGES).await.data()["contents"], before["contents"], "{again}");
+    assert_eq!(
+        api.get(PACKAGES).await.data()["contents"],
+        before["contents"],
+        "{again}"
+    );
     assert_eq!(api.get(&path).await.status, 200);
     assert_eq!(api.upload(NEW).await.refusal().1, "PKG10012");
 }
