@@ -111,6 +111,7 @@ async fn a_file_that_is_lost_is_uploaded_again() {
     let agent = FakeAgent::start(&api, "a").await;
     let (cluster, proxies) = api.fleet(&[&agent]).await;
     api.upload(NEW).await.data();
+    let sent = std::fs::read(api.dir.path().join(NEW)).unwrap();
     let dir = api.dir.path().join("state/packages");
     for entry in std::fs::read_dir(&dir).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
@@ -126,12 +127,12 @@ async fn a_file_that_is_lost_is_uploaded_again() {
     let lost = api.get(&path).await;
     assert_eq!(lost.refusal().0, 500);
     assert!(lost.text.contains("upload the same file again"), "{}", lost.text);
-    let again = api.upload(NEW).await.data();
+    let again = api.upload_bytes(NEW, sent.clone()).await.data();
     assert_eq!(
         api.get(PACKAGES).await.data()["contents"],
         before["contents"],
         "{again}"
     );
     assert_eq!(api.get(&path).await.status, 200);
-    assert_eq!(api.upload(NEW).await.refusal().1, "PKG10012");
+    assert_eq!(api.upload_bytes(NEW, sent).await.refusal().1, "PKG10012");
 }
