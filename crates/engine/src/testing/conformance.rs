@@ -2,6 +2,7 @@
 
 mod history;
 mod leases;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use crate::store::{Commit, Created, NewTask, Store, StoreError, TaskFilter, nonc
 use crate::submission::Lock;
 use history::{lists, logs, prunes_only_what_is_over};
 use leases::{
-    LONG, grant, leases_are_granted_renewed_and_ended, leases_run_out, only_the_holder_of_a_lease_writes,
-    servers_see_what_is_due_and_what_is_held,
+    LONG, a_lease_that_ran_out_writes_nothing, grant, leases_are_granted_renewed_and_ended, leases_run_out,
+    only_the_holder_of_a_lease_writes, servers_see_what_is_due_and_what_is_held,
 };
+use rows::every_member_of_a_row_is_kept;
 
 /// How many do the same thing at once.
 const CONTENDERS: usize = 6;
@@ -38,12 +40,14 @@ pub async fn conformance<C: Send + Sync + 'static>(store: &dyn Store<C>, change:
     locks_conflict(store).await?;
     client_tokens_name_one_task(store).await?;
     halts_are_kept(store).await?;
+    every_member_of_a_row_is_kept(store).await?;
     lists(store).await?;
     logs(store).await?;
     prunes_only_what_is_over(store).await?;
     leases_are_granted_renewed_and_ended(store).await?;
     leases_run_out(store).await?;
     only_the_holder_of_a_lease_writes(store).await?;
+    a_lease_that_ran_out_writes_nothing(store).await?;
     servers_see_what_is_due_and_what_is_held(store).await?;
     Ok(())
 }
@@ -313,7 +317,7 @@ async fn locks_conflict<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite
         before,
         "a refused task leaves nothing behind"
     );
-    create(
+    let beside = create(
         store,
         with(
             "beside",
@@ -325,6 +329,8 @@ async fn locks_conflict<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite
     let done = run_to_the_end(store, holder).await?;
     assert_eq!(done.task.status, TaskStatus::Successful);
     assert!(reload(store, done.task.id).await?.task.locks.is_empty());
+    let others = reload(store, beside.task.id).await?.task.locks;
+    assert_eq!(others, beside.task.locks, "it has freed only its own");
     create(store, with("after", vec![Lock::exclusive("obproxy", 1)])).await?;
     Ok(())
 }

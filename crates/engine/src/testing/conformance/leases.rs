@@ -114,6 +114,33 @@ pub(super) async fn only_the_holder_of_a_lease_writes<C: Send + Sync + 'static>(
     Ok(())
 }
 
+/// Also while nobody has come in its place: then its row is still there.
+pub(super) async fn a_lease_that_ran_out_writes_nothing<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
+    let mut state = create(store, draft("run out")).await?;
+    let late = owner("d", "1");
+    grant(store, &late, SHORT, false).await?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let actor = "ann".to_owned();
+        let command = match state.task.halt {
+            None => Command::Pause { actor },
+            Some(_) => Command::Unpause { actor },
+        };
+        let decision = next(&state, command);
+        match commit_by(store, &late, &state, &decision).await {
+            Ok(()) => state = decision.state,
+            refused => {
+                assert_lost(refused);
+                break;
+            }
+        }
+        assert!(Instant::now() < deadline, "it writes for ever");
+        sleep(SHORT).await;
+    }
+    assert_eq!(reload(store, state.task.id).await?, state);
+    Ok(())
+}
+
 pub(super) async fn servers_see_what_is_due_and_what_is_held<C: Send + Sync + 'static>(store: &dyn Store<C>) -> Suite {
     let state = create(store, draft("seen")).await?;
     assert!(is_due(store, &state, 2000).await?);
