@@ -7,7 +7,6 @@ mod touch;
 
 mod conformance;
 mod contention;
-mod crowd;
 mod fsck;
 mod full_disk;
 mod history;
