@@ -79,8 +79,8 @@ pub enum Command {
         /// Their incarnations.
         dead: BTreeSet<String>,
     },
-    /// Give back what the deciding process holds, because it stops (E7b, E8). That its attempts have ended is the caller's
-    /// knowledge.
+    /// Give back what the deciding server holds, under whichever of its leases, because it stops or had lost the lease (E7b,
+    /// E8). That its attempts have ended is the caller's knowledge.
     Release,
     /// Ask a running attempt to stop (E10).
     Cancel {

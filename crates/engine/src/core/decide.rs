@@ -270,10 +270,11 @@ fn orphan(ledger: &mut Ledger<'_>, dead: &BTreeSet<String>) -> Result<(), Reject
     end_of_owner(ledger, |owner| dead.contains(&owner.incarnation), true)
 }
 
-/// What the deciding process holds. That it stops is no fault of the steps, so it is not counted, however often it happens.
+/// What the deciding server holds. That it does not run it any more is no fault of the steps, so it is not counted, however
+/// often it happens.
 fn release(ledger: &mut Ledger<'_>) -> Result<(), Reject> {
     let env = ledger.env;
-    end_of_owner(ledger, |owner| *owner == env.owner, false)
+    end_of_owner(ledger, |owner| owner.server == env.owner.server, false)
 }
 
 /// Every attempt of these owners is to be repeated, or ends; `died` tells how they ended themselves.

@@ -1,4 +1,5 @@
-//! The end of an orderly stop: what is still claimed is given back, so that it counts as no crash and others begin it at once.
+//! The end of an orderly stop, and of an outage of the database that outlasted the lease: what this server has claimed and
+//! does not run any more is given back, so that it counts as no crash, and begins again at once, here or elsewhere.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::error::EngineError;
 use crate::state::TaskId;
 use crate::store::StoreError;
 
-/// Gives back what this process holds, one commit for each task. Nothing of its attempts may run any more. What does not
+/// Gives back what this server holds, one commit for each task. Nothing of its attempts may run any more. What does not
 /// succeed is left to whoever takes over from the dead.
 pub(super) async fn give_back<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) {
     let held = match held_here(shared).await {
@@ -35,7 +36,10 @@ pub(super) async fn give_back<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>)
 async fn held_here<C: Send + Sync + 'static>(shared: &Shared<C>) -> Result<BTreeSet<TaskId>, StoreError> {
     let tenure = shared.lease.current()?;
     let sighting = shared.store.look(now_ms(), 0).await?;
-    let own = sighting.held.into_iter().filter(|row| row.owner == tenure.owner);
+    let own = sighting
+        .held
+        .into_iter()
+        .filter(|row| row.owner.server == tenure.owner.server);
     Ok(own.map(|row| row.task).collect())
 }
 

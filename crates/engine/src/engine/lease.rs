@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
-use super::{dispatch, watch};
+use super::{dispatch, handover, watch};
 use crate::state::Owner;
 use crate::store::{LeaseRequest, Store, StoreError};
 
@@ -147,7 +147,8 @@ pub(super) async fn keep<C: Send + Sync + 'static>(shared: Arc<Shared<C>>) {
         shared.forget_everything();
         regain(&shared).await;
         tracing::info!(server = tenure.owner.server, "there is a lease again: going on");
-        // What the ended incarnation held is taken back, unless another server was faster.
+        // What the ended incarnation held was not ended by a death, unless another server was faster and thought so.
+        handover::give_back(&shared).await;
         if let Err(error) = take_up(&shared).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

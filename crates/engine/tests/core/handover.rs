@@ -99,10 +99,14 @@ fn a_retry_that_was_given_back_has_begun() {
 }
 
 #[test]
-fn a_process_gives_back_its_own_alone() {
+fn a_server_gives_back_its_own_alone_under_whichever_lease() {
     let mut hand = Hand::new(vec![node(0)], &[]);
     hand.claim(0);
     let mut other = env(0);
-    other.owner.incarnation = "another".to_owned();
+    other.owner.server = "another".to_owned();
     assert!(decide(&hand.state, Command::Release, &other).is_err());
+    let mut later = env(0);
+    later.owner.incarnation = "another".to_owned();
+    let given_back = decide(&hand.state, Command::Release, &later).unwrap();
+    assert_eq!(given_back.events[0].change.kind(), "SUB_RELEASED");
 }

@@ -188,6 +188,26 @@ async fn after_a_long_outage_everything_goes_on_from_the_rows() {
     assert_eq!(site.memory.changes().len(), 2);
 }
 
+/// More of them than deaths of servers that a step may have.
+#[tokio::test(start_paused = true)]
+async fn long_outages_are_no_deaths() {
+    let site = Site::new();
+    site.resource.hold("a");
+    let a = site.start("a").await;
+    let task = a.submit(chain(&["work"])).await;
+    for attempt in 1..=6 {
+        site.resource.attempted(attempt).await;
+        a.link.set(Way::Broken);
+        a.has_lease(false).await;
+        a.link.set(Way::Open);
+        a.has_lease(true).await;
+    }
+    site.resource.let_go("a");
+    let state = site.rest(task).await;
+    assert_eq!(state.task.status, TaskStatus::Successful);
+    assert_eq!(site.memory.changes().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_takes_its_own_back_without_waiting() {
     let site = Site::new();
