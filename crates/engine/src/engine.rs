@@ -5,6 +5,7 @@
 //! possible, timers wake what has become due, and both are rebuilt from the rows at start. Only servers that share their
 //! database look now and then for what others have left to them.
 
+mod clock;
 mod dispatch;
 mod effects;
 mod handover;
@@ -32,6 +33,7 @@ use crate::state::{SubtaskId, TaskId, TaskOperation, TaskState, TaskStatus};
 use crate::store::{Created, LogChunk, NewTask, Page, Store, StoreError, TaskFilter, nonce};
 use crate::submission::{Lock, Submission};
 use crate::view::TaskView;
+pub use clock::WallClock;
 use shared::Shared;
 pub use sharing::{NoPeers, Peers, Sharing};
 
@@ -50,6 +52,8 @@ pub struct Options {
     pub slots: usize,
     /// How long an attempt may go on after it was cancelled, timed out, or the engine began to shut down.
     pub grace: Duration,
+    /// Where the times come from that are shown.
+    pub wall_clock: WallClock,
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             sharing: None,
             slots: 32,
             grace: Duration::from_secs(10),
+            wall_clock: WallClock::system(),
         }
     }
 }
@@ -448,6 +453,8 @@ fn strongest(locks: Vec<Lock>) -> Vec<Lock> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "testing")]
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     /// A commit through a forgotten cell would leave old rows in the one in its place, and the result of the attempt it
     /// began would be judged by them, and lost.
@@ -468,6 +475,29 @@ mod tests {
         engine.shared.forget(task, &cell);
         drop(kept);
         assert!(!Arc::ptr_eq(&waiting.await.unwrap(), &cell));
+    }
+
+    /// Another server may go on with it, and nobody would say here that it does not wait any more.
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn a_task_whose_rows_are_forgotten_does_not_hold_the_clock() {
+        let readings = AtomicI64::new(0);
+        let options = Options {
+            wall_clock: WallClock::new(move || 1_000_000 * readings.fetch_add(1, Ordering::SeqCst)),
+            ..Options::new("a")
+        };
+        let store = Arc::new(crate::testing::MemoryStore::<String>::new());
+        let engine = Engine::start(store, Registry::new([]).unwrap(), options).await.unwrap();
+        let (shared, task) = (&engine.shared, TaskId(1));
+        let follows = || shared.clock.steady_ms() + 500_000 < shared.clock.steady_ms();
+        let (cell, _kept) = shared.lock(task).await;
+        shared.clock.hold(task);
+        assert!(!follows());
+        shared.forget(task, &cell);
+        assert!(follows());
+        shared.clock.hold(task);
+        shared.forget_everything();
+        assert!(follows());
     }
 
     #[test]

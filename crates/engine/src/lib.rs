@@ -25,7 +25,7 @@ pub mod view;
 pub use action::{Action, ActionError, OnCrash, Output, RetryMode, Spec};
 pub use attempt::{Attempt, AttemptFacts, AttemptKey, AttemptSink, CheckpointError};
 pub use context::{Context, ContextDelta};
-pub use engine::{Engine, NoPeers, Notice, Options, Peers, Sharing};
+pub use engine::{Engine, NoPeers, Notice, Options, Peers, Sharing, WallClock};
 pub use error::EngineError;
 pub use registry::Registry;
 pub use state::{

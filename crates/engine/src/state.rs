@@ -328,9 +328,9 @@ pub struct Subtask {
     pub owner: Option<Owner>,
     /// The server that claimed it last.
     pub executor: Option<String>,
-    /// When the attempt will be given up.
+    /// When the attempt will be given up, to be shown: its server counts the time itself.
     pub deadline_at: Option<i64>,
-    /// READY, but not to be claimed before.
+    /// READY, but not to be claimed before; see [`Self::waits_until`].
     pub not_before: Option<i64>,
     /// The status before READY: where parking takes it back to.
     pub ready_from: Option<SubtaskStatus>,
@@ -344,6 +344,22 @@ pub struct Subtask {
     pub checkpoint: BTreeMap<String, String>,
     /// Why the last attempt ended badly.
     pub failure: Option<Failure>,
+}
+
+/// Longest wait before an automatic retry, in milliseconds.
+pub const MAX_BACKOFF_MS: i64 = 30_000;
+
+/// How far ahead [`Subtask::not_before`] can be, in milliseconds. What is further ahead was written by a clock that has been
+/// set back since, or by another server's that is wrong: it counts as due, or the retry might wait for hours. Clocks of
+/// servers may differ by the 5 s over the longest backoff without that.
+pub const MAX_WAIT_MS: i64 = MAX_BACKOFF_MS + 5_000;
+
+impl Subtask {
+    /// When it may be claimed, in milliseconds since the epoch, if it has to wait for that.
+    pub fn waits_until(&self, now_ms: i64) -> Option<i64> {
+        let still = now_ms.saturating_add(1)..=now_ms.saturating_add(MAX_WAIT_MS);
+        self.not_before.filter(|at| still.contains(at))
+    }
 }
 
 /// Why an attempt ended badly, in words.
@@ -452,9 +468,8 @@ impl TaskState {
     /// READY subtasks that may be claimed at `now_ms`, in series order.
     pub fn claimable(&self, now_ms: i64) -> impl Iterator<Item = usize> + '_ {
         let running = self.task.status == TaskStatus::Running && self.task.halt.is_none();
-        let due = move |subtask: &Subtask| {
-            subtask.status == SubtaskStatus::Ready && subtask.not_before.is_none_or(|at| at <= now_ms)
-        };
+        let due =
+            move |subtask: &Subtask| subtask.status == SubtaskStatus::Ready && subtask.waits_until(now_ms).is_none();
         let all = self.subtasks.iter().enumerate();
         all.filter(move |(_, subtask)| running && due(subtask))
             .map(|(index, _)| index)

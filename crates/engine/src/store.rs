@@ -275,7 +275,7 @@ pub trait Store<C>: Send + Sync + 'static {
     /// Ends a lease now, if it still lasts.
     async fn end_lease(&self, owner: &Owner) -> Result<(), StoreError>;
 
-    /// Looks for work, in one cheap query: at most `limit` tasks that have something due at `now_ms`, and every attempt that
-    /// is under way.
+    /// Looks for work, in one cheap query: at most `limit` tasks that have something due at `now_ms`
+    /// ([`Subtask::waits_until`](crate::state::Subtask::waits_until)), and every attempt that is under way.
     async fn look(&self, now_ms: i64, limit: u32) -> Result<Sighting, StoreError>;
 }

@@ -9,8 +9,10 @@ use crate::state::{Failure, Halt, Owner, SubtaskId, SubtaskStatus, TaskOperation
 /// Who decides, when, and with how much room: everything a decision needs from outside the rows.
 #[derive(Clone, Debug)]
 pub struct Env {
-    /// Milliseconds since the epoch.
-    pub now_ms: i64,
+    /// Wall time, in milliseconds since the epoch: when things are said to happen.
+    pub wall_ms: i64,
+    /// Steady time, in milliseconds since the epoch: what waits go by. It does not jump while something waits.
+    pub steady_ms: i64,
     /// The deciding process: owner of the claims it makes.
     pub owner: Owner,
     /// The server as users know it.

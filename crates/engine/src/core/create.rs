@@ -70,7 +70,7 @@ impl Draft {
             outcome: None,
             halt: None,
             locks: self.locks,
-            create_time: env.now_ms,
+            create_time: env.wall_ms,
             end_time: None,
         };
         let nodes = self.nodes.into_iter().zip(0_u32..);
@@ -83,7 +83,7 @@ impl Draft {
             .collect();
         let created = Event {
             seq: 1,
-            at: env.now_ms,
+            at: env.wall_ms,
             by: env.owner.clone(),
             change: Change::TaskCreated {
                 task: Box::new(task.clone()),

@@ -11,15 +11,12 @@ use super::settle::{claim, complete, park_ready, pass_barrier, settle};
 use crate::action::OnCrash;
 use crate::context::{CONTEXT_LIMIT, ContextDelta, total_size};
 use crate::state::{
-    Cause, Failure, Outcome, Owner, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub, TaskOperation, TaskState,
-    TaskStatus,
+    Cause, Failure, MAX_BACKOFF_MS, Outcome, Owner, SubtaskId, SubtaskOperation as Op, SubtaskStatus as Sub,
+    TaskOperation, TaskState, TaskStatus,
 };
 
 /// Crashes in a row after which an attempt is failed rather than repeated.
 pub const MAX_CRASHES: u32 = 3;
-
-/// Longest wait between automatic retries, in milliseconds.
-const MAX_BACKOFF_MS: u64 = 30_000;
 
 /// What follows from a command: to be committed as a whole or not at all.
 #[derive(Clone, Debug)]
@@ -108,7 +105,7 @@ fn begin(ledger: &mut Ledger<'_>, subtask: SubtaskId) -> Result<(), Reject> {
     if row.status != Sub::Ready {
         return Err(Reject::SubtaskState { status: row.status });
     }
-    if row.not_before.is_some_and(|at| at > ledger.env.now_ms) {
+    if row.waits_until(ledger.env.steady_ms).is_some() {
         return Err(Reject::NotDue);
     }
     if !ledger.env.classes.know(&row.spec) {
@@ -196,14 +193,14 @@ fn automatic_retry(ledger: &Ledger<'_>, index: usize) -> Option<Change> {
         operation: if undo { Op::Rollback } else { Op::Retry },
         run_time: row.run_time + u32::from(!undo),
         undo_tries: row.undo_tries + u32::from(undo),
-        not_before: Some(ledger.env.now_ms + backoff_ms(row.spec.backoff_ms, tried)),
+        not_before: Some(ledger.env.steady_ms + backoff_ms(row.spec.backoff_ms, tried)),
     })
 }
 
 /// Doubles with each try, up to [`MAX_BACKOFF_MS`].
 fn backoff_ms(first: u64, tried: u32) -> i64 {
     let doubled = first.saturating_mul(1_u64.checked_shl(tried).unwrap_or(u64::MAX));
-    i64::try_from(doubled.min(MAX_BACKOFF_MS)).unwrap_or(i64::MAX)
+    i64::try_from(doubled).map_or(MAX_BACKOFF_MS, |wait| wait.min(MAX_BACKOFF_MS))
 }
 
 fn expire(ledger: &mut Ledger<'_>, subtask: SubtaskId, epoch: i64) -> Result<(), Reject> {
@@ -323,7 +320,7 @@ fn cancel(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> Result<
 /// RUNNING → CANCELING.
 pub(super) fn ask_to_stop(ledger: &mut Ledger<'_>, index: usize, actor: String) -> Result<(), Broken> {
     let subtask = ledger.subtask(index).id;
-    let deadline_at = ledger.env.now_ms + ledger.env.cancel_grace_ms;
+    let deadline_at = ledger.env.wall_ms + ledger.env.cancel_grace_ms;
     ledger.emit(Change::SubCanceling {
         subtask,
         deadline_at,

@@ -28,7 +28,7 @@ impl<'a> Ledger<'a> {
     pub fn emit(&mut self, change: Change) -> Result<(), Broken> {
         let event = Event {
             seq: self.state.task.rev + 1,
-            at: self.env.now_ms,
+            at: self.env.wall_ms,
             by: self.env.owner.clone(),
             change,
         };

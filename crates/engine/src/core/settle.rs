@@ -121,7 +121,7 @@ fn claim_some(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     }
     let claimable: Vec<_> = ledger
         .state
-        .claimable(ledger.env.now_ms)
+        .claimable(ledger.env.steady_ms)
         .filter(|&index| ledger.env.classes.know(&ledger.subtask(index).spec))
         .take(ledger.env.slots)
         .collect();
@@ -139,7 +139,7 @@ fn claim_some(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
 pub(super) fn claim(ledger: &mut Ledger<'_>, index: usize) -> Result<(), Broken> {
     let row = ledger.subtask(index);
     let timeout_ms = i64::from(row.spec.timeout_s) * 1000;
-    let deadline_at = (timeout_ms > 0 && !row.spec.barrier).then_some(ledger.env.now_ms + timeout_ms);
+    let deadline_at = (timeout_ms > 0 && !row.spec.barrier).then_some(ledger.env.wall_ms + timeout_ms);
     let (subtask, epoch) = (row.id, row.epoch + 1);
     ledger.emit(Change::SubClaimed {
         subtask,

@@ -6,12 +6,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Notice;
-use super::shared::{Shared, now_ms, started};
+use super::shared::{Shared, started};
 use crate::core::{Change, Event};
 use crate::state::{SubtaskId, SubtaskStatus, TaskId, TaskState, TaskStatus};
-
-/// Shortest wait of a timer: a clock that was set back must not turn it into a busy loop.
-const SHORTEST_WAIT_MS: u64 = 5;
 
 impl<C: Send + Sync + 'static> Shared<C> {
     /// Starts the attempts that `events` claimed (each takes one of `slots`), stops those they ended or cancelled, tells
@@ -74,7 +71,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         if state.task.status != TaskStatus::Running || self.draining.is_cancelled() {
             return;
         }
-        let now = now_ms();
+        let now = self.clock.steady_ms();
         let for_us = self.is_for_us(state, now);
         if for_us {
             // The dispatcher is gone only when the engine drains.
@@ -89,15 +86,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
             .subtasks
             .iter()
             .filter(|subtask| subtask.status == SubtaskStatus::Ready);
-        if let Some(at) = ready
-            .filter_map(|subtask| subtask.not_before)
-            .filter(|&at| at > now)
-            .min()
-        {
-            self.wake_in(
-                state.task.id,
-                Duration::from_millis(at.abs_diff(now).max(SHORTEST_WAIT_MS)),
-            );
+        if let Some(at) = ready.filter_map(|subtask| subtask.waits_until(now)).min() {
+            self.wake_in(state.task.id, Duration::from_millis(at.abs_diff(now)));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::shared::{Shared, now_ms};
+use super::shared::Shared;
 use crate::core::Command;
 use crate::error::EngineError;
 use crate::state::TaskId;
@@ -35,7 +35,7 @@ pub(super) async fn give_back<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>)
 
 async fn held_here<C: Send + Sync + 'static>(shared: &Shared<C>) -> Result<BTreeSet<TaskId>, StoreError> {
     let tenure = shared.lease.current()?;
-    let sighting = shared.store.look(now_ms(), 0).await?;
+    let sighting = shared.store.look(shared.clock.steady_ms(), 0).await?;
     let own = sighting
         .held
         .into_iter()

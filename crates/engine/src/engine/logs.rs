@@ -10,7 +10,7 @@ use chrono::{Local, TimeZone as _};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::shared::now_ms;
+use super::clock::WallClock;
 use crate::state::{Subtask, TaskId};
 use crate::store::{LogChunk, Store};
 
@@ -36,15 +36,16 @@ pub(super) struct LogWriter {
     messages: mpsc::UnboundedSender<Message>,
     /// Ends the gathering.
     hurry: Arc<Notify>,
+    clock: WallClock,
 }
 
 impl LogWriter {
     /// Starts the writer; it ends when the engine and every attempt are gone.
-    pub fn start<C: 'static>(store: Arc<dyn Store<C>>) -> Self {
+    pub fn start<C: 'static>(store: Arc<dyn Store<C>>, clock: WallClock) -> Self {
         let (messages, received) = mpsc::unbounded_channel();
         let hurry = Arc::new(Notify::new());
         tokio::spawn(write(store, received, Arc::clone(&hurry)));
-        Self { messages, hurry }
+        Self { messages, hurry, clock }
     }
 
     /// Waits until everything logged so far is written.
@@ -72,6 +73,7 @@ impl LogWriter {
         AttemptLog {
             template,
             messages: self.messages.clone(),
+            clock: self.clock.clone(),
             next_seq: AtomicI64::new(0),
             written: AtomicUsize::new(0),
         }
@@ -114,6 +116,7 @@ async fn write<C: 'static>(
 pub(super) struct AttemptLog {
     template: LogChunk,
     messages: mpsc::UnboundedSender<Message>,
+    clock: WallClock,
     next_seq: AtomicI64,
     written: AtomicUsize,
 }
@@ -121,7 +124,7 @@ pub(super) struct AttemptLog {
 impl AttemptLog {
     /// OCP's line at the head of an attempt.
     pub fn header(&self) {
-        let now = now_ms();
+        let now = self.clock.now_ms();
         let time = Local.timestamp_millis_opt(now).single();
         let time = time
             .map(|time| time.format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string())
@@ -141,13 +144,13 @@ impl AttemptLog {
         if before + text.len() > ATTEMPT_LIMIT {
             self.written.fetch_add(1, Ordering::Relaxed);
             self.send(
-                now_ms(),
+                self.clock.now_ms(),
                 "… the attempt's log ends here: it has reached its limit".to_owned(),
             );
             return;
         }
         for piece in pieces(text.strip_suffix('\n').unwrap_or(text)) {
-            self.send(now_ms(), piece.to_owned());
+            self.send(self.clock.now_ms(), piece.to_owned());
         }
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Tenure;
 use super::logs::AttemptLog;
-use super::shared::{Shared, now_ms};
+use super::shared::Shared;
 use crate::action::{Action, ActionError, Output, RetryMode};
 use crate::attempt::{Attempt, AttemptFacts, AttemptKey, AttemptSink, CheckpointError};
 use crate::context::{ContextDelta, MergeConflict, input_of};
@@ -39,6 +39,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
     pub fn start_attempt(self: &Arc<Self>, state: &TaskState, index: usize, slot: Option<OwnedSemaphorePermit>) {
         let row = Arc::clone(&state.subtasks[index]);
         let log = Arc::new(self.logs.attempt(state.task.id, &row, row.epoch));
+        let timeout = u64::from(row.spec.timeout_s);
+        let deadline = (timeout > 0).then(|| Instant::now() + Duration::from_secs(timeout));
         let tenure = self.lease.tenure();
         let stop = tenure.stop.child_token();
         let ended = CancellationToken::new();
@@ -62,6 +64,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             log,
             stop,
             tenure,
+            deadline,
         };
         self.tracker.spawn(async move {
             // A predecessor that was given up may still be on its way out: it ends before its successor begins.
@@ -149,6 +152,7 @@ struct Life<C> {
     stop: CancellationToken,
     /// The lease it was claimed under: it writes under no other.
     tenure: Arc<Tenure>,
+    deadline: Option<Instant>,
 }
 
 impl<C: Send + Sync + 'static> Life<C> {
@@ -190,12 +194,8 @@ impl<C: Send + Sync + 'static> Life<C> {
 
     /// Waits for the work to end; gives it up at its deadline, and ends it by force when it outstays its grace.
     async fn supervise<T>(&self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
-        let deadline = self.row.deadline_at.map(|at| {
-            let left = u64::try_from(at - now_ms()).unwrap_or(0);
-            Instant::now() + Duration::from_millis(left)
-        });
         let timed_out = async {
-            match deadline {
+            match self.deadline {
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }

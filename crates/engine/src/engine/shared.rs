@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::clock::Clock;
 use super::lease::{Lease, Tenure};
 use super::logs::LogWriter;
 use super::runner::Running;
@@ -29,11 +30,6 @@ const LANDED_RETRY: Duration = Duration::from_millis(100);
 /// Notices kept for slow subscribers.
 const NOTICES: usize = 1024;
 
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
-}
-
 /// One task's rows as of its last commit; `None` when they must be read again. Its lock orders the task's commits.
 pub(super) type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
 
@@ -43,6 +39,7 @@ pub(super) struct Shared<C> {
     /// What `registry` knows.
     pub classes: Classes,
     pub options: Options,
+    pub clock: Clock,
     pub lease: Lease,
     pub notices: broadcast::Sender<Notice>,
     /// Fires when attempts must stop.
@@ -75,7 +72,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
     ) -> (Self, mpsc::UnboundedReceiver<TaskId>) {
         let (wake, woken) = mpsc::unbounded_channel();
         let shared = Self {
-            logs: LogWriter::start(Arc::clone(&store)),
+            logs: LogWriter::start(Arc::clone(&store), options.wall_clock.clone()),
             store,
             classes: registry.classes(),
             registry,
@@ -87,6 +84,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             closed: CancellationToken::new(),
             background: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(options.slots.max(1))),
+            clock: Clock::new(options.wall_clock.clone()),
             options,
             wake,
             running: Mutex::new(HashMap::new()),
@@ -100,7 +98,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
     pub fn env(&self, tenure: &Tenure, slots: usize) -> Env {
         let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
         Env {
-            now_ms: now_ms(),
+            wall_ms: self.clock.wall_ms(),
+            steady_ms: self.clock.steady_ms(),
             owner: tenure.owner.clone(),
             executor: self.options.executor.clone(),
             slots,
@@ -140,6 +139,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
     /// Drops every task's rows: they are read again when they are needed.
     pub fn forget_everything(&self) {
         self.cells().clear();
+        self.clock.release_all();
     }
 
     fn unreadable(&self) -> MutexGuard<'_, BTreeMap<TaskId, String>> {
@@ -250,7 +250,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
                     }
                 },
             };
-            let Some(command) = choose(&before, now_ms()) else {
+            let Some(command) = choose(&before, self.clock.steady_ms()) else {
                 // Another server may have made something of it.
                 if may_be_old {
                     continue;
@@ -274,6 +274,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
                     return Err(EngineError::rejected(task, subtask, reject));
                 }
             };
+            // From here on, not from when it is committed: a wait begins with the decision.
+            self.hold_clock(&decision.state);
             // Room that no claim needs goes back before the commit waits for the disk.
             let needed = claims(&decision).count().min(slots);
             let taken = room.as_mut().and_then(|room| room.split(needed));
@@ -346,6 +348,18 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
+    /// Has steady time run on for as long as something waits that will be claimed here.
+    fn hold_clock(&self, state: &TaskState) {
+        let ours = |row: &Subtask| row.status == SubtaskStatus::Ready && self.classes.know(&row.spec);
+        let waits = |row: &Subtask| row.not_before.is_some() && ours(row);
+        let goes_on = state.task.status == TaskStatus::Running && state.task.halt.is_none();
+        if goes_on && state.subtasks.iter().any(|row| waits(row)) {
+            self.clock.hold(state.task.id);
+        } else {
+            self.clock.release(state.task.id);
+        }
+    }
+
     /// Remembers a task's rows as long as this server is likely to ask for them soon, and to be the one that changes them.
     fn keep(&self, kept: &mut Option<TaskState>, state: TaskState, cell: &Cell) {
         let concerns_us = |state: &TaskState| {
@@ -355,6 +369,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         };
         let running = state.task.status == TaskStatus::Running;
         if running && (self.options.sharing.is_none() || concerns_us(&state)) {
+            self.hold_clock(&state);
             *kept = Some(state);
         } else {
             self.forget(state.task.id, cell);
@@ -366,6 +381,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let mut cells = self.cells();
         if cells.get(&task).is_some_and(|known| Arc::ptr_eq(known, cell)) {
             cells.remove(&task);
+            self.clock.release(task);
         }
     }
 }

@@ -91,7 +91,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let task = state.task.id;
         if self.options.sharing.is_some() && !self.is_for_us(state, now_ms) {
             let ours = state.subtasks.iter().filter(|row| self.classes.know(&row.spec));
-            let until = ours.filter_map(|row| row.not_before).filter(|&at| at > now_ms).min();
+            let until = ours.filter_map(|row| row.waits_until(now_ms)).min();
             let rev = state.task.rev;
             self.unknown.passed_over().insert(task, NotForUs { rev, until });
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::shared::{Shared, now_ms};
+use super::shared::Shared;
 use crate::core::Command;
 use crate::error::EngineError;
 use crate::state::TaskId;
@@ -90,7 +90,7 @@ pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> R
     // What is not for this server must not hide the rest.
     let in_vain = u32::try_from(shared.unknown.count()).unwrap_or(u32::MAX);
     let limit = if free == 0 { 0 } else { limit.saturating_add(in_vain) };
-    let now = now_ms();
+    let now = shared.clock.steady_ms();
     let sighting = shared.store.look(now, limit).await?;
     for row in &sighting.held {
         if row.canceling && row.owner == tenure.owner {

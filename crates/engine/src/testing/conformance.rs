@@ -58,7 +58,8 @@ fn env(now_ms: i64) -> Env {
         incarnation: "1".into(),
     };
     Env {
-        now_ms,
+        wall_ms: now_ms,
+        steady_ms: now_ms,
         owner,
         executor: "127.0.0.1".into(),
         slots: 2,

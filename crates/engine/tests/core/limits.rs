@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use obfleet_engine::context::{CONTEXT_LIMIT, total_size};
 use obfleet_engine::core::{Change, Command, Env, Reject, decide};
-use obfleet_engine::state::{Subtask, SubtaskSpec};
+use obfleet_engine::state::{MAX_WAIT_MS, Subtask, SubtaskSpec};
 use obfleet_engine::{Cause, Context, ContextDelta, Failure, SubtaskStatus as St, TaskState};
 
 use crate::hand::{Hand, nothing};
@@ -129,13 +129,16 @@ fn a_wait_is_over_at_its_end() {
     );
     hand.fail(0, nothing());
     let subtask = hand.state.subtasks[0].id;
-    let claim_at = |now_ms| {
-        let env = Env { now_ms, ..env(0) };
+    let claim_at = |steady_ms| {
+        let env = Env { steady_ms, ..env(0) };
         decide(&hand.state, Command::Claim { subtask }, &env).map(drop)
     };
     assert_eq!(claim_at(1_099), Err(Reject::NotDue));
     assert_eq!(claim_at(1_100), Ok(()));
     assert_eq!(claim_at(1_101), Ok(()));
+    let longest = 1_100 - MAX_WAIT_MS;
+    assert_eq!(claim_at(longest), Err(Reject::NotDue));
+    assert_eq!(claim_at(longest - 1), Ok(()), "no retry waits for that long");
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub fn claimed_by(incarnation: &str, slots: usize) -> Env {
         incarnation: incarnation.into(),
     };
     Env {
-        now_ms: 1_000,
+        wall_ms: 1_000,
+        steady_ms: 1_000,
         owner,
         executor: "server".into(),
         slots,

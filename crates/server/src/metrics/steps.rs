@@ -216,7 +216,8 @@ impl StepMetrics {
     fn active_of(&self, row: &Subtask, now: Instant) -> Option<Active> {
         match row.status {
             SubtaskStatus::Ready => {
-                let wait = row.not_before.map_or(0, |at| at - Timestamp::now().millis());
+                let now_ms = Timestamp::now().millis();
+                let wait = row.waits_until(now_ms).map_or(0, |at| at - now_ms);
                 Some(Active::Ready(
                     now + Duration::from_millis(u64::try_from(wait).unwrap_or(0)),
                 ))

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use obfleet_engine::state::MAX_WAIT_MS;
 use obfleet_engine::store::{DueTask, HeldSubtask, LeaseRequest, Sighting};
 use obfleet_engine::{Owner, StoreError, SubtaskId, SubtaskStatus, TaskId, TaskStatus};
 
@@ -121,7 +122,7 @@ pub(super) async fn look(pool: &Pool, now_ms: i64, limit: u32) -> Result<Sightin
     let look = sql::composed(format!(
         "SELECT task_id, 0 AS subtask_id, rev AS epoch, ? AS state, '' AS server, '' AS incarnation, 0 AS alive FROM \
          (SELECT DISTINCT s.task_id, t.rev FROM subtask_instance s JOIN task_instance t ON t.id = s.task_id \
-         WHERE s.state = ? AND (s.not_before IS NULL OR s.not_before <= ?) AND t.state = ? AND t.halt IS NULL LIMIT ?) AS due \
+         WHERE s.state = ? AND (s.not_before IS NULL OR s.not_before <= ? OR s.not_before > ?) AND t.state = ? AND t.halt IS NULL LIMIT ?) AS due \
          UNION ALL \
          SELECT s.task_id, s.id, s.epoch, s.state, s.owner_server, s.owner_incarnation, \
          CASE WHEN e.server IS NULL THEN 0 ELSE 1 END FROM subtask_instance s LEFT JOIN engine_server e \
@@ -133,6 +134,7 @@ pub(super) async fn look(pool: &Pool, now_ms: i64, limit: u32) -> Result<Sightin
         .bind(ready)
         .bind(ready)
         .bind(now_ms)
+        .bind(now_ms.saturating_add(MAX_WAIT_MS))
         .bind(TaskStatus::Running.as_str())
         .bind(limit);
     let look = look

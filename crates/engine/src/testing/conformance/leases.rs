@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{Suite, commit_by, create, draft, env, next, reload, root};
 use crate::context::ContextDelta;
 use crate::core::Command;
-use crate::state::{Cause, Failure, Owner, TaskState};
+use crate::state::{Cause, Failure, MAX_WAIT_MS, Owner, TaskState};
 use crate::store::{HeldSubtask, LeaseRequest, NewTask, Store, StoreError, TaskFilter, nonce};
 
 /// Longer than the suite.
@@ -216,6 +216,12 @@ pub(super) async fn servers_see_what_is_due_and_what_is_held<C: Send + Sync + 's
     let at = failed.state.subtasks[0].not_before.expect("it backs off");
     assert!(!is_due(store, &failed.state, at - 1).await?);
     assert!(is_due(store, &failed.state, at).await?);
+    let longest = at - MAX_WAIT_MS;
+    assert!(!is_due(store, &failed.state, longest).await?);
+    assert!(
+        is_due(store, &failed.state, longest - 1).await?,
+        "no retry waits for that long"
+    );
     Ok(())
 }
 
