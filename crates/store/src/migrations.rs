@@ -251,7 +251,8 @@ async fn run(tx: &mut Transaction, migration: &Migration, found: Found) -> Resul
             Dialect::MySql if statement.starts_with("CREATE TABLE") => tx.dialect().table_options(),
             _ => "",
         };
-        let done = composed(format!("{statement}{options}")).execute(&mut *tx).await;
+        let change = composed(format!("{statement}{options}")).however_long();
+        let done = change.execute(&mut *tx).await;
         let number = index + 1;
         match done {
             Ok(_) => {}

@@ -5,6 +5,7 @@
 
 mod dialect;
 mod literal;
+mod patience;
 mod pool;
 mod retry;
 mod row;
@@ -15,6 +16,7 @@ use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr, Sqlite};
 
 pub use dialect::Dialect;
 pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
+use patience::{Patience, given_up};
 pub use pool::{Connection, Pool};
 pub(crate) use retry::{Failure, retried};
 pub use row::{Column, Row};
@@ -28,6 +30,8 @@ pub struct Query<'q> {
     values: Vec<Value<'q>>,
     /// Whether the connection keeps it prepared.
     kept: bool,
+    /// How long a server may take to answer it.
+    patience: Patience,
 }
 
 /// A statement; its values are bound in the order of their marks.
@@ -36,6 +40,7 @@ pub fn query<'q>(text: impl SqlSafeStr) -> Query<'q> {
         text: text.into_sql_str(),
         values: Vec::new(),
         kept: true,
+        patience: Patience::Usual,
     }
 }
 
@@ -76,12 +81,24 @@ macro_rules! send {
         match $target.into() {
             Target::Transaction(transaction) => match transaction.send($query).await? {
                 (Connection::Sqlite(it), query) => query.sqlite().$method(&mut **it).await?.into(),
-                (Connection::MySql(it), query) => query.mysql().$method(&mut **it).await?.into(),
+                (Connection::MySql(it), query) => asked!(query, it, $method),
             },
             Target::Pool(Pool::Sqlite(it)) => $query.sqlite().$method(it).await?.into(),
-            Target::Pool(Pool::MySql(it)) => $query.mysql().$method(it).await?.into(),
+            Target::Pool(Pool::MySql(it)) => {
+                let mut it = it.acquire().await?;
+                asked!($query, &mut it, $method)
+            }
         }
     };
+}
+
+/// The same on a connection to a server, which has to answer in time.
+macro_rules! asked {
+    ($query:expr, $connection:expr, $method:ident) => {{
+        let (patience, connection) = ($query.patience, $connection);
+        let answer = patience.answer($query.mysql().$method(&mut **connection)).await;
+        answer.map_err(|error| given_up(connection, error))?.into()
+    }};
 }
 
 impl<'q> Query<'q> {
@@ -99,12 +116,20 @@ impl<'q> Query<'q> {
         self
     }
 
+    /// Waited for as long as it takes: it may rewrite a whole table.
+    #[must_use]
+    pub(crate) fn however_long(mut self) -> Self {
+        self.patience = Patience::Endless;
+        self
+    }
+
     /// Independent of what its values were taken from.
     pub(crate) fn into_owned(self) -> Query<'static> {
         Query {
             text: self.text,
             values: self.values.into_iter().map(Value::into_owned).collect(),
             kept: self.kept,
+            patience: self.patience,
         }
     }
 

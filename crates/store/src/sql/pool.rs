@@ -3,6 +3,7 @@
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Sqlite, SqlitePool};
 
+use super::patience::{Patience, given_up};
 use super::{Dialect, Transaction};
 
 /// Connections to one database.
@@ -77,7 +78,10 @@ impl Connection {
         use sqlx::Executor as _;
         match self {
             Self::Sqlite(connection) => connection.execute(statement).await.map(drop),
-            Self::MySql(connection) => connection.execute(statement).await.map(drop),
+            Self::MySql(connection) => {
+                let sent = Patience::Usual.answer(connection.execute(statement)).await;
+                sent.map(drop).map_err(|error| given_up(connection, error))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::dialect::of_commit;
 use super::literal::with_literals;
+use super::patience::{Patience, given_up};
 use super::pool::Connection;
 use super::{Dialect, Query, composed};
 
@@ -94,11 +95,17 @@ impl Transaction {
             Connection::MySql(it) => {
                 for message in messages(begin.into_iter().chain(batches.into_iter().flatten())) {
                     let mut answers = it.fetch_many(AssertSqlSafe(message));
-                    while let Some(answer) = answers.try_next().await? {
-                        if let Some(done) = answer.left() {
-                            note(done.rows_affected());
+                    let all = Patience::Usual.answer(async {
+                        while let Some(answer) = answers.try_next().await? {
+                            if let Some(done) = answer.left() {
+                                note(done.rows_affected());
+                            }
                         }
-                    }
+                        Ok(())
+                    });
+                    let all = all.await;
+                    drop(answers);
+                    all.map_err(|error| given_up(it, error))?;
                 }
             }
         }

@@ -17,6 +17,7 @@ mod lost_answers;
 mod migrations;
 mod outages;
 mod servers;
+mod silence;
 mod skew;
 mod unreadable;
 mod users;

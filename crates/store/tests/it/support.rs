@@ -27,12 +27,16 @@ impl ChangeApplier<String> for Notes {
 }
 
 async fn with_notes(database: Database) -> (Database, TaskStore<String>) {
+    make_notes(&database).await;
+    let store = database.task_store(Notes);
+    (database, store)
+}
+
+async fn make_notes(database: &Database) {
     sql::query("CREATE TABLE IF NOT EXISTS notes (task_id BIGINT, note VARCHAR(128), PRIMARY KEY (task_id, note))")
         .execute(database.writer())
         .await
         .unwrap();
-    let store = database.task_store(Notes);
-    (database, store)
 }
 
 pub async fn notes(database: &Database) -> Vec<String> {
@@ -107,6 +111,14 @@ impl Place {
 
     pub async fn open(&self) -> (Database, TaskStore<String>) {
         with_notes(self.try_open().await.unwrap()).await
+    }
+
+    /// Opens what was opened before, without a change of its schema: an outage leaves OceanBase unable to make any, now and
+    /// then.
+    pub async fn reopen(&self) -> (Database, TaskStore<String>) {
+        let database = self.try_open().await.unwrap();
+        let store = database.task_store(Notes);
+        (database, store)
     }
 
     pub async fn try_open(&self) -> Result<Database, DatabaseError> {

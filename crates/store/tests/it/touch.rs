@@ -98,7 +98,7 @@ impl Resource {
 
     /// Checks every task of the place by its rows and events: all have succeeded, each step once, with its effect.
     pub async fn verify(&self, place: &Place) -> Tally {
-        let (database, store) = place.open().await;
+        let (database, store) = place.reopen().await;
         let filter = TaskFilter {
             size: u32::MAX,
             ..TaskFilter::default()
