@@ -16,7 +16,14 @@ pub const SEEKDB_VARIABLE: &str = "OBFLEET_SEEKDB";
 pub(crate) async fn mariadb(home: &Path) -> Result<Command> {
     let (installer, program) = (installed("mariadb-install-db")?, installed("mariadbd")?);
     let data = home.join("data");
-    let mut common = vec!["--no-defaults".to_owned(), format!("--datadir={}", data.display())];
+    // One that starts deletes the temporary tables of all others whose folder for them is the same.
+    let scratch = home.join("tmp");
+    fs::create_dir(&scratch)?;
+    let mut common = vec![
+        "--no-defaults".to_owned(),
+        format!("--datadir={}", data.display()),
+        format!("--tmpdir={}", scratch.display()),
+    ];
     if geteuid().is_root() {
         // Without this it refuses to run as root; others may not name a user.
         common.push("--user=root".into());
