@@ -12,7 +12,7 @@ use crate::database::{DatabaseError, to_read};
 use crate::location::Location;
 use crate::schema::{self, Progress};
 use crate::sql::{self, Pool, Row};
-use crate::tasks::with_events;
+use crate::tasks::{TOTAL, with_events};
 
 /// Ids read at a time.
 const PAGE: i64 = 200;
@@ -93,6 +93,7 @@ pub async fn check(location: &Location, mut tell: impl FnMut(Finding)) -> Result
     for (sequence, table) in SEQUENCES {
         ids(&pool, sequence, table, &mut tell).await?;
     }
+    total(&pool, &mut tell).await?;
     pool.close().await;
     Ok(checked)
 }
@@ -193,6 +194,28 @@ async fn ids(pool: &Pool, sequence: &str, table: &str, tell: &mut impl FnMut(Fin
                 "stop all servers, then see to it that id_sequence has next_id {} for {sequence}",
                 highest + 1
             ),
+        });
+    }
+    Ok(())
+}
+
+/// Whether lists tell how many tasks there are.
+async fn total(pool: &Pool, tell: &mut impl FnMut(Finding)) -> Result<(), FsckError> {
+    let mut tx = pool.read().await?;
+    let told = sql::query(TOTAL).fetch_optional(&mut tx).await?;
+    let told: Option<i64> = told.as_ref().map(|row| row.get("total")).transpose()?;
+    let counted = sql::query("SELECT COUNT(*) AS total FROM task_instance")
+        .fetch_one(&mut tx)
+        .await?;
+    let counted: i64 = counted.get("total")?;
+    if told != Some(counted) {
+        let told = told.map_or_else(|| "nothing".to_owned(), |told| told.to_string());
+        tell(Finding {
+            object: "the number of tasks".to_owned(),
+            reason: format!("lists tell {told}, and there are {counted}"),
+            next_step: "stop all servers, then see to it that in id_sequence next_id of task less 1 less next_id of \
+                        pruned_task is the number of rows of task_instance"
+                .to_owned(),
         });
     }
     Ok(())

@@ -54,6 +54,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 6,
         sql: include_str!("../migrations/0006_authority.sql"),
     },
+    Migration {
+        part: "state",
+        version: 7,
+        sql: include_str!("../migrations/0007_task_total.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -25,6 +25,7 @@ use obfleet_engine::{Owner, Page, Store, StoreError, SubtaskId, TaskFilter, Task
 
 pub use applier::{ApplyError, ChangeApplier};
 use group::{Groups, Verdict};
+pub(crate) use list::TOTAL;
 pub(crate) use load::with_events;
 
 use crate::sql::{Pool, Transaction, retried};

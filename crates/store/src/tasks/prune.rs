@@ -21,6 +21,8 @@ pub(super) struct Pruned {
 }
 
 pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> Result<Pruned, StoreError> {
+    // Who prunes at the same time waits here, so that nothing is counted twice.
+    count(tx, 0).await?;
     let query = sql::query(
         "SELECT id FROM task_instance WHERE end_time < ? AND (state = ? OR outcome = ?) ORDER BY end_time, id LIMIT ?",
     )
@@ -46,5 +48,12 @@ pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> R
         }
         pruned.tasks += 1;
     }
+    count(tx, pruned.tasks).await?;
     Ok(pruned)
+}
+
+/// Counts tasks as deleted.
+async fn count(tx: &mut Transaction, tasks: u32) -> Result<(), StoreError> {
+    let query = sql::query("UPDATE id_sequence SET next_id = next_id + ? WHERE name = 'pruned_task'").once();
+    query.bind(tasks).execute(tx).await.map(drop).map_err(unavailable)
 }

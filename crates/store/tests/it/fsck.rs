@@ -126,6 +126,13 @@ async fn what_the_engine_wrote_is_clean_and_what_a_hand_changed_is_found(kind: K
     let undo = "UPDATE subtask_instance SET state = 'SUCCESSFUL' WHERE task_id = 2 AND series_id = 1";
     assert_eq!(found_after(&place, &database, undo).await, []);
 
+    let damage = "UPDATE id_sequence SET next_id = next_id + 1 WHERE name = 'pruned_task'";
+    let found = found_after(&place, &database, damage).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "the number of tasks");
+    let undo = "UPDATE id_sequence SET next_id = next_id - 1 WHERE name = 'pruned_task'";
+    assert_eq!(found_after(&place, &database, undo).await, []);
+
     let damage = "INSERT INTO resource_lock (kind, name, task_id, exclusive) VALUES ('thing', 'x', 99, 1)";
     let found = found_after(&place, &database, damage).await;
     assert_eq!(

@@ -166,8 +166,11 @@ pub(super) async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &d
     };
     store.append_logs(&[text]).await?;
 
+    let total = async || Ok::<_, StoreError>(store.list(&TaskFilter::default()).await?.total);
+    let before = total().await?;
     assert_eq!(store.prune(2000, 100).await?, 0, "what ended then or later stays");
     assert_eq!(store.prune(2001, 2).await?, 2, "no more than asked for");
+    assert_eq!(total().await?, before - 2);
     assert_eq!(store.load(over[0].task.id).await?, None, "the oldest first");
     assert_eq!(store.load(over[2].task.id).await?.as_ref(), Some(&over[2]));
     assert_eq!(store.events(over[0].task.id, 0, 100).await?, []);
