@@ -218,20 +218,56 @@ pub struct VersionCount {
     pub version: String,
 }
 
-/// What a proxy server is doing.
+/// What a proxy server is doing. The words are OCP's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProxyStatus {
     /// Being installed.
     Creating,
+    /// Being taken over from whoever installed it.
+    #[serde(rename = "TAKINGOVER")]
+    TakingOver,
     /// Serving.
     Running,
+    /// Being started.
+    Starting,
+    /// Being stopped.
+    Stopping,
+    /// Stopped on purpose: it stays so until it is started.
+    Stopped,
+    /// Being restarted.
+    Restarting,
     /// Being upgraded.
     Upgrading,
+    /// Being given the cluster's parameters.
+    Refreshing,
     /// Being taken away.
     Deleting,
+    /// Being given back to whoever will run it.
+    #[serde(rename = "MOVINGOUT")]
+    MovingOut,
     /// Not serving.
     Unavailable,
+}
+
+impl ProxyStatus {
+    /// The word of its JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::TakingOver => "TAKINGOVER",
+            Self::Running => "RUNNING",
+            Self::Starting => "STARTING",
+            Self::Stopping => "STOPPING",
+            Self::Stopped => "STOPPED",
+            Self::Restarting => "RESTARTING",
+            Self::Upgrading => "UPGRADING",
+            Self::Refreshing => "REFRESHING",
+            Self::Deleting => "DELETING",
+            Self::MovingOut => "MOVINGOUT",
+            Self::Unavailable => "UNAVAILABLE",
+        }
+    }
 }
 
 /// Whether a task works on a proxy server.
@@ -278,4 +314,30 @@ pub struct ObproxyServer {
     pub status: ProxyStatus,
     /// Version and build.
     pub version: ProxyVersion,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_told_in_the_words_of_their_json() {
+        use ProxyStatus as S;
+        for status in [
+            S::Creating,
+            S::TakingOver,
+            S::Running,
+            S::Starting,
+            S::Stopping,
+            S::Stopped,
+            S::Restarting,
+            S::Upgrading,
+            S::Refreshing,
+            S::Deleting,
+            S::MovingOut,
+            S::Unavailable,
+        ] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+    }
 }

@@ -61,8 +61,8 @@ pub fn plan_upgrade(
     let highest = highest.ok_or_else(|| Refusal::invalid("obproxyIds", Reason::Empty))?;
     for proxy in &members {
         if proxy.operate_status == OperateStatus::Normal && proxy.status != ProxyStatus::Running {
-            let status = format!("{:?}", proxy.status).to_uppercase();
-            return Err(Refusal::new(Code::Odp21016, [proxy.id.to_string(), status]).field("obproxyIds"));
+            let status = proxy.status.as_str();
+            return Err(Refusal::new(Code::Odp21016, [proxy.id.to_string().as_str(), status]).field("obproxyIds"));
         }
     }
     let hosts = members

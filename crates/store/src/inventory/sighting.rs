@@ -32,7 +32,8 @@ pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Res
     Ok(())
 }
 
-/// A proxy that a task holds keeps its status: the task says what it is.
+/// A proxy that a task holds keeps its status: the task says what it is. One that is stopped on purpose and does not serve
+/// is as it should be.
 async fn set_status(tx: &mut Transaction, sighting: &HostSighting, proxy_id: i64, serving: bool) -> Result<(), Error> {
     let status = if serving {
         ProxyStatus::Running
@@ -40,10 +41,12 @@ async fn set_status(tx: &mut Transaction, sighting: &HostSighting, proxy_id: i64
         ProxyStatus::Unavailable
     };
     let query = sql::query(
-        "UPDATE obproxy_server SET status = ? WHERE id = ? AND host_id = ? AND operate_status = ? AND status <> ?",
+        "UPDATE obproxy_server SET status = ? WHERE id = ? AND host_id = ? AND operate_status = ? AND status NOT IN (?, ?)",
     );
     let query = query.bind(word(&status)).bind(proxy_id).bind(sighting.host_id);
-    let query = query.bind(word(&OperateStatus::Normal)).bind(word(&status));
+    let as_it_should_be = if serving { status } else { ProxyStatus::Stopped };
+    let query = query.bind(word(&OperateStatus::Normal));
+    let query = query.bind(word(&status)).bind(word(&as_it_should_be));
     if query.execute(&mut *tx).await? == 1 {
         let query = sql::query(
             "UPDATE obproxy_cluster SET updated_at = ? WHERE id = (SELECT cluster_id FROM obproxy_server WHERE id = ?)",

@@ -301,6 +301,36 @@ async fn a_sighting_leaves_proxies_that_a_task_holds_alone(kind: Kind) {
     );
 }
 
+on_every_database!(a_proxy_that_was_stopped_on_purpose_is_not_taken_for_one_that_failed);
+
+async fn a_proxy_that_was_stopped_on_purpose_is_not_taken_for_one_that_failed(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
+    inventory.insert_token(&token("t")).await.unwrap();
+    let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
+    let stopped = Proxy {
+        status: ProxyStatus::Stopped,
+        ..proxy(10, 1, host_id, OperateStatus::Normal)
+    };
+    apply(&database, 7, 1, &[InventoryChange::InsertProxy(stopped)]).await;
+    for (serving, status) in [
+        (false, ProxyStatus::Stopped),
+        // Somebody started it by hand.
+        (true, ProxyStatus::Running),
+        (false, ProxyStatus::Unavailable),
+    ] {
+        let sighting = HostSighting {
+            host_id,
+            online: true,
+            agent_version: None,
+            serving: BTreeMap::from([(10, serving)]),
+            at: Timestamp(5),
+        };
+        inventory.record_sightings(&[sighting]).await.unwrap();
+        assert_eq!(inventory.proxy(10).await.unwrap().unwrap().status, status);
+    }
+}
+
 on_every_database!(a_cluster_name_is_taken_once);
 
 async fn a_cluster_name_is_taken_once(kind: Kind) {
