@@ -5,172 +5,23 @@
 //! transaction with the step's end. The direct writes of [`Inventory`] are for what no task owns: enrolment, uploads and
 //! what the observer sees.
 
+mod change;
+mod cluster;
+mod host;
+mod package;
+mod proxy;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use obfleet_wire::{
-    agent::HostFacts,
-    obproxy::{ObLink, OperateStatus, Parameter, ProxyStatus, WorkMode},
-    time::Timestamp,
-    version::{PackageName, ProxyVersion},
-};
-use serde::{Deserialize, Serialize};
 
-use crate::{plan::Snapshot, secrets::Sealed};
+pub use change::InventoryChange;
+pub use cluster::{Cluster, ClusterSettings, SealedProbe};
+pub use host::{EnrolToken, Host, HostSighting};
+pub use package::Package;
+pub use proxy::Proxy;
 
-/// A host and its agent.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Host {
-    /// Id of the host, and of its agent.
-    pub id: i64,
-    /// What the agent told of it.
-    pub facts: HostFacts,
-    /// Where the server reaches the agent.
-    pub address: String,
-    /// Port of the agent's API.
-    pub agent_port: u16,
-    /// Version of the agent.
-    pub agent_version: String,
-    /// Whether the agent answered when last asked.
-    pub online: bool,
-    /// Whether a service of ours is, or is about to be, on it.
-    pub reserved: bool,
-    /// When it enrolled.
-    pub created: Timestamp,
-    /// When its row last changed.
-    pub updated: Timestamp,
-}
-
-/// A proxy cluster.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    /// Its id.
-    pub id: i64,
-    /// Its name.
-    pub name: String,
-    /// Address clients use.
-    pub address: Option<String>,
-    /// Port clients use.
-    pub port: Option<u16>,
-    /// How its proxies learn their OceanBase servers.
-    pub work_mode: WorkMode,
-    /// What the rest of its life depends on, kept as one document.
-    pub settings: ClusterSettings,
-    /// Version of its parameter set.
-    pub parameter_version: i64,
-    /// Version its proxies are meant to have, once one was installed.
-    pub version: Option<ProxyVersion>,
-    /// Who made it.
-    pub creator_id: i64,
-    /// Login name of who made it.
-    pub creator_name: String,
-    /// Whether it is gone.
-    pub deleted: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When its row last changed.
-    pub updated: Timestamp,
-}
-
-/// The parts of a cluster that only its proxies' installation reads. Secrets are sealed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ClusterSettings {
-    /// OceanBase clusters behind.
-    pub ob_links: Vec<ObLink>,
-    /// Root servers, `ip:sqlport`, in RS_LIST mode.
-    pub root_servers: Vec<String>,
-    /// Name of the OceanBase cluster in RS_LIST mode.
-    pub ob_cluster: Option<String>,
-    /// Parameters of a proxy's first start.
-    pub startup_parameters: Vec<Parameter>,
-    /// Parameters set once it runs.
-    pub parameters: Vec<Parameter>,
-    /// Password of root@proxysys.
-    pub sys_password: Sealed,
-    /// Password of proxyro on the OceanBase servers.
-    pub proxyro_password: Option<Sealed>,
-    /// Query sent through a new proxy process before the old one is let go.
-    pub probe: Option<SealedProbe>,
-}
-
-/// A probe whose password is sealed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SealedProbe {
-    /// User as a client gives it.
-    pub user: String,
-    /// Its password.
-    pub password: Sealed,
-    /// The query.
-    pub sql: String,
-}
-
-/// One proxy.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Proxy {
-    /// Its id.
-    pub id: i64,
-    /// The cluster it belongs to.
-    pub cluster_id: i64,
-    /// The host it runs on.
-    pub host_id: i64,
-    /// Version and build it was last known to run.
-    pub version: ProxyVersion,
-    /// SQL port.
-    pub sql_port: u16,
-    /// Metrics port.
-    pub exporter_port: u16,
-    /// OBKV port.
-    pub rpc_port: Option<u16>,
-    /// What it is doing.
-    pub status: ProxyStatus,
-    /// Whether a task holds it.
-    pub operate_status: OperateStatus,
-    /// Version of the parameter set it has.
-    pub parameter_version: i64,
-    /// Whether its metrics are offered to Prometheus.
-    pub exporter_registered: bool,
-    /// When it was last seen serving.
-    pub last_active: Option<Timestamp>,
-    /// Whether it is gone.
-    pub deleted: bool,
-}
-
-/// An uploaded package.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Package {
-    /// Its id.
-    pub id: i64,
-    /// Its name, from the header.
-    pub name: PackageName,
-    /// Whether it holds an OBProxy.
-    pub is_proxy: bool,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-1 of the file, hexadecimal.
-    pub sha1: String,
-    /// SHA-256 of the file, hexadecimal.
-    pub sha256: String,
-    /// When it was uploaded.
-    pub created: Timestamp,
-}
-
-impl Package {
-    /// Name of its file in the package store: by content, so that no upload can replace another's file.
-    pub fn stored_name(&self) -> String {
-        format!("{}.rpm", self.sha256)
-    }
-}
-
-/// A one-time enrolment token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnrolToken {
-    /// Public part.
-    pub id: String,
-    /// SHA-256 of the secret part: the key of the enrolment's proof.
-    pub key: Vec<u8>,
-    /// When it stops working.
-    pub expires: Timestamp,
-}
+use crate::plan::Snapshot;
 
 /// Random id of the database, and the era a restore raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,88 +30,6 @@ pub struct Installation {
     pub id: String,
     /// From 1.
     pub era: u64,
-}
-
-/// A change to the inventory made by a task, committed with the step that made it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum InventoryChange {
-    /// A new cluster.
-    InsertCluster(Box<Cluster>),
-    /// A cluster appears or disappears.
-    SetClusterDeleted {
-        /// The cluster.
-        cluster_id: i64,
-        /// Whether it is gone.
-        deleted: bool,
-    },
-    /// The version a cluster's proxies are meant to have.
-    SetClusterVersion {
-        /// The cluster.
-        cluster_id: i64,
-        /// The version; `None` when there was none before.
-        version: Option<ProxyVersion>,
-    },
-    /// A new proxy.
-    InsertProxy(Proxy),
-    /// What a proxy is doing.
-    SetProxyStatus {
-        /// The proxy.
-        proxy_id: i64,
-        /// What it is doing.
-        status: ProxyStatus,
-        /// Whether a task holds it.
-        operate_status: OperateStatus,
-    },
-    /// The version a proxy runs.
-    SetProxyVersion {
-        /// The proxy.
-        proxy_id: i64,
-        /// The version.
-        version: ProxyVersion,
-    },
-    /// The parameter set a proxy has.
-    SetProxyParameterVersion {
-        /// The proxy.
-        proxy_id: i64,
-        /// Its version.
-        parameter_version: i64,
-    },
-    /// Whether a proxy's metrics are offered to Prometheus.
-    SetExporterRegistered {
-        /// The proxy.
-        proxy_id: i64,
-        /// Whether they are.
-        registered: bool,
-    },
-    /// A proxy appears or disappears.
-    SetProxyDeleted {
-        /// The proxy.
-        proxy_id: i64,
-        /// Whether it is gone.
-        deleted: bool,
-    },
-    /// Whether a host carries a service of ours.
-    SetHostReserved {
-        /// The host.
-        host_id: i64,
-        /// Whether it does.
-        reserved: bool,
-    },
-}
-
-/// What the observer saw of the proxies of one host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostSighting {
-    /// The host.
-    pub host_id: i64,
-    /// Whether its agent answered.
-    pub online: bool,
-    /// Version of the agent, when it answered.
-    pub agent_version: Option<String>,
-    /// Its proxies, and whether each serves; without those the agent has not looked at yet.
-    pub serving: BTreeMap<i64, bool>,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// The inventory cannot be read or written.

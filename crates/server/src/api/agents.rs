@@ -1,8 +1,8 @@
 //! Enrolment of host agents: `/api/v2/compute/agents…` (obfleet's own; OCP reaches hosts by SSH).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::extract::State;
+use axum::{Router, extract::State, routing::post};
 use obfleet_agent::token::{Token, proof_holds, secret_digest};
 use obfleet_fleet::inventory::{EnrolToken, Host};
 use obfleet_wire::{
@@ -12,10 +12,15 @@ use obfleet_wire::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     http::{ApiError, ApiResult, Data, Fault, Json, OptionalJson, Wanted, fault::EnrolmentFault},
     pki::PkiError,
 };
+
+/// Below `/api/v2/compute`. Enrolment itself is open.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/agents/tokens", post(create_token))
+}
 
 const DEFAULT_VALID_SECONDS: u64 = 60 * 60;
 const MAX_VALID_SECONDS: u64 = 24 * 60 * 60;

@@ -1,6 +1,8 @@
 //! Proxy clusters: `/api/v2/obproxy/clusters…`.
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::{Router, extract::State, routing::get};
 use obfleet_wire::{
     envelope::Paged,
     obproxy::{CreateObproxyCluster, ObproxyCluster},
@@ -9,11 +11,18 @@ use obfleet_wire::{
 use serde_json::Value;
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     auth::Who,
     http::{ApiResult, Data, Idempotency, Json, ListQuery, PathIds},
     task_view,
 };
+
+/// Below `/api/v2/obproxy`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/clusters", get(list).post(create))
+        .route("/clusters/{id}", get(detail).delete(remove))
+}
 
 /// Lists all clusters.
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {

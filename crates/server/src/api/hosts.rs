@@ -1,13 +1,22 @@
 //! Hosts: `/api/v2/compute/hosts…`.
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::{Router, extract::State, routing::get};
 use obfleet_wire::{envelope::Paged, host::Host};
 use serde_json::Value;
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     http::{ApiResult, Data, ListQuery, PathIds},
 };
+
+/// Below `/api/v2/compute`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/hosts", get(list))
+        .route("/hosts/{hostId}", get(detail))
+}
 
 /// Lists hosts by status, service type and keyword (name, address or service).
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {

@@ -1,6 +1,12 @@
 //! The proxies of a cluster: `/api/v2/obproxy/clusters/{id}/obproxies…`, and where their metrics are.
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    routing::{delete, get, post},
+};
 use obfleet_fleet::ExporterTarget;
 use obfleet_wire::{
     envelope::Contents,
@@ -9,11 +15,20 @@ use obfleet_wire::{
 };
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     auth::Who,
     http::{ApiResult, Data, Idempotency, Json, OptionalJson, PathIds},
     task_view,
 };
+
+/// Below `/api/v2/obproxy`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/clusters/{id}/obproxies/batchAdd", post(batch_add))
+        .route("/clusters/{id}/obproxies/{obproxyIds}", delete(remove))
+        .route("/clusters/{id}/obproxies/{obproxyIds}/upgrade", post(upgrade))
+        .route("/exporterTargets", get(exporter_targets))
+}
 
 /// Installs a proxy on each of some hosts: one task a host.
 pub async fn batch_add(

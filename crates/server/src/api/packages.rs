@@ -2,13 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{
+    Router,
     body::Body,
     extract::{
-        FromRequest as _, Multipart, Request, State,
+        DefaultBodyLimit, FromRequest as _, Multipart, Request, State,
         multipart::{Field, MultipartError},
     },
     http::{
@@ -16,6 +18,7 @@ use axum::{
         header::{CONTENT_LENGTH, CONTENT_TYPE},
     },
     response::{IntoResponse as _, Response},
+    routing::{delete, get, post},
 };
 use obfleet_wire::{envelope::Paged, package::SoftwarePackage};
 use serde_json::Value;
@@ -26,7 +29,7 @@ use tokio::{
 use tokio_util::io::ReaderStream;
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     http::{ApiError, ApiResult, Data, Fault, ListQuery, NoData, PathIds},
 };
 
@@ -35,6 +38,15 @@ const PART: &str = "file";
 const MULTIPART_ROOM: u64 = 64 * 1024;
 /// Time between two chunks of an upload.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Below `/api/v2/software-packages`.
+pub fn routes() -> Router<Arc<App>> {
+    // A package is bounded while it is written to disk, not in memory.
+    let upload = post(upload).layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/", get(list).merge(upload))
+        .route("/{id}", delete(remove))
+}
 
 /// Lists packages by type, version, operating system, architecture and keyword.
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {

@@ -1,8 +1,12 @@
 //! Tasks: `/api/v2/tasks/instances…`.
 
-use std::{collections::BTreeMap, slice};
+use std::{collections::BTreeMap, slice, sync::Arc};
 
-use axum::extract::State;
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
 use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
 use obfleet_wire::{
     envelope::{Page, Paged},
@@ -12,6 +16,7 @@ use obfleet_wire::{
     },
 };
 
+use super::{diagnosis, task_events};
 use crate::{
     app::{App, AppState},
     auth::Who,
@@ -24,6 +29,35 @@ const MAX_REASON: usize = 1000;
 
 const STATUSES: &[&str] = &["RUNNING", "FAILED", "SUCCESSFUL"];
 const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
+
+/// Below `/api/v2/tasks`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/{taskInstanceId}", get(detail))
+        .route("/unreadable", get(unreadable))
+        .route("/instances", get(list))
+        .route("/instances/{taskInstanceId}", get(detail))
+        .route("/instances/{taskInstanceId}/retry", post(retry))
+        .route("/instances/{taskInstanceId}/rollback", post(rollback))
+        .route("/instances/{taskInstanceId}/events", get(task_events::events))
+        .route(
+            "/instances/{taskInstanceId}/downloadDiagnosis",
+            post(diagnosis::download),
+        )
+        .route("/instances/{taskInstanceId}/cancel", post(cancel))
+        .route("/instances/{taskInstanceId}/pause", post(pause))
+        .route("/instances/{taskInstanceId}/resume", post(resume))
+        .route("/instances/{taskInstanceId}/abandon", post(abandon))
+        .nest("/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}", subtask())
+}
+
+fn subtask() -> Router<Arc<App>> {
+    Router::new()
+        .route("/log", get(log))
+        .route("/retry", post(retry_subtask))
+        .route("/skip", post(skip_subtask))
+        .route("/cancel", post(cancel_subtask))
+}
 
 /// Lists tasks by name, status, type, cluster and host, the newest first.
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {

@@ -1,0 +1,75 @@
+//! What tasks change.
+
+use obfleet_wire::{
+    obproxy::{OperateStatus, ProxyStatus},
+    version::ProxyVersion,
+};
+
+use super::{Cluster, Proxy};
+
+/// A change to the inventory made by a task, committed with the step that made it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InventoryChange {
+    /// A new cluster.
+    InsertCluster(Box<Cluster>),
+    /// A cluster appears or disappears.
+    SetClusterDeleted {
+        /// The cluster.
+        cluster_id: i64,
+        /// Whether it is gone.
+        deleted: bool,
+    },
+    /// The version a cluster's proxies are meant to have.
+    SetClusterVersion {
+        /// The cluster.
+        cluster_id: i64,
+        /// The version; `None` when there was none before.
+        version: Option<ProxyVersion>,
+    },
+    /// A new proxy.
+    InsertProxy(Proxy),
+    /// What a proxy is doing.
+    SetProxyStatus {
+        /// The proxy.
+        proxy_id: i64,
+        /// What it is doing.
+        status: ProxyStatus,
+        /// Whether a task holds it.
+        operate_status: OperateStatus,
+    },
+    /// The version a proxy runs.
+    SetProxyVersion {
+        /// The proxy.
+        proxy_id: i64,
+        /// The version.
+        version: ProxyVersion,
+    },
+    /// The parameter set a proxy has.
+    SetProxyParameterVersion {
+        /// The proxy.
+        proxy_id: i64,
+        /// Its version.
+        parameter_version: i64,
+    },
+    /// Whether a proxy's metrics are offered to Prometheus.
+    SetExporterRegistered {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether they are.
+        registered: bool,
+    },
+    /// A proxy appears or disappears.
+    SetProxyDeleted {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether it is gone.
+        deleted: bool,
+    },
+    /// Whether a host carries a service of ours.
+    SetHostReserved {
+        /// The host.
+        host_id: i64,
+        /// Whether it does.
+        reserved: bool,
+    },
+}

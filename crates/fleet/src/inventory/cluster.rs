@@ -1,0 +1,73 @@
+//! Proxy clusters.
+
+use obfleet_wire::{
+    obproxy::{ObLink, Parameter, WorkMode},
+    time::Timestamp,
+    version::ProxyVersion,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::secrets::Sealed;
+
+/// A proxy cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Address clients use.
+    pub address: Option<String>,
+    /// Port clients use.
+    pub port: Option<u16>,
+    /// How its proxies learn their OceanBase servers.
+    pub work_mode: WorkMode,
+    /// What the rest of its life depends on, kept as one document.
+    pub settings: ClusterSettings,
+    /// Version of its parameter set.
+    pub parameter_version: i64,
+    /// Version its proxies are meant to have, once one was installed.
+    pub version: Option<ProxyVersion>,
+    /// Who made it.
+    pub creator_id: i64,
+    /// Login name of who made it.
+    pub creator_name: String,
+    /// Whether it is gone.
+    pub deleted: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its row last changed.
+    pub updated: Timestamp,
+}
+
+/// The parts of a cluster that only its proxies' installation reads. Secrets are sealed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterSettings {
+    /// OceanBase clusters behind.
+    pub ob_links: Vec<ObLink>,
+    /// Root servers, `ip:sqlport`, in RS_LIST mode.
+    pub root_servers: Vec<String>,
+    /// Name of the OceanBase cluster in RS_LIST mode.
+    pub ob_cluster: Option<String>,
+    /// Parameters of a proxy's first start.
+    pub startup_parameters: Vec<Parameter>,
+    /// Parameters set once it runs.
+    pub parameters: Vec<Parameter>,
+    /// Password of root@proxysys.
+    pub sys_password: Sealed,
+    /// Password of proxyro on the OceanBase servers.
+    pub proxyro_password: Option<Sealed>,
+    /// Query sent through a new proxy process before the old one is let go.
+    pub probe: Option<SealedProbe>,
+}
+
+/// A probe whose password is sealed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SealedProbe {
+    /// User as a client gives it.
+    pub user: String,
+    /// Its password.
+    pub password: Sealed,
+    /// The query.
+    pub sql: String,
+}
