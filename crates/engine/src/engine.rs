@@ -203,6 +203,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             host_id: submission.host_id,
             client_token: submission.client_token,
             request_digest: submission.request_digest,
+            undo_on_failure: submission.undo_on_failure,
             context: submission.context,
             locks: strongest(submission.locks),
             nodes,

@@ -40,6 +40,9 @@ pub enum EngineError {
     /// The task was given up for good.
     #[error("task {0} was abandoned")]
     Abandoned(TaskId),
+    /// The task failed and went back by itself, for good.
+    #[error("task {0} was rolled back")]
+    RolledBack(TaskId),
     /// The client token was used before, for another request: the one that made this task.
     #[error("the client token made task {0} for another request")]
     TokenReused(TaskId),
@@ -116,6 +119,7 @@ impl EngineError {
             (Reject::SubtaskState { status }, Some(subtask)) => Self::WrongSubtaskState { task, subtask, status },
             (Reject::Halted(halt), _) => Self::Halted { task, halt },
             (Reject::Abandoned, _) => Self::Abandoned(task),
+            (Reject::RolledBack, _) => Self::RolledBack(task),
             (Reject::RollbackProhibited, _) => Self::RollbackProhibited(task),
             (Reject::UnknownClass(class_name), _) => Self::UnknownClass(class_name),
             (Reject::Broken(broken), _) => Self::Broken(broken),

@@ -169,6 +169,13 @@ spelled! {
     }
 }
 
+impl Outcome {
+    /// Whether no move leads out of it; the task then holds no locks.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::RolledBack | Self::Abandoned)
+    }
+}
+
 spelled! {
     /// What keeps a RUNNING task from beginning anything; ours, not on OCP's wire.
     Halt {
@@ -268,6 +275,9 @@ pub struct Task {
     pub halt: Option<Halt>,
     /// Locks it holds now.
     pub locks: Vec<Lock>,
+    /// Goes back by itself when a step fails; having gone back it is FAILED, not SUCCESSFUL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo_on_failure: bool,
     /// When it was submitted.
     pub create_time: i64,
     /// When it came to rest.
@@ -456,6 +466,18 @@ impl TaskState {
             .iter()
             .any(|subtask| subtask.spec.prohibit_rollback && begun(subtask))
             || self.task.context.prohibits_rollback()
+    }
+
+    /// Whether it turns back by itself here, once it is quiet: a step of it has failed, nobody has halted it, and nothing
+    /// forbids it. On its way back a failure leaves it to an operator, as any other task.
+    pub fn undoes_itself(&self) -> bool {
+        let task = &self.task;
+        task.undo_on_failure
+            && task.status == TaskStatus::Running
+            && task.operation != TaskOperation::Rollback
+            && task.halt.is_none()
+            && self.is_failing()
+            && !self.prohibits_rollback()
     }
 
     /// Whether any subtask stands FAILED: then nothing new becomes READY.

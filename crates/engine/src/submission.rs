@@ -58,6 +58,9 @@ pub struct Submission<C> {
     pub client_token: Option<String>,
     /// Digest of the request the key came with: the same token with another digest is refused.
     pub request_digest: Option<String>,
+    /// Whether the task goes back by itself when a step fails, without waiting for an operator. Having gone back it is FAILED,
+    /// and holds nothing.
+    pub undo_on_failure: bool,
     /// The steps.
     pub template: Template,
     /// Domain changes to commit together with the new task.
@@ -77,6 +80,7 @@ impl<C> Submission<C> {
             host_id: None,
             client_token: None,
             request_digest: None,
+            undo_on_failure: false,
             template,
             changes: Vec::new(),
         }

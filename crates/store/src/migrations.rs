@@ -59,6 +59,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 7,
         sql: include_str!("../migrations/0007_task_total.sql"),
     },
+    Migration {
+        part: "state",
+        version: 9,
+        sql: include_str!("../migrations/0009_parameters.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -127,6 +127,8 @@ pub enum Reason {
     Canceling,
     /// A task that was abandoned.
     Abandoned,
+    /// A task that failed and went back by itself.
+    RolledBack,
     /// What the request is about has changed since it was looked at.
     ChangedMeanwhile,
     /// A package that does not keep to RPM's form: where, in English.

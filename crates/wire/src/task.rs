@@ -179,7 +179,8 @@ pub struct WrappedTaskInstance {
     pub name: String,
     /// EXECUTE, RETRY or ROLLBACK.
     pub operation: String,
-    /// *Extension*: COMPLETED, ROLLED_BACK, STUCK, CANCELLED or ABANDONED, once it is known.
+    /// *Extension*: COMPLETED, ROLLED_BACK, STUCK, CANCELLED or ABANDONED, once it is known. FAILED and ROLLED_BACK: it went
+    /// back by itself, and nothing of it is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Whether a rollback is refused.

@@ -39,8 +39,9 @@ pub fn apply(state: &mut TaskState, event: &Event) -> Result<(), Broken> {
     }
     match event.change.subtask() {
         Some(id) => {
+            let keeps_reason = state.task.undo_on_failure;
             let subtask = subtask_mut(state, id).ok_or_else(|| broken(format!("no subtask {id}")))?;
-            apply_to_subtask(subtask, event).map_err(broken)
+            apply_to_subtask(subtask, event, keeps_reason).map_err(broken)
         }
         None => apply_to_task(state, event).map_err(broken),
     }
@@ -60,24 +61,27 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
             Err(format!("the task is {from}"))
         }
     };
-    let not_abandoned = match state.task.outcome {
+    let not_over = match state.task.outcome {
         Some(Outcome::Abandoned) => Err("the task is abandoned".to_owned()),
+        Some(Outcome::RolledBack) => Err("the task is rolled back".to_owned()),
         _ => Ok(()),
     };
     match &event.change {
         Change::TaskRetry { .. } => {
             expect(TaskStatus::Failed)?;
-            not_abandoned?;
+            not_over?;
             resume(state, TaskOperation::Retry);
         }
         Change::TaskResumed { .. } => {
             expect(TaskStatus::Failed)?;
-            not_abandoned?;
+            not_over?;
             resume(state, state.task.operation);
         }
         Change::TaskRollback { .. } => {
-            expect(TaskStatus::Failed)?;
-            not_abandoned?;
+            if !state.undoes_itself() {
+                expect(TaskStatus::Failed)?;
+            }
+            not_over?;
             resume(state, TaskOperation::Rollback);
             for subtask in state
                 .subtasks
@@ -104,7 +108,7 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
         }
         Change::TaskAbandoned { .. } => {
             expect(TaskStatus::Failed)?;
-            not_abandoned?;
+            not_over?;
             state.task.outcome = Some(Outcome::Abandoned);
             state.task.end_time = Some(event.at);
             state.task.locks.clear();
@@ -118,7 +122,13 @@ fn apply_to_task(state: &mut TaskState, event: &Event) -> Result<(), String> {
         }
         Change::TaskDone { outcome } => {
             expect(TaskStatus::Running)?;
-            state.task.status = TaskStatus::Successful;
+            // Nobody asked for the way back: whoever waits for the task must not take it for what was asked for.
+            let by_itself = state.task.undo_on_failure && *outcome == Outcome::RolledBack;
+            state.task.status = if by_itself {
+                TaskStatus::Failed
+            } else {
+                TaskStatus::Successful
+            };
             state.task.halt = None;
             state.task.outcome = Some(*outcome);
             state.task.end_time = Some(event.at);
@@ -145,7 +155,8 @@ fn resume(state: &mut TaskState, operation: TaskOperation) {
     state.task.end_time = None;
 }
 
-fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
+/// `keeps_reason`: what was undone still tells why it had failed, since nobody looked at the task in between.
+fn apply_to_subtask(row: &mut Subtask, event: &Event, keeps_reason: bool) -> Result<(), String> {
     let from = row.status;
     let expect = |wanted: &[Sub]| {
         if wanted.contains(&from) {
@@ -185,7 +196,9 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
             expect(&[Sub::Running])?;
             raise_epoch(row, *epoch)?;
             // Tells a retry that began from one that never did.
-            row.failure = None;
+            if row.operation != Op::Rollback {
+                row.failure = None;
+            }
             give_back(row);
         }
         Change::SubClaimed {
@@ -227,7 +240,9 @@ fn apply_to_subtask(row: &mut Subtask, event: &Event) -> Result<(), String> {
         Change::SubUndone { delta, .. } => {
             expect(&[Sub::Running])?;
             row.delta.merge(delta);
+            let reason = row.failure.take().filter(|_| keeps_reason && row.undo_tries == 0);
             end(row, Sub::Pending, event.at);
+            row.failure = reason;
         }
         Change::SubFailed {
             epoch, failure, delta, ..

@@ -162,6 +162,9 @@ pub enum Reject {
     /// The task was given up for good.
     #[error("the task is abandoned")]
     Abandoned,
+    /// The task went back by itself, and nothing is left of it.
+    #[error("the task is rolled back")]
+    RolledBack,
     /// The subtask's state does not admit it.
     #[error("the subtask is {status}")]
     SubtaskState {

@@ -31,6 +31,8 @@ pub struct Draft {
     pub client_token: Option<String>,
     /// Digest of the request that came with the key.
     pub request_digest: Option<String>,
+    /// Whether it goes back by itself when a step fails.
+    pub undo_on_failure: bool,
     /// Base context.
     pub context: Context,
     /// Locks to take, one per thing.
@@ -70,6 +72,7 @@ impl Draft {
             outcome: None,
             halt: None,
             locks: self.locks,
+            undo_on_failure: self.undo_on_failure,
             create_time: env.wall_ms,
             end_time: None,
         };

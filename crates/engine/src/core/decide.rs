@@ -7,7 +7,7 @@ use super::command::{Command, Env, Reject};
 use super::event::{Change, Event};
 use super::halt::{abandon, cancel_task, pause, unpause};
 use super::ledger::Ledger;
-use super::settle::{claim, complete, park_ready, pass_barrier, settle};
+use super::settle::{claim, complete, park_ready, pass_barrier, settle, turn_back};
 use crate::action::OnCrash;
 use crate::context::{CONTEXT_LIMIT, ContextDelta, total_size};
 use crate::state::{
@@ -351,16 +351,17 @@ fn retry_subtask(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> 
 }
 
 fn admits_retry(ledger: &Ledger<'_>) -> Result<(), Reject> {
-    refuse_if_abandoned(ledger)?;
+    refuse_if_over(ledger)?;
     let task = &ledger.state.task;
     let admits = task.status == TaskStatus::Failed && task.operation != TaskOperation::Rollback;
     if admits { Ok(()) } else { Err(task_state(ledger)) }
 }
 
 /// Its locks may be another task's by now.
-pub(super) fn refuse_if_abandoned(ledger: &Ledger<'_>) -> Result<(), Reject> {
+pub(super) fn refuse_if_over(ledger: &Ledger<'_>) -> Result<(), Reject> {
     match ledger.state.task.outcome {
         Some(Outcome::Abandoned) => Err(Reject::Abandoned),
+        Some(Outcome::RolledBack) => Err(Reject::RolledBack),
         _ => Ok(()),
     }
 }
@@ -383,7 +384,7 @@ fn skip(ledger: &mut Ledger<'_>, subtask: SubtaskId, actor: String) -> Result<()
     if status != Sub::Failed {
         return Err(Reject::SubtaskState { status });
     }
-    refuse_if_abandoned(ledger)?;
+    refuse_if_over(ledger)?;
     let actor = Some(actor);
     ledger.emit(Change::SubSkipped {
         subtask,
@@ -399,20 +400,9 @@ fn roll_back(ledger: &mut Ledger<'_>, actor: String) -> Result<(), Reject> {
     if ledger.state.task.status != TaskStatus::Failed {
         return Err(task_state(ledger));
     }
-    refuse_if_abandoned(ledger)?;
+    refuse_if_over(ledger)?;
     if ledger.state.prohibits_rollback() {
         return Err(Reject::RollbackProhibited);
     }
-    ledger.emit(Change::TaskRollback { actor: Some(actor) })?;
-    for index in (0..ledger.state.subtasks.len()).rev() {
-        let row = ledger.subtask(index);
-        if row.status == Sub::Failed {
-            let subtask = row.id;
-            ledger.emit(Change::SubReady {
-                subtask,
-                operation: Op::Rollback,
-            })?;
-        }
-    }
-    Ok(())
+    Ok(turn_back(ledger, Some(actor))?)
 }

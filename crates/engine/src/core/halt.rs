@@ -1,7 +1,7 @@
 //! What operators may do to a task as a whole besides sending it forward or back: pause it, cancel it, give it up.
 
 use super::command::Reject;
-use super::decide::{ask_to_stop, refuse_if_abandoned, task_state};
+use super::decide::{ask_to_stop, refuse_if_over, task_state};
 use super::event::Change;
 use super::ledger::Ledger;
 use super::settle::park_ready;
@@ -43,7 +43,7 @@ pub(super) fn abandon(ledger: &mut Ledger<'_>, actor: String, reason: String) ->
     if ledger.state.task.status != TaskStatus::Failed {
         return Err(task_state(ledger));
     }
-    refuse_if_abandoned(ledger)?;
+    refuse_if_over(ledger)?;
     Ok(ledger.emit(Change::TaskAbandoned { actor, reason })?)
 }
 

@@ -22,20 +22,26 @@ pub fn check_invariants(state: &TaskState) -> Result<(), String> {
     }
     let active = state.subtasks.iter().any(|row| row.status.is_active());
     let by_operator = matches!(state.task.outcome, Some(Outcome::Cancelled | Outcome::Abandoned));
+    let undone = state.task.outcome == Some(Outcome::RolledBack);
     match state.task.status {
         TaskStatus::Running if !active => return Err("G10: a RUNNING task with nothing under way".into()),
         TaskStatus::Failed if active => return Err("G9: a FAILED task is not quiet".into()),
-        TaskStatus::Failed if !state.is_failing() && !by_operator => {
+        TaskStatus::Failed if !state.is_failing() && !by_operator && !undone => {
             return Err("a FAILED task without a FAILED subtask".into());
         }
-        TaskStatus::Successful if !state.task.locks.is_empty() => return Err("I6: a finished task holds locks".into()),
-        TaskStatus::Successful => {
-            let end = if forward { Sub::Successful } else { Sub::Pending };
-            if state.subtasks.iter().any(|row| row.status != end) {
-                return Err(format!("I6: a finished task has a subtask that is not {end}"));
-            }
+        TaskStatus::Running | TaskStatus::Failed | TaskStatus::Successful => {}
+    }
+    if undone && (state.task.status == TaskStatus::Failed) != state.task.undo_on_failure {
+        return Err("E15b: a task that was rolled back is FAILED exactly when it goes back by itself".into());
+    }
+    if undone || state.task.status == TaskStatus::Successful {
+        if !state.task.locks.is_empty() {
+            return Err("I6: a finished task holds locks".into());
         }
-        TaskStatus::Running | TaskStatus::Failed => {}
+        let end = if forward { Sub::Successful } else { Sub::Pending };
+        if state.subtasks.iter().any(|row| row.status != end) {
+            return Err(format!("I6: a finished task has a subtask that is not {end}"));
+        }
     }
     if (state.task.status == TaskStatus::Running) == state.task.end_time.is_some() {
         return Err("a task has an end time exactly when it is at rest".into());

@@ -13,7 +13,7 @@ pub(super) fn settle(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
         return Ok(());
     }
     if ledger.state.is_failing() || ledger.state.task.halt == Some(Halt::Canceling) {
-        rest_if_quiet(ledger)?;
+        rest_or_go_back_if_quiet(ledger)?;
     } else if ledger.state.task.operation == TaskOperation::Rollback {
         go_back(ledger)?;
     } else {
@@ -84,10 +84,14 @@ fn done_if_all(ledger: &mut Ledger<'_>, status: Sub, outcome: Outcome) -> Result
     Ok(())
 }
 
-/// FAILED only once quiet: no subtask READY, RUNNING or CANCELING.
-fn rest_if_quiet(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
+/// FAILED only once quiet: no subtask READY, RUNNING or CANCELING. A task that goes back by itself does so then instead.
+fn rest_or_go_back_if_quiet(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
     if ledger.state.subtasks.iter().any(|subtask| subtask.status.is_active()) {
         return Ok(());
+    }
+    if ledger.state.undoes_itself() {
+        turn_back(ledger, None)?;
+        return go_back(ledger);
     }
     let task = &ledger.state.task;
     let outcome = match (task.halt, task.operation) {
@@ -96,6 +100,22 @@ fn rest_if_quiet(ledger: &mut Ledger<'_>) -> Result<(), Broken> {
         _ => None,
     };
     ledger.emit(Change::TaskFailed { outcome })
+}
+
+/// The task goes back from here, beginning with what has FAILED; `actor` is who asked for it, if anybody did.
+pub(super) fn turn_back(ledger: &mut Ledger<'_>, actor: Option<String>) -> Result<(), Broken> {
+    ledger.emit(Change::TaskRollback { actor })?;
+    for index in (0..ledger.state.subtasks.len()).rev() {
+        let row = ledger.subtask(index);
+        if row.status == Sub::Failed {
+            let subtask = row.id;
+            ledger.emit(Change::SubReady {
+                subtask,
+                operation: Op::Rollback,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes back every READY subtask because one has failed for good, or the task is cancelled.

@@ -5,7 +5,7 @@ use crate::state::{Outcome, SubtaskStatus, TaskOperation, TaskState, TaskStatus,
 /// The commands on the task, or on one of its FAILED subtasks, that would be admitted; empty unless it is FAILED.
 pub fn ways_out(state: &TaskState) -> Vec<WayOut> {
     let task = &state.task;
-    if task.status != TaskStatus::Failed || task.outcome == Some(Outcome::Abandoned) {
+    if task.status != TaskStatus::Failed || task.outcome.is_some_and(Outcome::is_final) {
         return Vec::new();
     }
     let failed = state.subtasks.iter().any(|row| row.status == SubtaskStatus::Failed);

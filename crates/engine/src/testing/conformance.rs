@@ -95,6 +95,7 @@ fn draft(name: &str) -> Draft {
         host_id: None,
         client_token: None,
         request_digest: None,
+        undo_on_failure: false,
         context: Context::new()
             .with("service_name", "测试 ✓")
             .with_list("host_ids", ["7", "8"]),

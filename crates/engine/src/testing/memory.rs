@@ -314,7 +314,7 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
 
     async fn prune(&self, before_ms: i64, limit: u32) -> Result<u32, StoreError> {
         let mut inner = self.lock();
-        let over = |task: &Task| task.status == TaskStatus::Successful || task.outcome == Some(Outcome::Abandoned);
+        let over = |task: &Task| task.outcome.is_some_and(Outcome::is_final);
         let due = |task: &Task| over(task) && task.end_time.is_some_and(|end| end < before_ms);
         let tasks = inner.tasks.values().filter(|state| due(&state.task));
         let pruned: Vec<_> = tasks.take(limit as usize).cloned().collect();

@@ -10,7 +10,7 @@ use obfleet_engine::{Cause, ContextDelta, Failure, Halt, OnCrash, SubtaskId, Tas
 use proptest::prelude::*;
 
 use crate::model::{Ask, Kind, Model};
-use crate::support::{ann, barrier, env, node, of_release, task};
+use crate::support::{ann, barrier, env, node, of_release, task_that};
 
 fn graphs() -> impl Strategy<Value = (Vec<Kind>, Vec<(usize, usize)>)> {
     let kind = (
@@ -196,9 +196,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn core_and_model_agree((kinds, edges) in graphs(), draws in draws()) {
-        let (mut state, mut events) = task(kinds.iter().map(spec).collect(), &edges);
-        let mut model = Model::new(&kinds, &edges);
+    fn core_and_model_agree((kinds, edges) in graphs(), undoes in prop::bool::weighted(0.3), draws in draws()) {
+        let (mut state, mut events) = task_that(undoes, kinds.iter().map(spec).collect(), &edges);
+        let mut model = Model::new(&kinds, &edges, undoes);
         let mut ends = HashSet::new();
         for draw in &draws {
             let ask = ask(&model, draw);

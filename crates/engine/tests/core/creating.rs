@@ -27,6 +27,7 @@ fn ids_ascend_and_each_parallel_step_has_its_element_of_every_list() {
         host_id: None,
         client_token: None,
         request_digest: None,
+        undo_on_failure: false,
         context: Context::new()
             .with("port", "1")
             .with_list("hosts", ["a", "b"])

@@ -4,7 +4,7 @@ use obfleet_engine::core::{Command, Event, Reject, decide};
 use obfleet_engine::state::SubtaskSpec;
 use obfleet_engine::{Cause, ContextDelta, Failure, SubtaskStatus as St, TaskState};
 
-use crate::support::{env, task};
+use crate::support::{env, task, task_that};
 
 /// A task being moved by hand, with the kinds of events each move made.
 pub struct Hand {
@@ -15,6 +15,12 @@ pub struct Hand {
 impl Hand {
     pub fn new(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> Self {
         let (state, events) = task(nodes, edges);
+        Self { state, events }
+    }
+
+    /// Of a task that goes back by itself.
+    pub fn of_one_that_undoes_itself(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> Self {
+        let (state, events) = task_that(true, nodes, edges);
         Self { state, events }
     }
 

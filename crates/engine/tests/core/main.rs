@@ -20,4 +20,5 @@ mod small_scope;
 mod state;
 mod support;
 mod two_servers;
+mod undoing_itself;
 mod unknown;

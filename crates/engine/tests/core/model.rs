@@ -34,6 +34,8 @@ pub struct Model {
     pub outcome: Option<Outcome>,
     pub paused: bool,
     pub canceling: bool,
+    /// Goes back by itself.
+    undoes: bool,
     pub nodes: Vec<Node>,
 }
 
@@ -59,7 +61,7 @@ pub enum Ask {
 }
 
 impl Model {
-    pub fn new(kinds: &[Kind], edges: &[(usize, usize)]) -> Self {
+    pub fn new(kinds: &[Kind], edges: &[(usize, usize)], undoes: bool) -> Self {
         let nodes = kinds
             .iter()
             .enumerate()
@@ -89,6 +91,7 @@ impl Model {
             outcome: None,
             paused: false,
             canceling: false,
+            undoes,
             nodes: nodes.collect(),
         }
     }
@@ -175,7 +178,7 @@ impl Model {
                 }
             }
             Ask::Skip(i) => {
-                self.nodes[i].status == St::Failed && !self.abandoned() && {
+                self.nodes[i].status == St::Failed && !self.over() && {
                     let node = &mut self.nodes[i];
                     (node.status, node.op) = match node.op {
                         Op::Rollback => (St::Pending, Op::RollbackSkip),
@@ -189,16 +192,8 @@ impl Model {
                 }
             }
             Ask::Rollback => {
-                self.status == TaskStatus::Failed && !self.abandoned() && {
-                    self.take_up();
-                    self.op = TaskOperation::Rollback;
-                    for node in self.nodes.iter_mut().filter(|node| node.status != St::Pending) {
-                        node.op = Op::Rollback;
-                        node.undo_tries = 0;
-                        if node.status == St::Failed {
-                            make_ready(node);
-                        }
-                    }
+                self.status == TaskStatus::Failed && !self.over() && {
+                    self.turn_back();
                     true
                 }
             }
@@ -219,7 +214,7 @@ impl Model {
                 }
             }
             Ask::Abandon => {
-                let admitted = self.status == TaskStatus::Failed && !self.abandoned();
+                let admitted = self.status == TaskStatus::Failed && !self.over();
                 if admitted {
                     self.outcome = Some(Outcome::Abandoned);
                 }
@@ -237,8 +232,21 @@ impl Model {
         self.status == TaskStatus::Running && !self.paused && !self.canceling
     }
 
-    fn abandoned(&self) -> bool {
-        self.outcome == Some(Outcome::Abandoned)
+    /// For ever.
+    fn over(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Abandoned | Outcome::RolledBack))
+    }
+
+    fn turn_back(&mut self) {
+        self.take_up();
+        self.op = TaskOperation::Rollback;
+        for node in self.nodes.iter_mut().filter(|node| node.status != St::Pending) {
+            node.op = Op::Rollback;
+            node.undo_tries = 0;
+            if node.status == St::Failed {
+                make_ready(node);
+            }
+        }
     }
 
     fn take_up(&mut self) {
@@ -255,7 +263,7 @@ impl Model {
     }
 
     fn may_retry(&self) -> bool {
-        self.status == TaskStatus::Failed && !self.abandoned() && self.op != TaskOperation::Rollback
+        self.status == TaskStatus::Failed && !self.over() && self.op != TaskOperation::Rollback
     }
 
     fn claim(&mut self, i: usize) {
@@ -372,6 +380,10 @@ impl Model {
         let back = self.op == TaskOperation::Rollback;
         if any(St::Failed) || self.canceling {
             if quiet {
+                if self.undoes && !back && !self.paused && !self.canceling {
+                    self.turn_back();
+                    return true;
+                }
                 let stuck = back.then_some(Outcome::Stuck);
                 let outcome = if self.canceling {
                     Some(Outcome::Cancelled)
@@ -384,7 +396,12 @@ impl Model {
         }
         if all(if back { St::Pending } else { St::Successful }) {
             let outcome = if back { Outcome::RolledBack } else { Outcome::Completed };
-            self.rest(TaskStatus::Successful, Some(outcome));
+            let status = if back && self.undoes {
+                TaskStatus::Failed
+            } else {
+                TaskStatus::Successful
+            };
+            self.rest(status, Some(outcome));
             return true;
         }
         let is = |&i: &usize, status: St| self.nodes[i].status == status;

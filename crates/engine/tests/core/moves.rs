@@ -226,17 +226,36 @@ fn a_task_moves_only_from_where_it_may() {
 }
 
 #[test]
-fn an_abandoned_task_does_not_move() {
-    for (change, _) in moves_of_tasks().into_iter().filter(|(_, halts)| halts.is_none()) {
-        let mut state = one_node();
-        state.task.status = TaskStatus::Failed;
-        state.task.outcome = Some(Outcome::Abandoned);
-        let kind = change.kind();
-        assert_eq!(
-            make(&mut state, change),
-            Err("the task is abandoned".to_owned()),
-            "{kind}"
-        );
+fn a_task_that_is_over_does_not_move() {
+    for (outcome, told) in [
+        (Outcome::Abandoned, "the task is abandoned"),
+        (Outcome::RolledBack, "the task is rolled back"),
+    ] {
+        for (change, _) in moves_of_tasks().into_iter().filter(|(_, halts)| halts.is_none()) {
+            let mut state = one_node();
+            state.task.status = TaskStatus::Failed;
+            state.task.outcome = Some(outcome);
+            let kind = change.kind();
+            assert_eq!(make(&mut state, change), Err(told.to_owned()), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn only_a_task_that_goes_back_by_itself_turns_back_while_it_runs() {
+    let by_nobody = || Change::TaskRollback { actor: None };
+    for (undo_on_failure, halt, row, legal) in [
+        (true, None, St::Failed, true),
+        (false, None, St::Failed, false),
+        (true, None, St::Successful, false),
+        (true, Some(Halt::Paused), St::Failed, false),
+        (true, Some(Halt::Canceling), St::Failed, false),
+    ] {
+        let mut state = standing(row);
+        state.task.undo_on_failure = undo_on_failure;
+        state.task.halt = halt;
+        let made = make(&mut state, by_nobody());
+        assert_eq!(made.is_ok(), legal, "{undo_on_failure} {halt:?} {row}: {made:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use obfleet_engine::{
     Cause, ContextDelta, Failure, Halt, Outcome, SubtaskOperation, SubtaskStatus, TaskOperation, TaskState, TaskStatus,
 };
 
-use crate::support::{ann, barrier, claimed_by, node, task};
+use crate::support::{ann, barrier, claimed_by, node, task_that};
 
 /// How far the search goes: without bounds an operator could retry for ever.
 #[derive(Clone, Copy)]
@@ -133,7 +133,10 @@ fn incarnation(index: usize) -> String {
 
 /// Visits every state within bounds; returns how many there are.
 fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)], slots: usize, bounds: Bounds) -> usize {
-    let (first, _) = task(nodes, edges);
+    explore_from(task_that(false, nodes, edges).0, slots, bounds)
+}
+
+fn explore_from(first: TaskState, slots: usize, bounds: Bounds) -> usize {
     let mut seen = HashSet::from([key(&first)]);
     let mut open = VecDeque::from([first]);
     while let Some(state) = open.pop_front() {
@@ -157,8 +160,14 @@ fn explore(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)], slots: usize, boun
             }
             assert!(!decision.events.is_empty(), "a move without an event: {command:?}");
             assert!(
-                state.task.outcome != Some(Outcome::Abandoned),
-                "E22: {command:?} moves an abandoned task"
+                !state.task.outcome.is_some_and(Outcome::is_final),
+                "E18, E22: {command:?} moves a task that is over"
+            );
+            let failed = |state: &TaskState| state.task.status == TaskStatus::Failed;
+            let now_stands = failed(&after) && !failed(&state) && after.task.outcome.is_none();
+            assert!(
+                !(now_stands && after.task.undo_on_failure) || state.task.halt == Some(Halt::Paused),
+                "E15b: {command:?} leaves a task that goes back by itself to an operator"
             );
             let claims = |event: &Event| matches!(event.change, Change::SubClaimed { .. });
             assert!(
@@ -205,6 +214,20 @@ fn chain_of_three_claimed_within_commits() {
     };
     let states = explore(vec![node(1); 3], &[(0, 1), (1, 2)], 1, bounds);
     assert!(states > 5_000, "only {states} states");
+}
+
+#[test]
+fn what_goes_back_by_itself() {
+    let bounds = Bounds {
+        run_time: 2,
+        crashes: 1,
+    };
+    let (chain, _) = task_that(true, vec![node(1); 3], &[(0, 1), (1, 2)]);
+    let states = explore_from(chain, 0, bounds);
+    assert!(states > 5_000, "only {states} states");
+    let (roots, _) = task_that(true, vec![node(0); 3], &[(0, 2), (1, 2)]);
+    let states = explore_from(roots, 1, bounds);
+    assert!(states > 1_000, "only {states} states");
 }
 
 #[test]

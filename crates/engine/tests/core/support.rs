@@ -66,6 +66,11 @@ pub fn barrier() -> SubtaskSpec {
 }
 
 pub fn task(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> (TaskState, Vec<Event>) {
+    task_that(false, nodes, edges)
+}
+
+/// A task that goes back by itself, or not.
+pub fn task_that(undo_on_failure: bool, nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> (TaskState, Vec<Event>) {
     let graph = Graph::new(nodes.len(), edges).expect("edges go forward");
     let draft = Draft {
         name: "Test".into(),
@@ -75,6 +80,7 @@ pub fn task(nodes: Vec<SubtaskSpec>, edges: &[(usize, usize)]) -> (TaskState, Ve
         host_id: None,
         client_token: None,
         request_digest: None,
+        undo_on_failure,
         context: Context::new(),
         locks: vec![Lock::exclusive("thing", 1)],
         nodes,

@@ -16,7 +16,7 @@ use axum::{
 };
 use futures::{Stream, stream::unfold};
 use obfleet_engine::{
-    Engine, Notice, Outcome, TaskId, TaskStatus, TaskView,
+    Engine, Notice, Outcome, TaskId, TaskView,
     core::{Change, Event},
 };
 use obfleet_fleet::inventory::InventoryChange;
@@ -126,7 +126,7 @@ async fn stream(app: &App, task: &TaskView, after: i64) -> ApiResult<Response> {
     let engine = app.fleet.engine().clone();
     // Before the first look, so that nothing falls between the two.
     let notices = engine.subscribe();
-    let over = task.status == TaskStatus::Successful || task.outcome == Some(Outcome::Abandoned);
+    let over = task.outcome.is_some_and(Outcome::is_final);
     if over && engine.events(task.id, after, 1).await?.is_empty() {
         // Tells an EventSource not to come back.
         return Ok(StatusCode::NO_CONTENT.into_response());

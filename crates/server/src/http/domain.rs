@@ -46,6 +46,7 @@ impl From<EngineError> for ApiError {
                 },
             ),
             EngineError::Abandoned(task) => standing(*task, Reason::Abandoned),
+            EngineError::RolledBack(task) => standing(*task, Reason::RolledBack),
             EngineError::TokenReused(task) => Self::fault(Fault::KeyReused { task: task.0 }),
             EngineError::WrongTaskState { task, status, .. } => {
                 Refusal::new(Code::Tsk10007, [task.to_string(), status.to_string()]).into()

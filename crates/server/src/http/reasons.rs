@@ -96,6 +96,10 @@ fn reason_text(reason: &Reason, language: Language) -> String {
         Reason::Paused => fixed("RUNNING but paused (resume it first)", "RUNNING（已暂停，请先恢复）"),
         Reason::Canceling => fixed("being cancelled (it will be FAILED soon)", "取消中（即将变为 FAILED）"),
         Reason::Abandoned => fixed("abandoned for good", "已放弃（不可再操作）"),
+        Reason::RolledBack => fixed(
+            "FAILED and rolled back by itself (nothing of it is left, so send the request again)",
+            "FAILED（已自动回滚，未留下任何变更，可重新提交请求）",
+        ),
         Reason::ChangedMeanwhile => fixed(
             "what it is about has changed meanwhile, so look at it again",
             "相关对象在此期间已发生变化，请刷新后再试",
@@ -169,6 +173,7 @@ mod tests {
             Reason::Paused,
             Reason::Canceling,
             Reason::Abandoned,
+            Reason::RolledBack,
             Reason::ChangedMeanwhile,
             Reason::Malformed("it ends inside its lead".to_owned()),
             Reason::Damaged,

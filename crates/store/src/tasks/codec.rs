@@ -91,6 +91,7 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         outcome: spelled_or_null(row, "outcome")?,
         halt: spelled_or_null(row, "halt")?,
         locks: Vec::new(),
+        undo_on_failure: get(row, "undo_on_failure")?,
         create_time: get(row, "create_time")?,
         end_time: get(row, "end_time")?,
     })

@@ -108,8 +108,8 @@ async fn allocate(tx: &mut Transaction, subtasks: usize, owner: &Owner) -> Resul
 fn insert_task(task: &Task) -> Result<Query<'_>, StoreError> {
     let query = sql::query(
         "INSERT INTO task_instance (id, rev, name, type, creator, executor, cluster_id, host_id, client_token, \
-         request_digest, context, state, operation, outcome, halt, create_time, end_time) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         request_digest, context, state, operation, outcome, halt, undo_on_failure, create_time, end_time) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     let query = query
         .bind(task.id.0)
@@ -129,7 +129,8 @@ fn insert_task(task: &Task) -> Result<Query<'_>, StoreError> {
     let query = query
         .bind(task.operation.as_str())
         .bind(task.outcome.map(|outcome| outcome.as_str()))
-        .bind(task.halt.map(|halt| halt.as_str()));
+        .bind(task.halt.map(|halt| halt.as_str()))
+        .bind(task.undo_on_failure);
     Ok(query.bind(task.create_time).bind(task.end_time))
 }
 

@@ -24,11 +24,15 @@ pub(super) async fn prune(tx: &mut Transaction, before_ms: i64, limit: u32) -> R
     // Who prunes at the same time waits here, so that nothing is counted twice.
     count(tx, 0).await?;
     let query = sql::query(
-        "SELECT id FROM task_instance WHERE end_time < ? AND (state = ? OR outcome = ?) ORDER BY end_time, id LIMIT ?",
+        "SELECT id FROM task_instance WHERE end_time < ? AND (state = ? OR outcome = ? OR outcome = ?) \
+         ORDER BY end_time, id LIMIT ?",
     )
     .once();
     let query = query.bind(before_ms).bind(TaskStatus::Successful.as_str());
-    let query = query.bind(Outcome::Abandoned.as_str()).bind(i64::from(limit));
+    let query = query
+        .bind(Outcome::Abandoned.as_str())
+        .bind(Outcome::RolledBack.as_str());
+    let query = query.bind(i64::from(limit));
     let tasks = query.fetch_all(&mut *tx).await.map_err(unavailable)?;
     let mut pruned = Pruned {
         tasks: 0,

@@ -140,7 +140,12 @@ pub(super) async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &d
     failed = decision.state;
     let mut over = Vec::new();
     for number in 0..3 {
-        let state = create(store, draft(&format!("over {number}"))).await?;
+        let undo_on_failure = number > 0;
+        let ends = Draft {
+            undo_on_failure,
+            ..draft(&format!("over {number}"))
+        };
+        let state = create(store, ends).await?;
         let cancelled = next(&state, cancelled());
         commit(store, &state, &cancelled, &[]).await?;
         let undone = next(
@@ -150,7 +155,7 @@ pub(super) async fn prunes_only_what_is_over<C: Send + Sync + 'static>(store: &d
             },
         );
         commit(store, &cancelled.state, &undone, &[]).await?;
-        assert_eq!(undone.state.task.status, TaskStatus::Successful);
+        assert_eq!(undone.state.task.status == TaskStatus::Failed, undo_on_failure);
         over.push(undone.state);
     }
     let (subtask, epoch) = root(&over[0]);
