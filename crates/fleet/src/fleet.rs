@@ -8,6 +8,7 @@ mod hosts;
 mod install;
 mod offline;
 mod packages;
+mod sites;
 mod upgrade;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is known of the fleet: hosts, clusters, proxies, packages; the [`Inventory`] that keeps it, and the
+//! What is known of the fleet: hosts and where they are, clusters, proxies, packages; the [`Inventory`] that keeps it, and the
 //! [`InventoryChange`]s tasks make to it.
 //!
 //! A task never writes here by itself: its changes travel in the action's result and are committed by the engine in one
@@ -10,6 +10,7 @@ mod cluster;
 mod host;
 mod package;
 mod proxy;
+mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +18,10 @@ use async_trait::async_trait;
 
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
-pub use host::{EnrolToken, Host, HostSighting};
+pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage};
 pub use package::Package;
 pub use proxy::Proxy;
+pub use site::{Added, DEFAULT_SITE, HostPlace, Idc, Removed, Site, SiteKind, SiteMap, Sites};
 
 use crate::plan::Snapshot;
 
@@ -37,9 +39,9 @@ pub struct Installation {
 #[error("the state database failed: {0}")]
 pub struct InventoryError(pub String);
 
-/// Keeps the inventory. Deleted clusters and proxies are never listed, but still found by id.
+/// Keeps the inventory. Deleted hosts, clusters and proxies are never listed, but still found by id.
 #[async_trait]
-pub trait Inventory: Send + Sync {
+pub trait Inventory: Sites {
     /// Id and era of the database.
     async fn installation(&self) -> Result<Installation, InventoryError>;
     /// Fingerprint of the key that seals the database's secrets; `None` until one was kept.
@@ -74,8 +76,8 @@ pub trait Inventory: Send + Sync {
     async fn insert_token(&self, token: &EnrolToken) -> Result<(), InventoryError>;
     /// A token that has not been used yet.
     async fn token(&self, id: &str) -> Result<Option<EnrolToken>, InventoryError>;
-    /// Uses up the token and adds the host, or brings the host with the same uid up to date, in one transaction; `None`
-    /// when the token has been used meanwhile. → the host's id
+    /// Uses up the token and adds the host where the token says, or brings the host with the same uid up to date, in one
+    /// transaction; `None` when the token has been used meanwhile. → the host's id
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError>;
     /// Writes down what the observer saw, in one transaction; proxies held by a task keep their status.
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError>;

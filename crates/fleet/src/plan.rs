@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use obfleet_wire::{Code, Refusal};
 
-use crate::inventory::{Cluster, Host, Package, Proxy};
+use crate::inventory::{Cluster, Host, Package, Proxy, SiteMap};
 
 /// The inventory as it stood when the plan was made.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Hosts by id.
+    /// Hosts by id, without deleted ones.
     pub hosts: BTreeMap<i64, Host>,
     /// Clusters by id, without deleted ones.
     pub clusters: BTreeMap<i64, Cluster>,
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub proxies: BTreeMap<i64, Proxy>,
     /// Packages by id.
     pub packages: BTreeMap<i64, Package>,
+    /// Regions, IDCs and host types.
+    pub sites: SiteMap,
 }
 
 impl Snapshot {

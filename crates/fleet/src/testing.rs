@@ -10,7 +10,10 @@ use obfleet_wire::{
 };
 
 use crate::{
-    inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
+    inventory::{
+        Added, Cluster, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation, Inventory,
+        InventoryError, Package, Proxy, Removed, Site, SiteKind, SiteMap, Sites,
+    },
     plan::Snapshot,
 };
 
@@ -33,6 +36,9 @@ pub fn fleet_of(size: i64, version: &str) -> Snapshot {
             agent_version: "0.1.0".into(),
             online: true,
             reserved: true,
+            profile: HostProfile::default(),
+            stage: HostStage::Ready,
+            deleted: false,
             created: at,
             updated: at,
         };
@@ -102,6 +108,22 @@ impl SnapshotExt for Snapshot {
 }
 
 /// An inventory that does not change.
+#[async_trait]
+impl Sites for Snapshot {
+    async fn sites(&self) -> Result<SiteMap, InventoryError> {
+        Ok(self.sites.clone())
+    }
+    async fn insert_site(&self, _: SiteKind, _: &Site) -> Result<Added, InventoryError> {
+        Err(unchanging())
+    }
+    async fn insert_idc(&self, _: &Idc) -> Result<Added, InventoryError> {
+        Err(unchanging())
+    }
+    async fn delete_site(&self, _: SiteKind, _: i64) -> Result<Removed, InventoryError> {
+        Err(unchanging())
+    }
+}
+
 #[async_trait]
 impl Inventory for Snapshot {
     async fn installation(&self) -> Result<Installation, InventoryError> {

@@ -6,15 +6,16 @@ use obfleet_wire::{
     host::{Host as HostView, HostService},
     obproxy::{IdcCount, ObproxyCluster, ObproxyServer, OperateStatus, ProxyStatus, VersionCount},
     package::SoftwarePackage,
+    site::{HostType, Idc as IdcView, Region},
 };
 
 use crate::{
-    inventory::{Cluster, Host, Package, Proxy},
+    inventory::{Cluster, DEFAULT_SITE, Host, HostStage, Idc, Package, Proxy, Site, SiteMap},
     plan::Snapshot,
 };
 
-/// Regions and IDCs are not kept yet: every host is in this one.
-const IDC: &str = "default";
+/// Port of an SSH server, unless another is known.
+const SSH_PORT: u16 = 22;
 
 /// A cluster with its servers; `base_url` is where clients reach this server.
 pub fn cluster(fleet: &Snapshot, cluster: &Cluster, base_url: &str) -> ObproxyCluster {
@@ -75,7 +76,7 @@ fn server(fleet: &Snapshot, proxy: &Proxy) -> ObproxyServer {
         exporter_port: proxy.exporter_port,
         host_id: proxy.host_id,
         id: proxy.id,
-        idc_name: IDC.to_owned(),
+        idc_name: host.map(|host| idc_name(fleet, host)).unwrap_or_default(),
         ip: host.map(|host| host.address.clone()).unwrap_or_default(),
         last_active_time: proxy.last_active,
         operate_status: proxy.operate_status,
@@ -84,6 +85,47 @@ fn server(fleet: &Snapshot, proxy: &Proxy) -> ObproxyServer {
         sql_port: proxy.sql_port,
         status: proxy.status,
         version: proxy.version.clone(),
+    }
+}
+
+fn idc_name(fleet: &Snapshot, host: &Host) -> String {
+    let idc = fleet.sites.idcs.get(&host.profile.place.idc_id);
+    idc.map(|idc| idc.site.name.clone()).unwrap_or_default()
+}
+
+/// A region.
+pub fn region(region: &Site) -> Region {
+    Region {
+        create_time: region.created,
+        description: region.description.clone(),
+        id: region.id,
+        name: region.name.clone(),
+        update_time: region.updated,
+    }
+}
+
+/// An IDC.
+pub fn idc(sites: &SiteMap, idc: &Idc) -> IdcView {
+    let region = sites.regions.get(&idc.region_id);
+    IdcView {
+        create_time: idc.site.created,
+        description: idc.site.description.clone(),
+        id: idc.site.id,
+        name: idc.site.name.clone(),
+        region_id: idc.region_id,
+        region_name: region.map(|region| region.name.clone()).unwrap_or_default(),
+        update_time: idc.site.updated,
+    }
+}
+
+/// A host type.
+pub fn host_type(host_type: &Site) -> HostType {
+    HostType {
+        create_time: host_type.created,
+        description: host_type.description.clone(),
+        id: host_type.id,
+        name: host_type.name.clone(),
+        update_time: host_type.updated,
     }
 }
 
@@ -106,41 +148,49 @@ pub fn host(fleet: &Snapshot, host: &Host) -> HostView {
             }
         })
         .collect();
-    let status = match (host.online, host.reserved) {
-        (false, _) => "OFFLINE",
-        (true, true) => "ONLINE",
-        (true, false) => "AVAILABLE",
+    let status = match (host.stage, host.online, host.reserved) {
+        (HostStage::New, ..) => "NEW",
+        (HostStage::Deleting, ..) => "DELETING",
+        (HostStage::Ready, false, _) => "OFFLINE",
+        (HostStage::Ready, true, true) => "ONLINE",
+        (HostStage::Ready, true, false) => "AVAILABLE",
     };
+    let profile = &host.profile;
+    let idc = fleet.sites.idcs.get(&profile.place.idc_id);
+    let region = idc.and_then(|idc| fleet.sites.regions.get(&idc.region_id));
+    let host_type = fleet.sites.host_types.get(&profile.place.type_id);
+    let name = |site: Option<&Site>| site.map(|site| site.name.clone()).unwrap_or_default();
+    let description = |site: Option<&Site>| site.and_then(|site| site.description.clone());
     HostView {
-        alias: None,
+        alias: profile.alias.clone(),
         architecture: host.facts.architecture.clone(),
         // Known to whoever talks to the agent.
         certificate_expire_time: None,
         create_time: host.created,
-        description: None,
+        description: profile.description.clone(),
         host_agent_id: host.id,
         host_agent_status: if host.online { "AVAILABLE" } else { "OFFLINE" }.to_owned(),
         host_agent_version: host.agent_version.clone(),
         id: host.id,
-        idc_description: None,
-        idc_id: 1,
-        idc_name: IDC.to_owned(),
+        idc_description: description(idc.map(|idc| &idc.site)),
+        idc_id: profile.place.idc_id,
+        idc_name: name(idc.map(|idc| &idc.site)),
         inner_ip_address: host.address.clone(),
-        kind: "DEDICATED_PHYSICAL_MACHINE".to_owned(),
+        kind: profile.kind,
         name: host.facts.name.clone(),
         operating_system: host.facts.kernel.clone(),
         operating_system_release: host.facts.release.clone(),
-        publish_ports: None,
-        region_description: None,
-        region_id: 1,
-        region_name: IDC.to_owned(),
-        serial_number: None,
+        publish_ports: profile.publish_ports.clone(),
+        region_description: description(region),
+        region_id: region.map_or(DEFAULT_SITE, |region| region.id),
+        region_name: name(region),
+        serial_number: profile.serial_number.clone(),
         services,
-        ssh_port: 22,
+        ssh_port: profile.ssh_port.unwrap_or(SSH_PORT),
         status: status.to_owned(),
-        type_description: None,
-        type_id: 1,
-        type_name: IDC.to_owned(),
+        type_description: description(host_type),
+        type_id: profile.place.type_id,
+        type_name: name(host_type),
         update_time: host.updated,
     }
 }

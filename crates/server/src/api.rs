@@ -7,6 +7,7 @@ pub mod hosts;
 pub mod obproxies;
 pub mod packages;
 pub mod peers;
+pub mod sites;
 pub mod system;
 pub mod task_events;
 pub mod tasks;

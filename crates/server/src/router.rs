@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{agents, clusters, hosts, obproxies, packages, peers, system, tasks},
+    api::{agents, clusters, hosts, obproxies, packages, peers, sites, system, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -36,7 +36,10 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         .route("/api/v2/files/sys-package/{fileName}", get(packages::download))
         .nest(
             "/api/v2/compute",
-            guarded(hosts::routes().merge(agents::routes()), Area::Host),
+            guarded(
+                hosts::routes().merge(agents::routes()).merge(sites::routes()),
+                Area::Host,
+            ),
         )
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)

@@ -6,12 +6,16 @@ mod applier;
 mod enrolment;
 mod rows;
 mod sighting;
+mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use obfleet_fleet::{
-    inventory::{Cluster, EnrolToken, Host, HostSighting, Installation, Inventory, InventoryError, Package, Proxy},
+    inventory::{
+        Added, Cluster, EnrolToken, Host, HostSighting, Idc, Installation, Inventory, InventoryError, Package, Proxy,
+        Removed, Site, SiteKind, SiteMap, Sites,
+    },
     plan::Snapshot,
 };
 
@@ -60,6 +64,44 @@ async fn take_id(tx: &mut Transaction) -> Result<i64, sqlx::Error> {
 }
 
 #[async_trait]
+impl Sites for SqlInventory {
+    async fn sites(&self) -> Result<SiteMap, InventoryError> {
+        let mut tx = self.readers.read().await.map_err(failed)?;
+        site::all(&mut tx).await.map_err(failed)
+    }
+
+    async fn insert_site(&self, kind: SiteKind, site: &Site) -> Result<Added, InventoryError> {
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let added = site::insert(&mut tx, kind, site, None).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(added)
+        });
+        inserted.await.map_err(failed)
+    }
+
+    async fn insert_idc(&self, idc: &Idc) -> Result<Added, InventoryError> {
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let added = site::insert(&mut tx, SiteKind::Idc, &idc.site, Some(idc.region_id)).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(added)
+        });
+        inserted.await.map_err(failed)
+    }
+
+    async fn delete_site(&self, kind: SiteKind, id: i64) -> Result<Removed, InventoryError> {
+        let deleted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let removed = site::delete(&mut tx, kind, id).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(removed)
+        });
+        deleted.await.map_err(failed)
+    }
+}
+
+#[async_trait]
 impl Inventory for SqlInventory {
     async fn installation(&self) -> Result<Installation, InventoryError> {
         let row = sql::query("SELECT id, era FROM installation")
@@ -102,11 +144,13 @@ impl Inventory for SqlInventory {
         let clusters = all::clusters(&mut tx).await.map_err(failed)?;
         let proxies = all::proxies(&mut tx).await.map_err(failed)?;
         let packages = all::packages(&mut tx).await.map_err(failed)?;
+        let sites = site::all(&mut tx).await.map_err(failed)?;
         Ok(Snapshot {
             hosts: hosts.into_iter().map(|host| (host.id, host)).collect(),
             clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
             proxies: proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect(),
             packages: packages.into_iter().map(|package| (package.id, package)).collect(),
+            sites,
         })
     }
 
@@ -180,11 +224,18 @@ impl Inventory for SqlInventory {
     }
 
     async fn insert_token(&self, token: &EnrolToken) -> Result<(), InventoryError> {
-        let query = sql::query("INSERT INTO enrol_token (id, proof_key, expires_at, used) VALUES (?, ?, ?, FALSE)");
+        let query = sql::query(
+            "INSERT INTO enrol_token (id, proof_key, expires_at, used, host_id, idc_id, type_id) \
+             VALUES (?, ?, ?, FALSE, ?, ?, ?)",
+        );
         let query = query
             .bind(&token.id)
             .bind(hex::encode(&token.key))
             .bind(token.expires.millis());
+        let query = query
+            .bind(token.host_id)
+            .bind(token.place.idc_id)
+            .bind(token.place.type_id);
         query.execute(&self.writer).await.map_err(failed)?;
         Ok(())
     }

@@ -64,6 +64,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 9,
         sql: include_str!("../migrations/0009_parameters.sql"),
     },
+    Migration {
+        part: "state",
+        version: 10,
+        sql: include_str!("../migrations/0010_hosts.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

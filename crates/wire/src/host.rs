@@ -25,8 +25,7 @@ pub struct Host {
     pub idc_id: i64,
     pub idc_name: String,
     pub inner_ip_address: String,
-    /// DEDICATED_PHYSICAL_MACHINE or DEDICATED_CONTAINER.
-    pub kind: String,
+    pub kind: HostKind,
     /// The host name.
     pub name: String,
     /// Kernel release.
@@ -40,12 +39,26 @@ pub struct Host {
     pub serial_number: Option<String>,
     pub services: Vec<HostService>,
     pub ssh_port: u16,
-    /// AVAILABLE without services, ONLINE with some, OFFLINE when its agent is away.
+    /// NEW until it has an agent, AVAILABLE without services, ONLINE with some, OFFLINE when its agent is away, DELETING
+    /// while it is taken away.
     pub status: String,
     pub type_description: Option<String>,
     pub type_id: i64,
     pub type_name: String,
     pub update_time: Timestamp,
+}
+
+/// What a host is. The words are OCP's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum HostKind {
+    /// A machine, real or virtual.
+    #[default]
+    DedicatedPhysicalMachine,
+    /// A container.
+    DedicatedContainer,
+    /// A virtual machine of a cloud.
+    DedicatedEcs,
 }
 
 /// A service on a host.

@@ -1,4 +1,4 @@
-//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`package`], [`envelope`]) and the
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`site`], [`package`], [`envelope`]) and the
 //! API between server and host agent ([`agent`]).
 //!
 //! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
@@ -12,6 +12,7 @@ pub mod obproxy;
 pub mod package;
 pub mod reason;
 pub mod refusal;
+pub mod site;
 pub mod task;
 pub mod time;
 pub mod version;

@@ -48,6 +48,16 @@ impl<T: fmt::Display + ?Sized> From<&T> for Arg {
 pub enum Thing {
     /// The kind, without one of them in mind.
     ClusterKind,
+    /// Regions, without one of them in mind.
+    RegionKind,
+    /// IDCs, without one of them in mind.
+    IdcKind,
+    /// Host types, without one of them in mind.
+    HostTypeKind,
+    /// IDCs, by their ids.
+    Idcs(String),
+    /// Hosts, by their ids.
+    Hosts(String),
     /// A proxy cluster, by its id.
     Cluster(String),
     /// The name of a proxy cluster.
@@ -79,6 +89,15 @@ pub enum Thing {
 pub enum Reason {
     /// A list needs at least one entry.
     Empty,
+    /// A text for people that has the wrong length, control characters, or spaces at its ends.
+    TextForm {
+        /// Fewest characters.
+        least: usize,
+        /// Most characters.
+        most: usize,
+    },
+    /// It takes the hosts that name no other.
+    ForNewHosts,
     /// The version to install is not given.
     VersionNeeded,
     /// A package that holds no OBProxy.

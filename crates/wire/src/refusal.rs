@@ -68,6 +68,8 @@ pub enum Code {
     Odp21115,
     /// Service {1} is deployed on host {0} already.
     Odp21116,
+    /// {0} {1} is in use by {2}.
+    Cmp07000,
     /// Host {0} is offline or in use, expected {1}.
     Cmp07004,
     /// Host {0} missing.

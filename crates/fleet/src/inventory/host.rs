@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use obfleet_wire::{agent::HostFacts, time::Timestamp};
+use obfleet_wire::{agent::HostFacts, host::HostKind, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::site::HostPlace;
 
 /// A host and its agent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// Id of the host, and of its agent.
     pub id: i64,
-    /// What the agent told of it.
+    /// What the agent told of it; of a host without an agent, what was found out by looking.
     pub facts: HostFacts,
     /// Where the server reaches the agent.
     pub address: String,
@@ -21,10 +24,59 @@ pub struct Host {
     pub online: bool,
     /// Whether a service of ours is, or is about to be, on it.
     pub reserved: bool,
+    /// What people say of it.
+    pub profile: HostProfile,
+    /// How far it is between being added and being gone.
+    pub stage: HostStage,
+    /// Whether it is gone.
+    pub deleted: bool,
     /// When it enrolled.
     pub created: Timestamp,
     /// When its row last changed.
     pub updated: Timestamp,
+}
+
+impl Host {
+    /// Whether an agent has enrolled for it.
+    pub fn has_agent(&self) -> bool {
+        !self.facts.host_uid.is_empty()
+    }
+
+    /// Whether proxies can be put on it.
+    pub fn is_ready(&self) -> bool {
+        self.online && self.stage == HostStage::Ready
+    }
+}
+
+/// What people say of a host: no part of it comes from its agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostProfile {
+    /// Another name.
+    pub alias: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// IDC and host type.
+    pub place: HostPlace,
+    /// A machine or a container.
+    pub kind: HostKind,
+    /// Ports that a container publishes, `8080:8080,8090:8090`.
+    pub publish_ports: Option<String>,
+    /// The machine's serial number.
+    pub serial_number: Option<String>,
+    /// Port of its SSH server, where it is not the usual one.
+    pub ssh_port: Option<u16>,
+}
+
+/// How far a host is between being added and being gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum HostStage {
+    /// An agent is being put on it.
+    New,
+    /// It has an agent.
+    Ready,
+    /// It is being taken away.
+    Deleting,
 }
 
 /// A one-time enrolment token.
@@ -36,6 +88,10 @@ pub struct EnrolToken {
     pub key: Vec<u8>,
     /// When it stops working.
     pub expires: Timestamp,
+    /// Where a host is that it brings.
+    pub place: HostPlace,
+    /// The one host it is for, if that is known.
+    pub host_id: Option<i64>,
 }
 
 /// What the observer saw of the proxies of one host.

@@ -65,7 +65,7 @@ pub fn plan_install(fleet: &Snapshot, host_ids: &[i64], ports: Ports, version: &
 
 fn new_proxy(fleet: &Snapshot, host_id: i64, ports: Ports, asked: &PackageName) -> Result<NewProxy, Refusal> {
     let host = fleet.host(host_id)?;
-    if !host.online {
+    if !host.is_ready() {
         return Err(Refusal::new(Code::Cmp07004, [host.facts.name.as_str(), "AVAILABLE"]).field("hostIds"));
     }
     let fitting = PackageName {

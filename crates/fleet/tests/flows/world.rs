@@ -9,7 +9,7 @@ use obfleet_engine::{
 use obfleet_fleet::{
     Actor, Fleet,
     flows::crew::Crew,
-    inventory::{EnrolToken, Host, Inventory as _, InventoryChange, Package},
+    inventory::{EnrolToken, Host, HostPlace, HostProfile, HostStage, Inventory as _, InventoryChange, Package},
     package_files::PackageFiles,
     secrets::Sealer,
 };
@@ -70,6 +70,8 @@ impl World {
                 id: name.into(),
                 key: Vec::new(),
                 expires: Timestamp::now(),
+                place: HostPlace::default(),
+                host_id: None,
             };
             inventory.insert_token(&token).await?;
             inventory.enrol(name, &host(name)).await?;
@@ -304,6 +306,9 @@ fn host(name: &str) -> Host {
         agent_version: "0.1.0".into(),
         online: true,
         reserved: false,
+        profile: HostProfile::default(),
+        stage: HostStage::Ready,
+        deleted: false,
         created: Timestamp(0),
         updated: Timestamp(0),
     }

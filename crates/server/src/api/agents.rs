@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, routing::post};
 use obfleet_agent::token::{Token, proof_holds, secret_digest};
-use obfleet_fleet::inventory::{EnrolToken, Host};
+use obfleet_fleet::inventory::{EnrolToken, Host, HostProfile, HostStage};
 use obfleet_wire::{
     agent::{EnrolRequest, EnrolResponse},
     time::Timestamp,
@@ -33,6 +33,10 @@ const MAX_ADDRESS: usize = 253;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateToken {
+    /// The IDC of the host it will bring, the one that is there from the beginning unless told.
+    pub idc_id: Option<i64>,
+    /// The type of that host, likewise.
+    pub type_id: Option<i64>,
     /// Seconds the token works, an hour by default, a day at most.
     pub valid_seconds: Option<u64>,
 }
@@ -62,6 +66,7 @@ pub async fn create_token(
             Wanted::UpTo(MAX_VALID_SECONDS),
         ));
     }
+    let place = app.fleet.place(body.idc_id, body.type_id).await?;
     let token = Token {
         id: hex::encode(rand::random::<[u8; 8]>()),
         secret: hex::encode(rand::random::<[u8; 32]>()),
@@ -73,6 +78,8 @@ pub async fn create_token(
         id: token.id.clone(),
         key: secret_digest(&token.secret).to_vec(),
         expires,
+        place,
+        host_id: None,
     };
     app.fleet.keep_enrol_token(&kept).await?;
     Ok(Data(CreatedToken {
@@ -116,6 +123,9 @@ pub async fn enrol(State(app): AppState, Json(request): Json<EnrolRequest>) -> A
         agent_version: request.agent_version,
         online: true,
         reserved: false,
+        profile: HostProfile::default(),
+        stage: HostStage::Ready,
+        deleted: false,
         created: now,
         updated: now,
     };

@@ -18,14 +18,15 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/hosts/{hostId}", get(detail))
 }
 
-/// Lists hosts by status, service type and keyword (name, address or service).
+/// Lists hosts by status, IDC, service type and keyword (name, alias, address or service).
 pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
     let mut hosts = app.fleet.hosts().await?;
     let certificates = app.agents.certificates();
     for host in &mut hosts {
         host.certificate_expire_time = certificates.get(&host.id).map(|validity| validity.not_after);
     }
-    hosts.retain(|host| is_asked_for(host, &query));
+    let idc = query.id("idcId")?;
+    hosts.retain(|host| idc.is_none_or(|id| id == host.idc_id) && is_asked_for(host, &query));
     Ok(Data(query.page(hosts)?))
 }
 
@@ -37,6 +38,7 @@ fn is_asked_for(host: &Host, query: &ListQuery) -> bool {
     };
     let included = query.texts("includedServiceType");
     let mut searched = vec![host.name.as_str(), &host.inner_ip_address];
+    searched.extend(host.alias.as_deref());
     searched.extend(host.services.iter().map(|service| service.name.as_str()));
     query.admits("status", &host.status)
         && query.mentions("keyword", &searched)

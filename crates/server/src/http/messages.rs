@@ -159,6 +159,9 @@ messages! {
     Odp21116 BAD_REQUEST
         "Host {0} carries {1} already. Choose another host."
         "主机 {0} 上已有 {1}，请选择其他主机。"
+    Cmp07000 CONFLICT
+        "The {0} with id {1} cannot be deleted: it is in use by {2}. Take what uses it away first."
+        "ID 为 {1} 的{0}不能删除：{2}正在使用。请先移除使用者。"
     Cmp07004 BAD_REQUEST
         "Host {0} is away or in use. It has to be {1} for this: check its agent, or choose another host."
         "主机 {0} 离线或已被使用，其状态需为 {1}。请检查其 agent 或选择其他主机。"

@@ -17,6 +17,11 @@ fn thing_text(thing: &Thing, language: Language) -> String {
     let say = |english: String, chinese: String| language.choose(english, chinese);
     match thing {
         Thing::ClusterKind => language.choose("proxy cluster", " OBProxy 集群").to_owned(),
+        Thing::RegionKind => language.choose("region", "区域").to_owned(),
+        Thing::IdcKind => language.choose("IDC", "机房").to_owned(),
+        Thing::HostTypeKind => language.choose("host type", "机型").to_owned(),
+        Thing::Idcs(ids) => say(format!("IDC {ids}"), format!("机房 {ids} ")),
+        Thing::Hosts(ids) => say(format!("host {ids}"), format!("主机 {ids} ")),
         Thing::Cluster(id) => say(format!("proxy cluster {id}"), format!("OBProxy 集群 {id} ")),
         Thing::ClusterName(name) => say(
             format!("the proxy cluster name {name}"),
@@ -41,6 +46,11 @@ fn reason_text(reason: &Reason, language: Language) -> String {
     let fixed = |english: &str, chinese: &str| language.choose(english, chinese).to_owned();
     match reason {
         Reason::Empty => fixed("at least one is needed", "至少需要一个"),
+        Reason::TextForm { least, most } => say(
+            format!("it takes {least} to {most} characters, without control characters and without spaces at its ends"),
+            format!("长度应为 {least} 至 {most} 个字符，不能包含控制字符，首尾不能有空格"),
+        ),
+        Reason::ForNewHosts => fixed("the hosts to come that name no other", "未指定其他归属的新主机"),
         Reason::VersionNeeded => fixed(
             "it is needed to install on hosts: the file name of an uploaded package",
             "在主机上安装时必须指定，应为已上传安装包的文件名",

@@ -8,7 +8,7 @@ use crate::{
     support::{Api, NEW, OLD, Reply},
 };
 
-fn assert_shape(reply: &Reply, fixture: &str) -> Value {
+pub fn assert_shape(reply: &Reply, fixture: &str) -> Value {
     assert_eq!(differences(&reply.json(), "envelope"), [""; 0], "{}", reply.text);
     let data = reply.data();
     assert_eq!(differences(&data, fixture), [""; 0], "{fixture}: {}", reply.text);

@@ -73,7 +73,12 @@ pub fn enrol_request(token: &Token, uid: &str, csr_pem: &str, port: u16) -> Enro
 
 /// A fresh token.
 pub async fn token(api: &Api) -> Token {
-    let made = api.post_nothing("/api/v2/compute/agents/tokens").await.data();
+    token_with(api, Value::Object(serde_json::Map::new())).await
+}
+
+/// A fresh token for a host about which something is known.
+pub async fn token_with(api: &Api, body: Value) -> Token {
+    let made = api.post("/api/v2/compute/agents/tokens", body).await.data();
     made["token"].as_str().unwrap().parse().unwrap()
 }
 
@@ -88,10 +93,20 @@ pub async fn enrol(api: &Api, request: &EnrolRequest) -> Reply {
 
 impl FakeAgent {
     pub async fn start(api: &Api, uid: &str) -> Self {
+        Self::start_with(api, uid, Value::Object(serde_json::Map::new())).await
+    }
+
+    /// One whose token says something of its host.
+    pub async fn start_with(api: &Api, uid: &str, of_host: Value) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let (csr, key) = signing_request();
-        let request = enrol_request(&token(api).await, uid, &csr, listener.local_addr().unwrap().port());
+        let request = enrol_request(
+            &token_with(api, of_host).await,
+            uid,
+            &csr,
+            listener.local_addr().unwrap().port(),
+        );
         let facts = request.host.clone();
 
         // Listens before it enrols: the server looks at a new host at once.

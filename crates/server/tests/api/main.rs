@@ -17,6 +17,7 @@ mod restart;
 mod secrets;
 mod shape;
 mod shared;
+mod sites;
 mod skew;
 mod support;
 mod task_events;

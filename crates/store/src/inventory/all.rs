@@ -7,7 +7,7 @@ use super::rows;
 use crate::sql::{self, Row, Target};
 
 pub(super) async fn hosts(db: impl Into<Target<'_>>) -> Result<Vec<Host>, Error> {
-    read(db, "SELECT * FROM host ORDER BY id", rows::host).await
+    read(db, "SELECT * FROM host WHERE deleted = FALSE ORDER BY id", rows::host).await
 }
 
 pub(super) async fn clusters(db: impl Into<Target<'_>>) -> Result<Vec<Cluster>, Error> {

@@ -1,8 +1,9 @@
 //! Taking up a host by a token, once.
 
-use obfleet_fleet::inventory::Host;
+use obfleet_fleet::inventory::{Host, HostPlace};
 
-use super::take_id;
+use super::rows::word;
+use super::{site, take_id};
 use crate::sql::{self, Transaction};
 
 /// The id of the host, new or known by its uid; `None` when the token is used up or unknown. `facts` are the host's as JSON.
@@ -16,6 +17,12 @@ pub(super) async fn enrol(
     if used.execute(&mut *tx).await? == 0 {
         return Ok(None);
     }
+    let token = sql::query("SELECT idc_id, type_id FROM enrol_token WHERE id = ?").bind(token_id);
+    let token = token.fetch_one(&mut *tx).await?;
+    let place = HostPlace {
+        idc_id: token.get("idc_id")?,
+        type_id: token.get("type_id")?,
+    };
     let known = sql::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
     let id = match known.fetch_optional(&mut *tx).await? {
         Some(row) => {
@@ -24,8 +31,9 @@ pub(super) async fn enrol(
             id
         }
         None => {
+            let place = site::still_there(tx, place).await?;
             let id = take_id(tx).await?;
-            insert(tx, id, host, facts).await?;
+            insert(tx, id, host, facts, place).await?;
             id
         }
     };
@@ -46,10 +54,11 @@ async fn update(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Resu
     query.execute(tx).await.map(drop)
 }
 
-async fn insert(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Result<(), sqlx::Error> {
+async fn insert(tx: &mut Transaction, id: i64, host: &Host, facts: &str, place: HostPlace) -> Result<(), sqlx::Error> {
     let query = sql::query(
-        "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, created_at, \
-         updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, idc_id, type_id, \
+         kind, ssh_port, stage, deleted, created_at, updated_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, FALSE, ?, ?)",
     );
     let query = query
         .bind(id)
@@ -57,9 +66,11 @@ async fn insert(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Resu
         .bind(facts)
         .bind(&host.address);
     let query = query.bind(host.agent_port).bind(&host.agent_version).bind(host.online);
+    let query = query.bind(host.reserved).bind(place.idc_id).bind(place.type_id);
     let query = query
-        .bind(host.reserved)
-        .bind(host.created.millis())
-        .bind(host.updated.millis());
+        .bind(word(&host.profile.kind))
+        .bind(host.profile.ssh_port)
+        .bind(word(&host.stage));
+    let query = query.bind(host.created.millis()).bind(host.updated.millis());
     query.execute(tx).await.map(drop)
 }

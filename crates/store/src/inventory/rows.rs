@@ -1,6 +1,6 @@
 //! Rows of the inventory's tables as the fleet's types.
 
-use obfleet_fleet::inventory::{Cluster, EnrolToken, Host, Package, Proxy};
+use obfleet_fleet::inventory::{Cluster, EnrolToken, Host, HostPlace, HostProfile, Package, Proxy};
 use obfleet_wire::time::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Error;
@@ -56,6 +56,17 @@ pub(super) fn host(row: &Row) -> Result<Host, Error> {
         agent_version: get(row, "agent_version")?,
         online: get(row, "online")?,
         reserved: get(row, "reserved")?,
+        profile: HostProfile {
+            alias: get(row, "alias")?,
+            description: get(row, "description")?,
+            place: place(row)?,
+            kind: enumerated(row, "kind")?,
+            publish_ports: get(row, "publish_ports")?,
+            serial_number: get(row, "serial_number")?,
+            ssh_port: port_or_null(row, "ssh_port")?,
+        },
+        stage: enumerated(row, "stage")?,
+        deleted: get(row, "deleted")?,
         created: time(row, "created_at")?,
         updated: time(row, "updated_at")?,
     })
@@ -114,5 +125,14 @@ pub(super) fn token(row: &Row) -> Result<EnrolToken, Error> {
         id: get(row, "id")?,
         key: hex::decode(get::<&str>(row, "proof_key")?).map_err(decode)?,
         expires: time(row, "expires_at")?,
+        place: place(row)?,
+        host_id: get(row, "host_id")?,
+    })
+}
+
+fn place(row: &Row) -> Result<HostPlace, Error> {
+    Ok(HostPlace {
+        idc_id: get(row, "idc_id")?,
+        type_id: get(row, "type_id")?,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use obfleet_fleet::inventory::{EnrolToken, Host, HostSighting, Inventory as _};
+use obfleet_fleet::inventory::{EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _};
 use obfleet_store::Database;
 use obfleet_store::sql::{self, Transaction};
 use obfleet_store::users::User;
@@ -22,6 +22,8 @@ async fn enrolled(database: &Database, uid: &str) -> i64 {
         id: uid.into(),
         key: vec![1],
         expires: Timestamp(9),
+        place: HostPlace::default(),
+        host_id: None,
     };
     inventory.insert_token(&token).await.unwrap();
     let host = Host {
@@ -38,6 +40,9 @@ async fn enrolled(database: &Database, uid: &str) -> i64 {
         agent_version: "0.1.0".into(),
         online: true,
         reserved: false,
+        profile: HostProfile::default(),
+        stage: HostStage::Ready,
+        deleted: false,
         created: Timestamp(1),
         updated: Timestamp(1),
     };

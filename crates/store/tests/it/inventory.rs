@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{
-    Cluster, ClusterSettings, EnrolToken, Host, HostSighting, Inventory as _, InventoryChange, Package, Proxy,
+    Cluster, ClusterSettings, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _,
+    InventoryChange, Package, Proxy,
 };
 use obfleet_store::sql;
 use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
@@ -21,7 +22,7 @@ async fn opened(kind: Kind) -> (Place, Database) {
     (place, database)
 }
 
-fn host(uid: &str, address: &str) -> Host {
+pub(crate) fn host(uid: &str, address: &str) -> Host {
     Host {
         id: 0,
         facts: HostFacts {
@@ -36,6 +37,9 @@ fn host(uid: &str, address: &str) -> Host {
         agent_version: "0.1.0".into(),
         online: true,
         reserved: false,
+        profile: HostProfile::default(),
+        stage: HostStage::Ready,
+        deleted: false,
         created: Timestamp(1),
         updated: Timestamp(1),
     }
@@ -46,6 +50,8 @@ fn token(id: &str) -> EnrolToken {
         id: id.into(),
         key: vec![1, 2],
         expires: Timestamp(9),
+        place: HostPlace::default(),
+        host_id: None,
     }
 }
 

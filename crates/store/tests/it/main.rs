@@ -18,6 +18,7 @@ mod migrations;
 mod outages;
 mod servers;
 mod silence;
+mod sites;
 mod skew;
 mod unreadable;
 mod users;

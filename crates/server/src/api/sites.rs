@@ -1,0 +1,99 @@
+//! Regions, IDCs and host types: `/api/v2/compute/regions…`, `…/idcs…`, `…/hostTypes…`.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State, routing::get};
+use obfleet_fleet::inventory::SiteKind;
+use obfleet_wire::{
+    envelope::Paged,
+    site::{HostType, Idc, NewIdc, NewSite, Region},
+};
+use serde_json::Value;
+
+use crate::{
+    app::{App, AppState},
+    http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
+};
+
+/// Below `/api/v2/compute`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/regions", get(regions).post(add_region))
+        .route("/regions/{regionId}", get(region).delete(remove_region))
+        .route("/idcs", get(idcs).post(add_idc))
+        .route("/idcs/{idcId}", get(idc).delete(remove_idc))
+        .route("/hostTypes", get(host_types).post(add_host_type))
+        .route("/hostTypes/{typeId}", get(host_type).delete(remove_host_type))
+}
+
+/// Lists regions, by `keyword` in the name.
+pub async fn regions(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    let mut regions = app.fleet.regions().await?;
+    regions.retain(|region| query.mentions("keyword", &[&region.name]));
+    Ok(Data(query.page(regions)?))
+}
+
+/// Lists IDCs, by `keyword` in the name and by `regionId`.
+pub async fn idcs(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    let mut idcs = app.fleet.idcs().await?;
+    let region = query.id("regionId")?;
+    idcs.retain(|idc| query.mentions("keyword", &[&idc.name]) && region.is_none_or(|id| id == idc.region_id));
+    Ok(Data(query.page(idcs)?))
+}
+
+/// Lists host types, by `keyword` in the name.
+pub async fn host_types(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    let mut types = app.fleet.host_types().await?;
+    types.retain(|host_type| query.mentions("keyword", &[&host_type.name]));
+    Ok(Data(query.page(types)?))
+}
+
+/// Shows one region.
+pub async fn region(State(app): AppState, path: PathIds) -> ApiResult<Data<Region>> {
+    Ok(Data(app.fleet.region(path.id("regionId")?).await?))
+}
+
+/// Shows one IDC.
+pub async fn idc(State(app): AppState, path: PathIds) -> ApiResult<Data<Idc>> {
+    Ok(Data(app.fleet.idc(path.id("idcId")?).await?))
+}
+
+/// Shows one host type.
+pub async fn host_type(State(app): AppState, path: PathIds) -> ApiResult<Data<HostType>> {
+    Ok(Data(app.fleet.host_type(path.id("typeId")?).await?))
+}
+
+/// Adds a region.
+pub async fn add_region(State(app): AppState, Json(body): Json<NewSite>) -> ApiResult<Data<Region>> {
+    Ok(Data(app.fleet.add_region(body).await?))
+}
+
+/// Adds an IDC to a region.
+pub async fn add_idc(State(app): AppState, Json(body): Json<NewIdc>) -> ApiResult<Data<Idc>> {
+    Ok(Data(app.fleet.add_idc(body).await?))
+}
+
+/// Adds a host type.
+pub async fn add_host_type(State(app): AppState, Json(body): Json<NewSite>) -> ApiResult<Data<HostType>> {
+    Ok(Data(app.fleet.add_host_type(body).await?))
+}
+
+/// Removes a region without IDCs.
+pub async fn remove_region(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    remove(&app, SiteKind::Region, path.id("regionId")?).await
+}
+
+/// Removes an IDC without hosts.
+pub async fn remove_idc(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    remove(&app, SiteKind::Idc, path.id("idcId")?).await
+}
+
+/// Removes a host type without hosts.
+pub async fn remove_host_type(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    remove(&app, SiteKind::HostType, path.id("typeId")?).await
+}
+
+async fn remove(app: &App, kind: SiteKind, id: i64) -> ApiResult<NoData> {
+    app.fleet.remove_site(kind, id).await?;
+    Ok(NoData)
+}
