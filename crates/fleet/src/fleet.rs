@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub use exporters::ExporterTarget;
+pub use packages::PackageOnDisk;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

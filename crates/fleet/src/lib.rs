@@ -14,5 +14,5 @@ pub mod secrets;
 mod testing;
 mod view;
 
-pub use fleet::{Actor, Error, ExporterTarget, Fleet, Started};
+pub use fleet::{Actor, Error, ExporterTarget, Fleet, PackageOnDisk, Started};
 pub use once::Once;

@@ -136,7 +136,8 @@ impl PackageFiles {
         Ok(path)
     }
 
-    /// Moves a file here and has the inventory know its package. → false when it knows one by that name
+    /// Moves a file here and has the inventory know its package. → false when it knows one by that name; then nothing is
+    /// kept
     pub async fn add(
         &self,
         uploaded: &Path,
@@ -145,7 +146,15 @@ impl PackageFiles {
     ) -> Result<bool, PackageFileError> {
         let settled = self.settled.lock().await;
         self.put(uploaded, package).await?;
-        let added = inventory.insert_package(package).await?;
+        let added = inventory.insert_package(package).await;
+        if !matches!(added, Ok(true)) {
+            // The same content may be a known package's. Whether it is, tidying looks again when the inventory cannot tell.
+            let known = inventory.packages().await;
+            if known.is_ok_and(|known| known.iter().all(|known| known.sha256 != package.sha256)) {
+                self.remove(package).await?;
+            }
+        }
+        let added = added?;
         drop(settled);
         if added {
             self.others.offer(package).await;

@@ -195,18 +195,34 @@ pub fn host(fleet: &Snapshot, host: &Host) -> HostView {
     }
 }
 
-/// A package; `deletable` when no proxy runs its version.
+/// A proxy that runs what is in the package: its version, on its architecture. Which of several builds for different
+/// systems a proxy was installed from is not known, so it counts as a user of each.
+pub fn user_of<'a>(fleet: &'a Snapshot, package: &Package) -> Option<&'a Proxy> {
+    let runs = |proxy: &&Proxy| {
+        let host = fleet.hosts.get(&proxy.host_id);
+        proxy.version == package.name.version && host.is_none_or(|host| host.facts.architecture == package.name.arch)
+    };
+    fleet.proxies.values().find(runs).filter(|_| package.is_proxy)
+}
+
+/// What OCP calls a package of this name.
+fn package_type(package: &Package) -> &'static str {
+    match package.name.name.as_str() {
+        _ if package.is_proxy => "OBPROXY_INSTALL_PACKAGE",
+        "oceanbase" | "oceanbase-ce" => "OB_SERVER_INSTALL_PACKAGE",
+        "t-oceanbase-ocp-agent" => "OCP_AGENT_INSTALL_PACKAGE",
+        _ => "OTHERS_RPM",
+    }
+}
+
+/// A package; `deletable` when no proxy runs what is in it.
 pub fn package(fleet: &Snapshot, package: &Package, base_url: &str) -> SoftwarePackage {
     let file_name = package.name.file_name();
-    let used = fleet
-        .proxies
-        .values()
-        .any(|proxy| package.is_proxy && proxy.version == package.name.version);
     SoftwarePackage {
         architecture: package.name.arch.clone(),
         build_number: package.name.version.build.clone(),
         create_time: package.created,
-        deletable: !used,
+        deletable: user_of(fleet, package).is_none(),
         download_url: format!("{base_url}/api/v2/files/sys-package/{file_name}"),
         extension: "rpm".to_owned(),
         file_name,
@@ -217,12 +233,7 @@ pub fn package(fleet: &Snapshot, package: &Package, base_url: &str) -> SoftwareP
         sha1: package.sha1.clone(),
         sha256: package.sha256.clone(),
         size: package.size,
-        package_type: if package.is_proxy {
-            "OBPROXY_INSTALL_PACKAGE"
-        } else {
-            "OTHERS_RPM"
-        }
-        .to_owned(),
+        package_type: package_type(package).to_owned(),
         version: package.name.version.version.clone(),
     }
 }

@@ -10,6 +10,7 @@ pub mod language;
 pub mod listing;
 pub mod messages;
 pub mod path;
+pub mod range;
 pub mod reasons;
 pub mod trace;
 

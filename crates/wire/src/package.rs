@@ -36,7 +36,7 @@ pub struct SoftwarePackage {
     pub sha256: String,
     /// Bytes.
     pub size: u64,
-    /// OBPROXY_INSTALL_PACKAGE or OTHERS_RPM.
+    /// OBPROXY_INSTALL_PACKAGE; packages of other known names have OCP's words, any other is OTHERS_RPM.
     #[serde(rename = "type")]
     pub package_type: String,
     /// Version without the build.

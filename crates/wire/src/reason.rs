@@ -78,6 +78,8 @@ pub enum Thing {
         /// The port.
         port: String,
     },
+    /// A task, by its id.
+    Task(String),
     /// A file that is no package: what it looks like, in English.
     OtherFile(&'static str),
     /// Anything else, by its technical name.

@@ -10,7 +10,7 @@ use obfleet_wire::{
     time::Timestamp,
 };
 
-use super::{Actor, Error, Fleet, Started, install::creating};
+use super::{Actor, Error, Fleet, Started, holding, install::creating};
 use crate::{
     Once, flows,
     inventory::{Cluster, ClusterSettings, InventoryChange, SealedProbe},
@@ -104,6 +104,8 @@ impl Fleet {
         submission
             .locks
             .extend(with_ids.iter().map(|(id, _)| Lock::exclusive("obproxy", id)));
+        let packages: BTreeSet<i64> = with_ids.iter().map(|(_, new)| new.package_id).collect();
+        submission.locks.extend(packages.into_iter().map(holding::package));
         Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)
     }

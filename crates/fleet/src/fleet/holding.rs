@@ -30,6 +30,11 @@ pub(super) fn locks(cluster_id: i64, ids: &[i64]) -> Vec<Lock> {
     locks
 }
 
+/// The package is not deleted while a task is about to install it. Any number of tasks may be.
+pub(super) fn package(package_id: i64) -> Lock {
+    Lock::shared("software_package", package_id)
+}
+
 /// The proxies are shown as being worked on.
 pub(super) fn held(ids: &[i64], status: ProxyStatus) -> Vec<InventoryChange> {
     let held = |proxy_id: &i64| InventoryChange::SetProxyStatus {

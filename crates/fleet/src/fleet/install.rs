@@ -8,7 +8,7 @@ use obfleet_wire::{
     obproxy::{AddObproxy, OperateStatus, ProxyStatus, WorkMode},
 };
 
-use super::{Actor, Error, Fleet};
+use super::{Actor, Error, Fleet, holding};
 use crate::{
     Once, flows,
     inventory::{Cluster, InventoryChange, Proxy},
@@ -67,6 +67,7 @@ impl Fleet {
                 Lock::exclusive("obproxy", id),
                 // The ports were looked for in the inventory; nobody else may take them meanwhile.
                 Lock::exclusive("host_port", format!("{}:{}", proxy.host_id, proxy.sql_port)),
+                holding::package(new.package_id),
             ];
             let index = parts.get(&proxy.host_id).copied().unwrap_or_default();
             Once::mark(part(index).as_ref(), &mut submission);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use obfleet_engine::{TaskFilter, TaskId, TaskStatus};
 use obfleet_package::{PackageError, PackageKind};
 use obfleet_wire::{
     Code, Refusal,
@@ -10,12 +11,36 @@ use obfleet_wire::{
     time::Timestamp,
 };
 
-use super::{Error, Fleet};
+use super::{Error, Fleet, holding};
 use crate::{
     inventory::{InventoryError, Package},
     package_files::PackageFileError,
     view,
 };
+
+/// Tasks read at once when the one that holds a package is looked for.
+const TASKS_AT_A_TIME: u32 = 100;
+
+/// The file of a package, on this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageOnDisk {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is called, `obproxy-ce-4.3.1.0-1.el7.x86_64.rpm`.
+    pub file_name: String,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+}
+
+impl PackageOnDisk {
+    fn new(package: &Package, path: PathBuf) -> Self {
+        Self {
+            path,
+            file_name: package.name.file_name(),
+            sha256: package.sha256.clone(),
+        }
+    }
+}
 
 impl Fleet {
     /// All packages, by id.
@@ -74,7 +99,7 @@ impl Fleet {
         Ok(view::package(&fleet, &package, &self.base_url))
     }
 
-    /// Removes a package no proxy runs.
+    /// Removes a package that no proxy runs and no task is about to install.
     pub async fn remove_package(&self, id: i64) -> Result<(), Error> {
         let fleet = self.snapshot().await?;
         let package = fleet
@@ -82,14 +107,12 @@ impl Fleet {
             .get(&id)
             .ok_or_else(|| Refusal::new(Code::Pkg10014, [id]).field("id"))?;
         let file_name = package.name.file_name();
-        if let Some(user) = fleet
-            .proxies
-            .values()
-            .find(|proxy| proxy.version == package.name.version)
-        {
-            let user = Thing::Proxy(user.id.to_string());
-            let refusal = Refusal::about(Code::Pkg10007, [(&file_name).into(), user.into()]);
-            return Err(refusal.field("id").into());
+        let in_use = |user: Thing| Refusal::about(Code::Pkg10007, [(&file_name).into(), user.into()]).field("id");
+        if let Some(proxy) = view::user_of(&fleet, package) {
+            return Err(in_use(Thing::Proxy(proxy.id.to_string())).into());
+        }
+        if let Some(task) = self.task_about(package).await? {
+            return Err(in_use(Thing::Task(task.to_string())).into());
         }
         if self.crew.inventory.delete_package(id).await? {
             self.crew.packages.remove(package).await?;
@@ -97,20 +120,46 @@ impl Fleet {
         Ok(())
     }
 
+    /// A task that is not over and holds the package. One that begins in this very moment is not seen: its step says then
+    /// that the package was deleted.
+    async fn task_about(&self, package: &Package) -> Result<Option<TaskId>, Error> {
+        let held = holding::package(package.id);
+        for status in [TaskStatus::Running, TaskStatus::Failed] {
+            for page in 1.. {
+                let filter = TaskFilter {
+                    status: vec![status],
+                    page,
+                    size: TASKS_AT_A_TIME,
+                    ..TaskFilter::default()
+                };
+                let tasks = self.engine.list(&filter).await?.items;
+                if let Some(task) = tasks.iter().find(|task| task.locks.contains(&held)) {
+                    return Ok(Some(task.id));
+                }
+                if tasks.len() < TASKS_AT_A_TIME as usize {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// The file of a package, on this server by now.
-    pub async fn package_file(&self, file_name: &str) -> Result<PathBuf, Error> {
+    pub async fn package_file(&self, file_name: &str) -> Result<PackageOnDisk, Error> {
         let packages = self.crew.inventory.packages().await?;
         let package = packages.iter().find(|package| package.name.file_name() == file_name);
         let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [file_name]).field("fileName"))?;
-        Ok(self.crew.packages.get(package).await?)
+        let path = self.crew.packages.get(package).await?;
+        Ok(PackageOnDisk::new(package, path))
     }
 
     /// The file with this digest, if it is a package's and on this server.
-    pub async fn package_file_here(&self, sha256: &str) -> Result<Option<PathBuf>, Error> {
-        Ok(match self.package_with(sha256).await? {
-            Some(package) => self.crew.packages.here(&package).await,
-            None => None,
-        })
+    pub async fn package_file_here(&self, sha256: &str) -> Result<Option<PackageOnDisk>, Error> {
+        let Some(package) = self.package_with(sha256).await? else {
+            return Ok(None);
+        };
+        let path = self.crew.packages.here(&package).await;
+        Ok(path.map(|path| PackageOnDisk::new(&package, path)))
     }
 
     /// Sees to it that the file with this digest is on this server.
@@ -147,4 +196,46 @@ fn unreadable(error: PackageError) -> Error {
         other => flawed(Reason::Malformed(other.to_string())),
     };
     refusal.field("file").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What somebody is told whose upload failed with this error.
+    fn code(error: PackageError) -> Code {
+        match unreadable(error) {
+            Error::Refused(refusal) => {
+                assert_eq!(refusal.field.as_deref(), Some("file"));
+                assert!(!refusal.to_string().contains("/uploads/"), "{refusal}");
+                refusal.code
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_upload_has_its_code() {
+        let path = || PathBuf::from("/uploads/x");
+        let found = "a zip archive";
+        assert_eq!(code(PackageError::NotAnRpm { path: path(), found }), Code::Pkg10004);
+        let arch = "ppc64le".to_owned();
+        assert_eq!(
+            code(PackageError::UnsupportedArch { path: path(), arch }),
+            Code::Pkg10015
+        );
+        let reason = "it ends inside its header".to_owned();
+        assert_eq!(code(PackageError::Malformed { path: path(), reason }), Code::Pkg10006);
+        let name = "obproxy-ce".to_owned();
+        assert_eq!(code(PackageError::NoProxyBinary { path: path(), name }), Code::Pkg10006);
+        let io = PackageError::Io {
+            action: "read",
+            path: path(),
+            source: std::io::Error::other("disk"),
+        };
+        assert!(matches!(
+            unreadable(io),
+            Error::PackageFile(PackageFileError::Storage { .. })
+        ));
+    }
 }

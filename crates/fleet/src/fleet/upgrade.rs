@@ -1,11 +1,13 @@
 //! Upgrading proxies of a cluster.
 
+use std::collections::BTreeSet;
+
 use obfleet_engine::{Submission, TaskView};
 use obfleet_wire::obproxy::{ProxyStatus, UpgradeObproxy};
 
 use super::{
     Actor, Error, Fleet,
-    holding::{held, locks},
+    holding::{held, locks, package},
 };
 use crate::{Once, flows, plan::upgrade};
 
@@ -39,6 +41,8 @@ impl Fleet {
         submission.context = flows::upgrade::context(cluster, &plan);
         submission.cluster_id = Some(cluster_id);
         submission.locks = locks(cluster_id, ids);
+        let packages: BTreeSet<i64> = plan.targets.iter().map(|target| target.package_id).collect();
+        submission.locks.extend(packages.into_iter().map(package));
         submission.changes = held(ids, ProxyStatus::Upgrading);
         Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)

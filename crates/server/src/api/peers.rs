@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -50,10 +50,10 @@ pub async fn nudge(State(app): AppState) -> StatusCode {
 }
 
 /// `GET /internal/packages/{sha256}`: the file of a package, if it is on this server.
-pub async fn package(State(app): AppState, path: PathIds) -> ApiResult<Response> {
+pub async fn package(State(app): AppState, path: PathIds, headers: HeaderMap) -> ApiResult<Response> {
     let file = app.fleet.package_file_here(path.text("sha256")).await?;
     let file = file.ok_or_else(|| ApiError::from(Refusal::new(Code::Pkg10014, [path.text("sha256")])))?;
-    file_response(&file).await
+    file_response(&file, &headers).await
 }
 
 /// `POST /internal/packages/{sha256}`: another server has the file of a package, and this one should have it, too. Answered

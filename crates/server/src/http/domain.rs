@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use obfleet_engine::{EngineError, Halt, Lock, StoreError, TaskId, TaskOperation, TaskStatus};
+use obfleet_fleet::package_files::PackageFileError;
 use obfleet_wire::{
     Code, Refusal,
     reason::{Reason, Thing},
@@ -21,6 +22,10 @@ impl From<obfleet_fleet::Error> for ApiError {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::Engine(error) => error.into(),
+            Error::PackageFile(PackageFileError::Storage { path, source }) => {
+                tracing::error!(path = %path.display(), error = %source, "a package file cannot be kept, read or removed");
+                Self::storage("the package file cannot be kept, read or removed", &source)
+            }
             Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::PackageFile(_) => failed(&error),
         }
     }
@@ -92,6 +97,7 @@ fn thing(lock: &Lock) -> Thing {
         ("obproxy_cluster", _) => Thing::Cluster(name),
         ("obproxy_cluster_name", _) => Thing::ClusterName(name),
         ("obproxy", _) => Thing::Proxy(name),
+        ("software_package", _) => Thing::Other(format!("package {name}")),
         ("host_port", Some((host, port))) => Thing::HostPort {
             host: host.to_owned(),
             port: port.to_owned(),

@@ -1,7 +1,8 @@
 //! The one place where OCP's envelope is made.
 //!
 //! Handlers answer with [`Data`], [`NoData`] or an [`ApiError`]; these leave an [`Outcome`] in the response, and
-//! [`wrap`], the outermost layer, turns it into the envelope. Answers without an outcome (files, plain text) pass.
+//! [`wrap`], the outermost layer, turns it into the envelope; headers of theirs are kept. Answers without an outcome (files,
+//! plain text) pass.
 
 use std::{sync::Arc, time::Instant};
 
@@ -103,7 +104,9 @@ pub async fn wrap(State(server): State<Arc<str>>, request: Request, next: Next) 
         timestamp: Timestamp::now(),
         trace_id,
     };
+    let headers = std::mem::take(response.headers_mut());
     let mut response = render(&envelope, status).into_response();
+    response.headers_mut().extend(headers);
     if let Some(seconds) = error.and_then(|error| error.retry_after_seconds()) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

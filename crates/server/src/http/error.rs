@@ -1,6 +1,6 @@
 //! Why a request is answered with an error: everything the envelope needs to say so.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use axum::{
     http::StatusCode,
@@ -50,10 +50,13 @@ impl ApiError {
             Fault::TooManyListeners(_) | Fault::NoLease | Fault::Stopping => {
                 (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE), None)
             }
+            Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE), None),
+            Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
             Fault::NotJson { .. }
             | Fault::BodyBroken
             | Fault::MissingPart(_)
+            | Fault::RepeatedPart(_)
             | Fault::NoRoute { .. }
             | Fault::Enrolment(_) => (Code::Com10003, None, None),
         };
@@ -78,6 +81,17 @@ impl ApiError {
     /// The server itself failed. `reason` is told; it must carry no secret.
     pub fn internal(reason: impl ToString) -> Self {
         Refusal::new(Code::Com10999, [reason.to_string()]).into()
+    }
+
+    /// The disk failed in what is said; a full one is told apart.
+    pub fn storage(what: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                tracing::error!(%error, "{what}");
+                Self::fault(Fault::NoRoom)
+            }
+            _ => Self::internal(format!("{what}: {error}")),
+        }
     }
 
     /// Answers with another status than the code's own.

@@ -44,6 +44,12 @@ pub enum Fault {
     BodyBroken,
     /// A multipart body without the part.
     MissingPart(&'static str),
+    /// A multipart body with the part twice.
+    RepeatedPart(&'static str),
+    /// A part of a file that has so many bytes and ends before it.
+    RangeBeyond(u64),
+    /// The server's disk is full.
+    NoRoom,
     /// A method and path nobody serves.
     NoRoute {
         /// The method.
@@ -179,6 +185,20 @@ impl Fault {
                 format!("its multipart body has no part named {name}"),
                 format!("multipart 请求体缺少 {name} 部分"),
             ),
+            Self::RepeatedPart(name) => say(
+                format!("its multipart body has more than one part named {name}, so send them one by one"),
+                format!("multipart 请求体中有多个 {name} 部分，请逐个上传"),
+            ),
+            Self::RangeBeyond(size) => say(
+                format!("the file has {size} bytes and ends before the part that is asked for"),
+                format!("文件只有 {size} 字节，请求的范围超出其末尾"),
+            ),
+            Self::NoRoom => language
+                .choose(
+                    "the disk of its state directory is full; nothing was kept, so make room and send the request again",
+                    "状态目录所在磁盘已满，未保存任何内容；请释放空间后重新提交",
+                )
+                .to_owned(),
             Self::NoRoute { method, path } => say(
                 format!("there is no {method} for {path}"),
                 format!("{path} 没有 {method} 方法"),

@@ -36,6 +36,7 @@ fn thing_text(thing: &Thing, language: Language) -> String {
             format!("port {port} of host {host}"),
             format!("主机 {host} 的端口 {port} "),
         ),
+        Thing::Task(id) => say(format!("task {id}"), format!("任务 {id} ")),
         Thing::OtherFile(found) => language.choose(*found, "其他类型的文件").to_owned(),
         Thing::Other(name) => name.clone(),
     }
@@ -154,6 +155,7 @@ mod tests {
             Thing::Proxy(id()),
             Thing::ProxyOnPort { proxy: 7, port: 2883 },
             Thing::HostPort { host: id(), port: id() },
+            Thing::Task(id()),
             Thing::OtherFile("a zip archive"),
         ]
         .map(Arg::Thing)

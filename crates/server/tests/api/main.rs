@@ -8,6 +8,7 @@ mod diagnosis;
 mod enrolment;
 mod errors;
 mod fake_agent;
+mod full_disk;
 mod idempotency;
 mod login;
 mod operations;

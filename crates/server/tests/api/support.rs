@@ -185,8 +185,17 @@ impl Api {
 pub const OLD: &str = "obproxy-ce-4.2.1.0-11.el7.x86_64.rpm";
 pub const NEW: &str = "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm";
 
+/// The content of a package with this file name around a file with this content.
+pub fn package_of(dir: &std::path::Path, file_name: &str, binary: &str) -> Vec<u8> {
+    std::fs::read(build(dir, file_name, binary)).unwrap()
+}
+
 /// A real RPM with this file name around a file that is no proxy.
 pub fn package(dir: &std::path::Path, file_name: &str) -> std::path::PathBuf {
+    build(dir, file_name, "#!/bin/false\n")
+}
+
+fn build(dir: &std::path::Path, file_name: &str, content: &str) -> std::path::PathBuf {
     let name: obfleet_wire::version::PackageName = file_name.parse().unwrap();
     let spec = obfleet_package::build::BuildSpec {
         name: name.name,
@@ -195,7 +204,7 @@ pub fn package(dir: &std::path::Path, file_name: &str) -> std::path::PathBuf {
         arch: name.arch,
     };
     let binary = dir.join("binary");
-    std::fs::write(&binary, "#!/bin/false\n").unwrap();
+    std::fs::write(&binary, content).unwrap();
     obfleet_package::build::build_obproxy_rpm(&spec, &binary, dir).unwrap()
 }
 
