@@ -6,21 +6,21 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_RANGE},
     response::{IntoResponse, Response},
     routing::{get, head, post, put},
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
     AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, Validity,
+    OperationRequest, PACKAGE_BYTES, Validity,
 };
 use serde::Deserialize;
 
 use crate::{
     certificate::{Certificate, ReplaceError},
     describe,
-    packages::{Packages, PutError},
+    packages::{Packages, Presence, PutError},
     runner::Runner,
     status::StatusBoard,
 };
@@ -94,23 +94,48 @@ async fn status(State(api): State<Api>) -> Json<AgentStatus> {
     Json(api.status.read())
 }
 
-async fn has_package(State(api): State<Api>, Path(sha256): Path<String>) -> StatusCode {
-    match api.packages.find(&sha256) {
-        Some(_) => StatusCode::OK,
-        None => StatusCode::NOT_FOUND,
+/// 200 when the package is here; 409 while it arrives, 404 otherwise, with how much of it is here.
+async fn has_package(State(api): State<Api>, Path(sha256): Path<String>) -> Response {
+    match api.packages.look(&sha256).await {
+        Presence::Whole => StatusCode::OK.into_response(),
+        Presence::Arriving => StatusCode::CONFLICT.into_response(),
+        Presence::Part(bytes) => (StatusCode::NOT_FOUND, [(PACKAGE_BYTES, bytes.to_string())]).into_response(),
     }
 }
 
-async fn put_package(State(api): State<Api>, Path(sha256): Path<String>, body: Body) -> Result<StatusCode, Answer> {
+async fn put_package(
+    State(api): State<Api>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Answer> {
+    let from = match headers.get(CONTENT_RANGE) {
+        None => 0,
+        Some(range) => first_byte(range).ok_or_else(|| AgentError::Invalid {
+            reason: "its Content-Range is not of the form 'bytes 5-9/10'".into(),
+        })?,
+    };
     let body = body.into_data_stream().map_err(io::Error::other);
-    api.packages.put(&sha256, body).await.map_err(|error| {
+    api.packages.put(&sha256, from, body).await.map_err(|error| {
         let reason = describe(&error);
         Answer(match error {
-            PutError::File(_) => AgentError::Internal { reason },
-            _ => AgentError::Invalid { reason },
+            // What was here before may be at fault, or have changed; and who went away comes back.
+            PutError::Digest { resumed: true, .. }
+            | PutError::Offset { .. }
+            | PutError::Body(_)
+            | PutError::File(_) => AgentError::Internal { reason },
+            PutError::Name(_) | PutError::TooLarge { .. } | PutError::Digest { .. } | PutError::NoRoom { .. } => {
+                AgentError::Invalid { reason }
+            }
         })
     })?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The first byte of a `Content-Range`.
+fn first_byte(range: &HeaderValue) -> Option<u64> {
+    let range = range.to_str().ok()?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
 }
 
 async fn start(

@@ -3,30 +3,38 @@
 use std::{
     collections::HashMap,
     future::ready,
-    io, iter,
+    io::{self, SeekFrom},
+    iter,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
     AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, OperationState, Outcome, Validity, agent_name,
+    OperationRequest, OperationState, Outcome, PACKAGE_BYTES, Validity, agent_name,
 };
 use reqwest::{
     Body, Client, RequestBuilder, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
+    header::CONTENT_RANGE,
 };
 use serde::de::DeserializeOwned;
 use tokio::{
     fs::File,
+    io::AsyncSeekExt as _,
     time::{Instant, sleep},
 };
 use tokio_util::io::ReaderStream;
 
 use crate::{
     describe,
+    locks::Locks,
     tls::{self, PkiError},
 };
 
@@ -96,7 +104,11 @@ impl CallError {
 pub struct AgentClient {
     http: Client,
     names: Arc<Names>,
+    sending: Sending,
 }
+
+/// The packages on their way, by agent and digest: tasks that need the same one on the same host send it once.
+type Sending = Arc<Locks<String>>;
 
 /// Agents are called by the name in their certificate, which no name server knows.
 #[derive(Default)]
@@ -131,7 +143,11 @@ impl AgentClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(PkiError::Client)?;
-        Ok(Self { http, names })
+        Ok(Self {
+            http,
+            names,
+            sending: Arc::default(),
+        })
     }
 
     /// The agent of a host. Only the agent whose certificate names this host is talked to; nothing is sent yet.
@@ -147,6 +163,7 @@ impl AgentClient {
             http: self.http.clone(),
             base,
             address,
+            sending: Arc::clone(&self.sending),
         }
     }
 }
@@ -157,6 +174,7 @@ pub struct Endpoint {
     http: Client,
     base: String,
     address: SocketAddr,
+    sending: Sending,
 }
 
 impl Endpoint {
@@ -189,25 +207,47 @@ impl Endpoint {
         self.json(call.timeout(CALL_TIMEOUT)).await
     }
 
-    /// Sends the package file unless the agent has it.
+    /// Sends the package file unless the agent has it; only what is missing of it, when a part has arrived before. → bytes
+    /// that were sent, in all tries
     ///
-    /// An agent that does not answer is asked again for as long as `patience`: it may be starting again.
+    /// An agent that does not answer is asked again for as long as `patience`: it may be starting again. One that gets the
+    /// same file from elsewhere is waited for.
     ///
     /// # Errors
     /// When the file cannot be read, or the agent does not take it; without an answer.
-    pub async fn put_package(&self, sha256: &str, path: &Path, patience: Duration) -> Result<(), CallError> {
-        until_answered(patience, || self.try_put_package(sha256, path)).await
+    pub async fn put_package(&self, sha256: &str, path: &Path, patience: Duration) -> Result<u64, CallError> {
+        let _turn = self.sending.lock(format!("{}/{sha256}", self.base)).await;
+        let sent = Arc::new(AtomicU64::new(0));
+        until_answered(patience, || self.try_put_package(sha256, path, &sent)).await?;
+        Ok(sent.load(Ordering::Relaxed))
     }
 
-    async fn try_put_package(&self, sha256: &str, path: &Path) -> Result<(), CallError> {
+    async fn try_put_package(&self, sha256: &str, path: &Path, sent: &Arc<AtomicU64>) -> Result<(), CallError> {
         let url = format!("{}/packages/{sha256}", self.base);
-        let known = self.http.head(&url).timeout(CALL_TIMEOUT).send().await;
-        if known.map_err(|e| self.unreachable(&e))?.status().is_success() {
-            return Ok(());
+        let there = loop {
+            let known = self.http.head(&url).timeout(CALL_TIMEOUT).send().await;
+            let known = known.map_err(|e| self.unreachable(&e))?;
+            match known.status() {
+                status if status.is_success() => return Ok(()),
+                // The agent itself has waited before it said so.
+                StatusCode::CONFLICT => {}
+                _ => break arrived(&known),
+            }
+        };
+        let mut file = File::open(path).await.map_err(CallError::Package)?;
+        let size = file.metadata().await.map_err(CallError::Package)?.len();
+        // More than there is to send is not this file.
+        let from = if there < size { there } else { 0 };
+        let mut call = self.http.put(&url).timeout(PUT_TIMEOUT);
+        if from > 0 {
+            file.seek(SeekFrom::Start(from)).await.map_err(CallError::Package)?;
+            call = call.header(CONTENT_RANGE, format!("bytes {from}-{}/{size}", size - 1));
         }
-        let file = File::open(path).await.map_err(CallError::Package)?;
-        let body = Body::wrap_stream(ReaderStream::with_capacity(file, 256 * 1024));
-        self.send(self.http.put(&url).timeout(PUT_TIMEOUT).body(body)).await?;
+        let sent = Arc::clone(sent);
+        let pieces = ReaderStream::with_capacity(file, 256 * 1024).inspect_ok(move |piece| {
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        });
+        self.send(call.body(Body::wrap_stream(pieces))).await?;
         Ok(())
     }
 
@@ -330,6 +370,12 @@ impl Endpoint {
             reason: describe(error),
         }
     }
+}
+
+/// How much of a package the agent says it has.
+fn arrived(answer: &Response) -> u64 {
+    let bytes = answer.headers().get(PACKAGE_BYTES);
+    bytes.and_then(|bytes| bytes.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// Makes a call again while its error is a passing one, for as long as `patience`.

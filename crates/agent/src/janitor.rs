@@ -1,4 +1,5 @@
-//! Takes away what is kept for a while only: homes of removed proxies, and restarts that are over.
+//! Takes away what is kept for a while only: homes of removed proxies, restarts that are over, and packages that did not
+//! arrive whole.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -17,6 +18,8 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long the papers of a restart are kept for somebody to read.
 const PAPERS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a package that did not arrive whole may be gone on with.
+const PARTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const ROUND: Duration = Duration::from_secs(3600);
 
 /// Goes round every hour, until dropped.
@@ -28,6 +31,9 @@ pub(crate) async fn sweep(node: Arc<Node>) {
             if let Err(e) = purge(&node, &owned, Timestamp::now()) {
                 tracing::warn!(proxy = owned.spec.proxy_id, error = %describe(&e), "a removed home stays");
             }
+        }
+        if let Err(e) = node.packages.sweep(PARTS_KEPT) {
+            tracing::warn!(error = %describe(&e), "parts of packages stay");
         }
         if let Err(e) = clear_restarts(&node, PAPERS_KEPT) {
             tracing::warn!(error = %describe(&e), "papers of old restarts stay");
@@ -99,7 +105,7 @@ mod tests {
     fn node(dir: &Path) -> Node {
         let layout = Layout::open(dir.join("root"), dir.join("state")).unwrap();
         Node {
-            packages: Packages::open(layout.packages()).unwrap(),
+            packages: Packages::open(layout.packages()),
             registry: Registry::open(layout.registry()).unwrap().into(),
             bind: std::net::Ipv4Addr::LOCALHOST.into(),
             things: Locks::default(),

@@ -1,7 +1,7 @@
 //! Where things lie on a host.
 //!
 //! ```text
-//! <root>/packages/<sha256>.rpm                        package files, as the server put them
+//! <root>/packages/<sha256>.rpm                        package files, as the server put them; `.part` while they arrive
 //! <root>/slots/obproxy-<version>-<release>/bin/obproxy  extracted packages, never changed
 //! <root>/proxies/<cluster>-<proxy id>/                a proxy's home: its working directory for life
 //! <root>/restarts/<restart id>/                       the journal of a restart, written by its guard

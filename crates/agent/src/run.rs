@@ -123,7 +123,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let certificate = Arc::new(Certificate::open(identity, layout.identity())?);
 
     let node = Arc::new(Node {
-        packages: Packages::open(layout.packages())?,
+        packages: Packages::open(layout.packages()),
         registry: Arc::new(Registry::open(layout.registry())?),
         bind: options.bind,
         things: Locks::default(),

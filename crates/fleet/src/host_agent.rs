@@ -48,8 +48,8 @@ pub trait HostAgent: Send + Sync {
     /// What the host runs; answers within two seconds.
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError>;
 
-    /// Gives the host the package file with this digest, unless it has it.
-    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError>;
+    /// Gives the host the package file with this digest, unless it has it. → bytes that had to be sent
+    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError>;
 
     /// Performs an operation to its end, or attaches to it when it is under way or done. Returns only with a result: an
     /// agent that is away is waited for; the caller drops the future when its time is up.

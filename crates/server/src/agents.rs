@@ -119,7 +119,7 @@ impl HostAgent for Agents {
         Ok(status)
     }
 
-    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError> {
+    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {
         self.endpoint(host)
             .await?
             .put_package(sha256, file, PATIENCE)

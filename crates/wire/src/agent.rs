@@ -3,7 +3,8 @@
 //! | route | does |
 //! |---|---|
 //! | `GET /v1/status` | [`AgentStatus`] |
-//! | `HEAD, PUT /v1/packages/{sha256}` | asks for, or stores, a package file |
+//! | `HEAD /v1/packages/{sha256}` | 200: the package file is here; 404: so much of it is, see [`PACKAGE_BYTES`]; 409: it is arriving from elsewhere, ask again |
+//! | `PUT /v1/packages/{sha256}` | stores a package file; with `Content-Range` what follows the bytes that are there |
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
 //! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
@@ -15,6 +16,10 @@
 //! with a lower epoch than the subtask's highest is refused with 409 and [`AgentError::Fenced`].
 //!
 //! The one call the other way is the enrolment, `POST /api/v2/compute/agents/enrol` on the server: [`EnrolRequest`].
+
+/// Header of the answer to `HEAD /v1/packages/{sha256}`: bytes of the package file that have arrived so far. Agents that
+/// keep no part of a file do not tell.
+pub const PACKAGE_BYTES: &str = "package-bytes";
 
 mod attempt;
 mod certificate;

@@ -60,6 +60,7 @@ pub struct Host {
     token: String,
     agent: Option<Agent>,
     ports: Vec<PortLease>,
+    file_blocks: Option<u32>,
 }
 
 struct Agent {
@@ -79,7 +80,13 @@ impl Host {
             token: authority.token().to_string(),
             agent: None,
             ports: (0..3).map(|_| PortLease::take().unwrap()).collect(),
+            file_blocks: None,
         }
+    }
+
+    /// Lets no file of the agent's become longer than so many blocks, as on a disk that is full.
+    pub fn limit_files(&mut self, blocks: u32) {
+        self.file_blocks = Some(blocks);
     }
 
     /// A host with a running, enrolled agent.
@@ -122,7 +129,17 @@ impl Host {
 
     fn spawn(&self) -> Result<Agent, String> {
         let errors = self.dir.path().join("agent.err");
-        let mut process = Command::new(node())
+        let mut command = match self.file_blocks {
+            None => Command::new(node()),
+            Some(blocks) => {
+                let mut command = Command::new("sh");
+                // A write that goes too far is to fail, and not to end the process by a signal.
+                let limited = format!(r#"trap '' XFSZ; ulimit -f {blocks}; exec "$0" "$@""#);
+                command.args(["-c", &limited]).arg(node());
+                command
+            }
+        };
+        let mut process = command
             .args(["agent", &self.server_url, &self.token])
             .args([self.state(), self.root()])
             .args(["127.0.0.1", "127.0.0.1:0", "127.0.0.1"])

@@ -186,7 +186,13 @@ impl Crew {
             };
             match (self.agents.put_package(&host, &package.sha256, &file).await, got) {
                 (Err(_), Err(missing)) => Err(missing.into()),
-                (put, _) => Ok(put?),
+                (put, _) => {
+                    attempt.log(match put? {
+                        0 => format!("host {}: it has the package already", host.facts.name),
+                        sent => format!("host {}: {sent} bytes sent", host.facts.name),
+                    });
+                    Ok(())
+                }
             }
         };
         tokio::select! {

@@ -131,8 +131,8 @@ mod tests {
             Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
         }
 
-        async fn put_package(&self, _: &Host, _: &str, _: &Path) -> Result<(), HostAgentError> {
-            Ok(())
+        async fn put_package(&self, _: &Host, _: &str, _: &Path) -> Result<u64, HostAgentError> {
+            Ok(0)
         }
 
         async fn perform(

@@ -72,10 +72,10 @@ impl HostAgent for Agents {
         .await
     }
 
-    async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<(), HostAgentError> {
+    async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<u64, HostAgentError> {
         let put = |_| {
             self.hosts.at(host, |machine| machine.put_package(sha256));
-            Ok(())
+            Ok(1)
         };
         self.call(host, "put_package", put).await
     }

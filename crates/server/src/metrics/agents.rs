@@ -133,7 +133,7 @@ impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
         self.metrics.agents.time("status", self.agents.status(host)).await
     }
 
-    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<(), HostAgentError> {
+    async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {
         let work = self.agents.put_package(host, sha256, file);
         self.metrics.agents.time("put_package", work).await
     }
