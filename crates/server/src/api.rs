@@ -1,5 +1,6 @@
 //! The routes, one file per resource. A handler reads the request, asks the fleet, and shows what it answered.
 
+pub mod access_keys;
 pub mod agents;
 pub mod clusters;
 pub mod diagnosis;

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use obfleet_fleet::Fleet;
-use obfleet_store::users::Users;
+use obfleet_fleet::{Fleet, secrets::Sealer};
+use obfleet_store::{access_keys::AccessKeys, users::Users};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -17,6 +17,10 @@ pub struct App {
     pub fleet: Fleet,
     /// Who may log in.
     pub users: Users,
+    /// The keys by which programs sign their requests.
+    pub access_keys: AccessKeys,
+    /// Seals their secrets.
+    pub sealer: Sealer,
     /// Checks credentials.
     pub authenticator: Authenticator,
     /// Signs agents' certificates.

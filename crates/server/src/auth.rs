@@ -1,6 +1,6 @@
-//! Who is calling: HTTP Basic against the users of the state database.
+//! Who is calling: HTTP Basic against the users of the state database, or a signature by one of their access keys.
 //!
-//! A password is checked with argon2id once and then remembered for a while ([`memory`]); one argon2 runs at a time, and
+//! A signed request ([`signed`]) costs no argon2. A password is checked with argon2id once and then remembered for a while ([`memory`]); one argon2 runs at a time, and
 //! whoever guesses is slowed down ([`throttle`]). Credentials that were right before are never made to wait, so guessing
 //! somebody's password does not lock that somebody out.
 
@@ -9,6 +9,8 @@ pub mod first_user;
 pub mod memory;
 pub mod password;
 pub mod role;
+pub mod signature;
+pub mod signed;
 pub mod throttle;
 
 use std::{
@@ -27,16 +29,21 @@ use axum::{
     response::Response,
 };
 use obfleet_fleet::Actor;
-use obfleet_store::users::{User, Users, UsersError};
+use obfleet_store::{
+    access_keys::AccessKeysError,
+    users::{User, Users, UsersError},
+};
 use obfleet_wire::{Code, Refusal};
 use tokio::sync::Semaphore;
 
 use self::{
     basic::Credentials,
     memory::{Memory, Recall},
+    signature::Claim,
+    signed::SignedRequests,
     throttle::Throttle,
 };
-use crate::http::{ApiError, error::seconds};
+use crate::http::{ApiError, Fault, error::seconds, fault::LoginFault, language::Language};
 
 /// Why a caller is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,7 @@ pub struct Authenticator {
 
 struct Inner {
     users: Users,
+    signed: SignedRequests,
     memory: Memory,
     throttle: Mutex<Throttle>,
     /// One argon2 at a time: each takes 19 MiB and a whole core.
@@ -73,10 +81,11 @@ struct Inner {
 }
 
 impl Authenticator {
-    /// An authenticator for these users.
-    pub fn new(users: Users) -> Self {
+    /// An authenticator for these users, by password or by signature.
+    pub fn new(users: Users, signed: SignedRequests) -> Self {
         let inner = Inner {
             users,
+            signed,
             memory: Memory::default(),
             throttle: Mutex::default(),
             gate: Arc::new(Semaphore::new(1)),
@@ -84,6 +93,11 @@ impl Authenticator {
             nobody: password::unmatched(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Forgets the signatures that nobody could repeat any more.
+    pub async fn forget_signatures(&self) -> Result<u64, AccessKeysError> {
+        self.inner.signed.forget().await
     }
 
     /// Number of argon2 runs so far.
@@ -170,11 +184,11 @@ impl From<AuthError> for ApiError {
 pub async fn require_login(
     State(authenticator): State<Authenticator>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let (actor, roles) = log_in(&authenticator, peer, request.headers()).await?;
-    request.extensions_mut().insert(Who(actor, roles));
+    let (who, mut request) = log_in(&authenticator, peer, request).await?;
+    request.extensions_mut().insert(who);
     Ok(next.run(request).await)
 }
 
@@ -182,11 +196,11 @@ pub async fn require_login(
 pub async fn require_login_unless_local(
     State(authenticator): State<Authenticator>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if !is_local(peer, request.headers()) {
-        log_in(&authenticator, peer, request.headers()).await?;
+        (_, request) = log_in(&authenticator, peer, request).await?;
     }
     Ok(next.run(request).await)
 }
@@ -198,24 +212,38 @@ fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
     peer.ip().to_canonical().is_loopback() && !PASSED_ON.iter().any(|name| headers.contains_key(*name))
 }
 
-async fn log_in(
-    authenticator: &Authenticator,
-    peer: SocketAddr,
-    headers: &HeaderMap,
-) -> Result<(Actor, Arc<[String]>), ApiError> {
-    let credentials = Credentials::of(headers).ok_or_else(|| ApiError::plain(Code::Iam10000))?;
-    let name = credentials.user.clone();
-    let user = authenticator
-        .authenticate(credentials, peer.ip())
-        .await
-        .inspect_err(|error| {
-            tracing::warn!(user = name, address = %peer.ip(), "login refused: {error}");
-        })?;
+/// Who sends the request, and the request.
+async fn log_in(authenticator: &Authenticator, peer: SocketAddr, request: Request) -> Result<(Who, Request), ApiError> {
+    let (user, request) = match Claim::of(request.headers()) {
+        None => (by_password(authenticator, peer, request.headers()).await?, request),
+        Some(claim) => {
+            let claim = claim.map_err(|_| ApiError::fault(Fault::Login(LoginFault::Malformed)))?;
+            let key = claim.access_key.clone();
+            let checked = authenticator.inner.signed.check(claim, request).await;
+            checked.inspect_err(|error| {
+                let reason = error.body(Language::English).message;
+                tracing::warn!(key, address = %peer.ip(), reason, "a signed request was refused");
+            })?
+        }
+    };
     let actor = Actor {
         id: user.id,
         name: user.name,
     };
-    Ok((actor, user.roles.into()))
+    Ok((Who(actor, user.roles.into()), request))
+}
+
+async fn by_password(authenticator: &Authenticator, peer: SocketAddr, headers: &HeaderMap) -> Result<User, ApiError> {
+    let credentials = Credentials::of(headers).ok_or_else(nobody)?;
+    let name = credentials.user.clone();
+    let user = authenticator.authenticate(credentials, peer.ip()).await;
+    Ok(user.inspect_err(|error| {
+        tracing::warn!(user = name, address = %peer.ip(), "login refused: {error}");
+    })?)
+}
+
+fn nobody() -> ApiError {
+    ApiError::fault(Fault::Login(LoginFault::Nobody))
 }
 
 /// The caller and its roles, in a handler behind [`require_login`].
@@ -226,11 +254,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .get()
-            .cloned()
-            .ok_or_else(|| ApiError::plain(Code::Iam10000))
+        parts.extensions.get().cloned().ok_or_else(nobody)
     }
 }
 

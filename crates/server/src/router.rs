@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{agents, clusters, hosts, obproxies, packages, peers, sites, system, tasks},
+    api::{access_keys, agents, clusters, hosts, obproxies, packages, peers, sites, system, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -41,6 +41,7 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
                 Area::Host,
             ),
         )
+        .nest("/api/v2/iam", access_keys::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(authenticator.clone(), require_login));

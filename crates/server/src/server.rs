@@ -33,6 +33,7 @@ use crate::{
     auth::{
         Authenticator,
         first_user::{self, FirstUserError},
+        signed::SignedRequests,
     },
     founding::{self, FoundingError},
     health::Health,
@@ -219,6 +220,12 @@ impl Server {
         let nudges = Arc::new(Nudges::default());
         let fleet = fleet(&crew, &database, &server_id, &addresses, &nudges, &metrics).await?;
         let stop = CancellationToken::new();
+        let signed = SignedRequests::new(
+            database.access_keys(),
+            crew.sealer.clone(),
+            state_dir.uploads(),
+            options.max_package_bytes,
+        );
         let app = Arc::new(App {
             listeners: Listeners::new(options.listeners),
             stop: stop.clone(),
@@ -226,8 +233,10 @@ impl Server {
             metrics: Arc::clone(&metrics),
             agents: Arc::clone(&agents),
             fleet,
-            authenticator: Authenticator::new(users.clone()),
+            authenticator: Authenticator::new(users.clone(), signed),
             users,
+            access_keys: database.access_keys(),
+            sealer: crew.sealer.clone(),
             authority: authority.clone(),
             peers: peers.clone(),
             installation: crew.installation.id.clone(),
@@ -246,6 +255,7 @@ impl Server {
         if let Some(keep) = options.keep_tasks {
             tokio::spawn(retention::keep(app.fleet.engine().clone(), keep, stop.clone()));
         }
+        tokio::spawn(tidying::forget_signatures(app.authenticator.clone(), stop.clone()));
         tokio::spawn(tidying::keep_tidy(Arc::clone(&crew), stop.clone()));
         // To the very end: a server that stops has the most to tell.
         let nudging = peers.map(|peers| AbortOnDropHandle::new(tokio::spawn(nudges.send(peers))));

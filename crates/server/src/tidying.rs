@@ -1,9 +1,12 @@
-//! Keeping the package files of this server the same as everybody's: those of deleted packages go, missing ones come.
+//! What a server clears up by the way: the package files of this server are to be the same as everybody's, those of deleted
+//! packages go, missing ones come; and signatures are forgotten once they are too old to be let in.
 
 use std::{sync::Arc, time::Duration};
 
 use obfleet_fleet::flows::crew::Crew;
 use tokio_util::sync::CancellationToken;
+
+use crate::auth::Authenticator;
 
 /// Time between two looks. An upload brings the file to all servers that are up, and a step fetches what it misses.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -22,6 +25,15 @@ pub async fn keep_tidy(crew: Arc<Crew>, stop: CancellationToken) {
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Forgets old signatures every minute, until told to stop.
+pub async fn forget_signatures(authenticator: Authenticator, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+        if let Err(error) = authenticator.forget_signatures().await {
+            tracing::warn!(%error, "old signatures are not forgotten yet; trying again in a minute");
         }
     }
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::timeout;
 
+use crate::access_keys::AccessKeys;
 use crate::authority::Authorities;
 use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::location::{Address, Location};
@@ -181,6 +182,11 @@ impl Database {
     /// The servers that share it.
     pub fn servers(&self) -> Servers {
         Servers::new(self.readers.clone())
+    }
+
+    /// The keys by which programs sign their requests.
+    pub fn access_keys(&self) -> AccessKeys {
+        AccessKeys::new(self.writer.clone(), self.readers.clone())
     }
 
     /// The table of users.

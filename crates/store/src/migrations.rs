@@ -69,6 +69,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 10,
         sql: include_str!("../migrations/0010_hosts.sql"),
     },
+    Migration {
+        part: "state",
+        version: 20,
+        sql: include_str!("../migrations/0020_access_keys.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

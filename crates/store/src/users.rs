@@ -89,7 +89,7 @@ impl Users {
     }
 }
 
-fn read(row: &Row) -> Result<User, sqlx::Error> {
+pub(crate) fn read(row: &Row) -> Result<User, sqlx::Error> {
     let roles: String = row.get("roles")?;
     Ok(User {
         id: row.get("id")?,

@@ -1,5 +1,5 @@
-//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`site`], [`package`], [`envelope`]) and the
-//! API between server and host agent ([`agent`]).
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`site`], [`package`], [`iam`], [`envelope`]) and
+//! the API between server and host agent ([`agent`]).
 //!
 //! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
 //! member is ours, its doc comment says *extension*.
@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod envelope;
 pub mod host;
+pub mod iam;
 pub mod id;
 pub mod obproxy;
 pub mod package;

@@ -54,6 +54,8 @@ pub enum Thing {
     IdcKind,
     /// Host types, without one of them in mind.
     HostTypeKind,
+    /// Access keys, without one of them in mind.
+    AccessKeyKind,
     /// IDCs, by their ids.
     Idcs(String),
     /// Hosts, by their ids.

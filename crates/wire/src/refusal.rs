@@ -28,6 +28,8 @@ pub enum Code {
     Iam10004,
     /// Too many failures, wait.
     Iam10007,
+    /// The user has {0} access keys, which is the most.
+    Iam10018,
     /// Not permitted without role {0}.
     Iam11000,
     /// Task {0} missing.

@@ -53,6 +53,7 @@ impl ApiError {
             Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE), None),
             Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
+            Fault::Login(_) => (Code::Iam10000, None, None),
             Fault::NotJson { .. }
             | Fault::BodyBroken
             | Fault::MissingPart(_)

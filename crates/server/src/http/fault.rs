@@ -70,6 +70,8 @@ pub enum Fault {
     Stopping,
     /// An enrolment that cannot be accepted.
     Enrolment(EnrolmentFault),
+    /// A request of nobody who is known.
+    Login(LoginFault),
 }
 
 /// What a value has to be.
@@ -123,6 +125,28 @@ pub enum EnrolmentFault {
     Csr,
     /// The host's uid is no plain name.
     HostUid,
+}
+
+/// Why a request is nobody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginFault {
+    /// There are no credentials.
+    Nobody,
+    /// The signature's header cannot be read.
+    Malformed,
+    /// A signed request has no date.
+    NoDate,
+    /// A signed request's date is too far from the server's clock.
+    Stale {
+        /// That clock, as a date is written.
+        now: String,
+    },
+    /// The access key is unknown, or the signature was not made with its secret. Which of them is not told.
+    Signature,
+    /// The access key is disabled.
+    Disabled,
+    /// A change with this signature was made before.
+    Used,
 }
 
 impl Fault {
@@ -232,6 +256,7 @@ impl Fault {
                 )
                 .to_owned(),
             Self::Enrolment(fault) => fault.text(language).to_owned(),
+            Self::Login(fault) => fault.text(language),
         }
     }
 }
@@ -285,6 +310,40 @@ impl Expected {
                 format!("以下之一：{}", words.join("、")),
             ),
             Self::Other => fixed("of another type", "其他类型"),
+        }
+    }
+}
+
+impl LoginFault {
+    fn text(&self, language: Language) -> String {
+        let fixed = |english: &str, chinese: &str| language.choose(english, chinese).to_owned();
+        match self {
+            Self::Nobody => fixed(
+                "send user and password with HTTP Basic authentication, or sign the request with an access key",
+                "请使用 HTTP Basic 认证提供用户名和密码，或使用访问密钥（AK/SK）对请求签名",
+            ),
+            Self::Malformed => fixed(
+                "the Authorization header must be OCP-ACCESS-KEY-HMACSHA1, a space, the access key, a colon and the \
+                 signature in Base64",
+                "Authorization 请求头应为 OCP-ACCESS-KEY-HMACSHA1、一个空格、访问密钥、冒号和 Base64 编码的签名",
+            ),
+            Self::NoDate => fixed(
+                "a signed request needs a Date or x-ocp-date header such as Tue, 17 Jan 2023 03:36:01 GMT",
+                "签名的请求需带 Date 或 x-ocp-date 请求头，例如 Tue, 17 Jan 2023 03:36:01 GMT",
+            ),
+            Self::Stale { now } => language.choose(
+                format!("the signed date must be less than 15 minutes from the server's clock, which says {now}"),
+                format!("签名中的时间与服务器时间（{now}）相差须小于 15 分钟"),
+            ),
+            Self::Signature => fixed(
+                "the access key is unknown or the signature does not match; check key, secret, and what is signed",
+                "访问密钥不存在或签名不匹配，请检查 AK、SK 以及待签名的内容",
+            ),
+            Self::Disabled => fixed("the access key is disabled", "该访问密钥已停用"),
+            Self::Used => fixed(
+                "a change with this signature was made before; sign the request anew, with the present date",
+                "该签名已用于一次变更，请以当前时间重新签名",
+            ),
         }
     }
 }

@@ -91,14 +91,17 @@ messages! {
         "The server could not finish the request: {0}. Find the trace id in the server's log for the details."
         "服务器内部出错，未能完成该请求。请用 traceId 在服务器日志中查看详情。内部错误信息：{0}"
     Iam10000 UNAUTHORIZED
-        "This needs a login. Send user and password with HTTP Basic authentication."
-        "该操作需要登录，请使用 HTTP Basic 认证提供用户名和密码。"
+        "This needs a login: {0}."
+        "该操作需要登录：{0}。"
     Iam10004 UNAUTHORIZED
         "User or password is wrong. Check both; repeated failures are made to wait."
         "用户名或密码不正确。请核对；连续失败后需要等待才能再试。"
     Iam10007 UNAUTHORIZED
         "There were too many failed logins. Wait for {0} seconds before the next try."
         "登录失败次数过多，请等待 {0} 秒后再试。"
+    Iam10018 BAD_REQUEST
+        "Your user has {0} access keys, and that is the most. Delete one that is no longer used."
+        "当前用户已有 {0} 个访问密钥，达到上限，请先删除不再使用的密钥。"
     Iam11000 FORBIDDEN
         "Your user is not allowed to do this: it takes the role {0} or ADMIN. Ask an administrator for it."
         "当前用户无权执行此操作：需要 {0} 或 ADMIN 角色，请联系管理员授予。"

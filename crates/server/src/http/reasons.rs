@@ -20,6 +20,7 @@ fn thing_text(thing: &Thing, language: Language) -> String {
         Thing::RegionKind => language.choose("region", "区域").to_owned(),
         Thing::IdcKind => language.choose("IDC", "机房").to_owned(),
         Thing::HostTypeKind => language.choose("host type", "机型").to_owned(),
+        Thing::AccessKeyKind => language.choose("access key", "访问密钥").to_owned(),
         Thing::Idcs(ids) => say(format!("IDC {ids}"), format!("机房 {ids} ")),
         Thing::Hosts(ids) => say(format!("host {ids}"), format!("主机 {ids} ")),
         Thing::Cluster(id) => say(format!("proxy cluster {id}"), format!("OBProxy 集群 {id} ")),

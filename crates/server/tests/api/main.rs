@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_keys;
 mod chains;
 mod contract;
 mod diagnosis;
@@ -18,6 +19,7 @@ mod restart;
 mod secrets;
 mod shape;
 mod shared;
+mod signing;
 mod sites;
 mod skew;
 mod support;

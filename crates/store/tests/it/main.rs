@@ -5,6 +5,7 @@
 mod support;
 mod touch;
 
+mod access_keys;
 mod conformance;
 mod contention;
 mod fsck;
