@@ -3,7 +3,7 @@
 //! `node agent <server url> <token or -> <state> <root> <address> <listen> <bind>`, `node guard <dir>`; a copy with a
 //! trailer is a stand-in proxy.
 
-use std::{env, path::Path, process::ExitCode};
+use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use obfleet_agent::Options;
@@ -35,6 +35,7 @@ fn role() -> anyhow::Result<ExitCode> {
                 listen: listen.parse()?,
                 bind: bind.parse()?,
                 exe: env::current_exe()?,
+                measure_every: Duration::from_millis(500),
             };
             let runtime = tokio::runtime::Runtime::new()?;
             runtime

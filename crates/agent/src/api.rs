@@ -12,14 +12,16 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
     OperationRequest, PACKAGE_BYTES, Validity,
 };
+use obfleet_wire::time::Timestamp;
 use serde::Deserialize;
 
 use crate::{
     certificate::{Certificate, ReplaceError},
     describe,
+    metrics::Gauges,
     packages::{Packages, Presence, PutError},
     runner::Runner,
     status::StatusBoard,
@@ -36,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) runner: Arc<Runner>,
     pub(crate) packages: Packages,
     pub(crate) status: Arc<StatusBoard>,
+    pub(crate) gauges: Arc<Gauges>,
     pub(crate) certificate: Arc<Certificate>,
 }
 
@@ -43,6 +46,7 @@ pub(crate) struct Api {
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .route(
             "/v1/packages/{sha256}",
             head(has_package).put(put_package).layer(DefaultBodyLimit::disable()),
@@ -92,6 +96,19 @@ impl IntoResponse for Answer {
 
 async fn status(State(api): State<Api>) -> Json<AgentStatus> {
     Json(api.status.read())
+}
+
+#[derive(Debug, Deserialize)]
+struct Measured {
+    /// In ms since the epoch.
+    #[serde(default)]
+    after: i64,
+    #[serde(default)]
+    exported: bool,
+}
+
+async fn metrics(State(api): State<Api>, Query(wanted): Query<Measured>) -> Json<AgentMetrics> {
+    Json(api.gauges.read(Timestamp(wanted.after), wanted.exported))
 }
 
 /// 200 when the package is here; 409 while it arrives, 404 otherwise, with how much of it is here.

@@ -16,9 +16,10 @@ use std::{
 
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
     OperationRequest, OperationState, Outcome, PACKAGE_BYTES, Validity, agent_name,
 };
+use obfleet_wire::time::Timestamp;
 use reqwest::{
     Body, Client, RequestBuilder, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -185,6 +186,16 @@ impl Endpoint {
     pub async fn status(&self) -> Result<AgentStatus, CallError> {
         let call = self.http.get(format!("{}/status", self.base)).timeout(CALL_TIMEOUT);
         self.json(call).await
+    }
+
+    /// What the agent measured of its proxies after that moment by its clock, and, if wanted, what their exporters said
+    /// last.
+    ///
+    /// # Errors
+    /// Without an answer; from agents that measure nothing, [`CallError::Refused`].
+    pub async fn metrics(&self, after: Timestamp, exported: bool) -> Result<AgentMetrics, CallError> {
+        let url = format!("{}/metrics?after={}&exported={exported}", self.base, after.millis());
+        self.json(self.http.get(url).timeout(CALL_TIMEOUT)).await
     }
 
     /// A signing request for the agent's key, PEM.

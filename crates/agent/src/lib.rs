@@ -3,7 +3,7 @@
 //! The way of a request: [`api`] lets in only the server ([`tls`]) → [`runner`] tests the fence, writes the
 //! [`journal`], and performs each key once → [`operations`] look first and do what is left → `obfleet_obproxy` for one
 //! proxy's process, `obfleet_package` for slots, `obfleet_guard` for a restart. Beside it, [`supervisor`] keeps the
-//! [`proxies`] running, [`status`] knows how they are, [`janitor`] tidies up.
+//! [`proxies`] running, [`status`] knows how they are, [`metrics`] measures them, [`janitor`] tidies up.
 //!
 //! The server's side is here too: [`client`] calls agents, [`token`] is what both know of an enrolment.
 
@@ -19,6 +19,7 @@ mod janitor;
 mod journal;
 mod layout;
 mod locks;
+mod metrics;
 mod operations;
 mod packages;
 mod proxies;
@@ -34,7 +35,7 @@ pub mod token;
 pub use durable::FileError;
 pub use enrol::EnrolError;
 pub use identity::IdentityError;
-pub use run::{Options, RunError, run};
+pub use run::{MEASURE_EVERY, Options, RunError, run};
 pub use tls::PkiError;
 
 /// An error with its causes, in one line; what a message says already is not said again.

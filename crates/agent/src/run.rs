@@ -30,6 +30,7 @@ use crate::{
     journal::Journal,
     layout::Layout,
     locks::Locks,
+    metrics::Gauges,
     operations::Node,
     packages::Packages,
     proxies::Registry,
@@ -65,7 +66,12 @@ pub struct Options {
     pub bind: IpAddr,
     /// The obfleet executable, whose `guard` command runs restarts.
     pub exe: PathBuf,
+    /// How often proxies are measured.
+    pub measure_every: Duration,
 }
+
+/// How often proxies are measured unless told otherwise.
+pub const MEASURE_EVERY: Duration = Duration::from_secs(15);
 
 /// The agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +141,20 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         Arc::clone(&node),
         Arc::clone(&certificate),
     ));
+    let gauges = Gauges::new(Arc::clone(&node), options.measure_every)?;
+    let gauges = Arc::new(gauges);
     let journal = Journal::open(&layout.journal(), Timestamp::now())?;
     let api = Api {
         packages: node.packages.clone(),
         status: Arc::clone(&status),
+        gauges: Arc::clone(&gauges),
         certificate: Arc::clone(&certificate),
         runner: Runner::new(journal, Arc::clone(&node) as _),
     };
     // Dropped at the end of this function, and with it what it does in the background.
     let mut background = JoinSet::new();
     background.spawn(status.keep_fresh());
+    background.spawn(gauges.keep_measuring());
     background.spawn(supervisor::supervise(Arc::clone(&node)));
     background.spawn(janitor::sweep(node));
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome};
+use obfleet_wire::{
+    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome},
+    time::Timestamp,
+};
 
 use crate::inventory::Host;
 
@@ -47,6 +50,10 @@ pub type LogLine<'a> = &'a (dyn Fn(&str) + Send + Sync);
 pub trait HostAgent: Send + Sync {
     /// What the host runs; answers within two seconds.
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError>;
+
+    /// What was measured of its proxies after that moment by its clock, and, if wanted, what their exporters said last;
+    /// answers within some seconds.
+    async fn metrics(&self, host: &Host, after: Timestamp, exported: bool) -> Result<AgentMetrics, HostAgentError>;
 
     /// Gives the host the package file with this digest, unless it has it. → bytes that had to be sent
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError>;

@@ -1,10 +1,12 @@
 //! The fleet: what is known of hosts, clusters, proxies and packages ([`inventory`]), what a request will do to them
-//! ([`plan`], pure), the tasks that do it ([`flows`]), and the surface the REST API uses ([`Fleet`]).
+//! ([`plan`], pure), the tasks that do it ([`flows`]), and the surface the REST API uses ([`Fleet`]); beside it, what is
+//! measured of proxies ([`monitor`]).
 
 mod fleet;
 pub mod flows;
 pub mod host_agent;
 pub mod inventory;
+pub mod monitor;
 pub mod observer;
 mod once;
 pub mod package_files;

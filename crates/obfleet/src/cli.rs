@@ -95,6 +95,9 @@ pub struct ServerArgs {
     /// Days to keep the history of tasks that are over; for ever unless given
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36500))]
     pub keep_tasks_days: Option<u64>,
+    /// Days to keep what is measured of proxies
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=365))]
+    pub keep_metrics_days: u64,
     /// Days that an agent's certificate is good; it is renewed when two thirds of them are over
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=LONGEST_CERTIFICATE_DAYS))]
     pub agent_certificate_days: u64,
@@ -148,6 +151,9 @@ pub struct AgentArgs {
     /// The address proxies listen on; a single one may keep root@proxysys, who must come from this host, out
     #[arg(long, default_value = "0.0.0.0")]
     pub bind: IpAddr,
+    /// How often proxies are measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub measure_every: u64,
 }
 
 #[derive(Args)]

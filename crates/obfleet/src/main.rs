@@ -86,6 +86,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.agents_valid = Duration::from_secs(args.agent_certificate_days * 24 * 60 * 60);
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     options.keep_tasks = args.keep_tasks_days.map(|days| Duration::from_secs(days * 86_400));
+    options.keep_metrics = Duration::from_secs(args.keep_metrics_days * 86_400);
     let told_to_stop = stop::of_server()?;
     let running = Server::start(options).await?;
     if let Some(password) = &running.admin_password {
@@ -105,6 +106,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         listen: args.listen.unwrap_or(SocketAddr::new(args.address, AGENT_PORT)),
         bind: args.bind,
         exe: std::env::current_exe().context("this executable cannot be found")?,
+        measure_every: Duration::from_secs(args.measure_every),
     };
     Ok(obfleet_agent::run(options).await?)
 }

@@ -3,7 +3,7 @@
 //! The session speaks the text protocol only and sends nothing of its own: a proxy refuses prepared statements and
 //! closes a session that names a default database. Every call has the deadline given at the connect.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, future::Future, io, net::SocketAddr, time::Duration};
 
 use obfleet_wire::version::ProxyVersion;
 use sqlx::{
@@ -176,6 +176,18 @@ impl AdminConn {
         pid.parse().map_err(|_| AdminError::Malformed {
             what: format!("pid '{pid}' of show processlist is no number"),
         })
+    }
+
+    /// The proxy's own counters, by name; what is no number is left out.
+    pub async fn counters(&mut self) -> Result<HashMap<String, i64>, AdminError> {
+        let rows = self.ask(Statement::Counters).await?;
+        let mut counters = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            if let Ok(value) = named(row, "value")?.trim().parse() {
+                counters.insert(named(row, "stat_name")?, value);
+            }
+        }
+        Ok(counters)
     }
 
     /// Orders a local command: 1 exit, 2 hot restart, 3 offline, 4 online; 0 takes back one not yet begun. The proxy

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`admin`] | what the proxy says of itself, by SQL as `root@proxysys` |
 //! | [`process`] | what `/proc` says of it |
+//! | [`exposition`] | what its exporter says of it, to Prometheus |
 //! | [`binary`] | what an executable is before it runs |
 //! | [`config_items`] | which configuration items there are |
 //! | [`config_store`] | how its stored configuration is kept and put back |
@@ -17,6 +18,7 @@ pub mod binary;
 pub mod config_items;
 pub mod config_store;
 pub mod drain;
+pub mod exposition;
 pub mod launch;
 pub mod preflight;
 pub mod probe;

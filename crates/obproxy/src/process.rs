@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 
 mod handle;
 mod ports;
+mod usage;
 
 pub use handle::{ProcessHandle, SignalError};
 pub use nix::sys::signal::Signal;
 pub use ports::{listens_on, listens_on_ipv4, port_owners};
+pub use usage::Usage;
 
 /// One process for ever: a pid alone is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,6 +215,8 @@ struct Stat {
     state: char,
     ppid: i32,
     start_ticks: u64,
+    /// In its own code and in the kernel.
+    cpu_ticks: u64,
 }
 
 impl Stat {
@@ -224,12 +228,16 @@ impl Stat {
     /// The command name, in parentheses, may itself contain spaces and parentheses.
     fn parse(text: &str) -> Option<Self> {
         const PPID: usize = 1;
+        const USER_TIME: usize = 11;
+        const SYSTEM_TIME: usize = 12;
         const START_TIME: usize = 19;
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |field: usize| fields.get(field)?.parse::<u64>().ok();
         Some(Self {
             state: fields.first()?.chars().next()?,
             ppid: fields.get(PPID)?.parse().ok()?,
             start_ticks: fields.get(START_TIME)?.parse().ok()?,
+            cpu_ticks: number(USER_TIME)? + number(SYSTEM_TIME)?,
         })
     }
 
@@ -273,14 +281,15 @@ mod tests {
 
     #[test]
     fn a_command_name_may_hold_anything() {
-        let mut text = "12 (a) b (c)) S 7 0 0 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 991 1 1".to_owned();
+        let mut text = "12 (a) b (c)) S 7 0 0 0 -1 4194304 0 0 0 0 30 12 0 0 20 0 1 0 991 1 1".to_owned();
         let stat = Stat::parse(&text).unwrap();
         assert_eq!(
             stat,
             Stat {
                 state: 'S',
                 ppid: 7,
-                start_ticks: 991
+                start_ticks: 991,
+                cpu_ticks: 42
             }
         );
         text.truncate(20);

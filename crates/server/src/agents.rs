@@ -14,11 +14,16 @@ use obfleet_fleet::{
     host_agent::{HostAgent, HostAgentError, LogLine},
     inventory::Host,
 };
-use obfleet_wire::agent::{AgentStatus, Fence, OperationRequest, Outcome, Validity};
+use obfleet_wire::{
+    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, Validity},
+    time::Timestamp,
+};
 use tokio::{net::lookup_host, time::timeout};
 
 /// What [`HostAgent::status`] promises.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// What was measured is more to send.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent that is away is waited for; the step's own timeout ends the wait.
 const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -102,21 +107,37 @@ fn failed(host: &Host) -> impl FnOnce(CallError) -> HostAgentError {
     }
 }
 
+/// The answer, unless it takes longer.
+async fn within<T>(
+    limit: Duration,
+    host: &Host,
+    call: impl Future<Output = Result<T, HostAgentError>>,
+) -> Result<T, HostAgentError> {
+    timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(HostAgentError::Unreachable {
+            host: host.facts.name.clone(),
+            reason: format!("no answer within {} s", limit.as_secs()),
+        })
+    })
+}
+
 #[async_trait]
 impl HostAgent for Agents {
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
         let call = async { self.endpoint(host).await?.status().await.map_err(failed(host)) };
-        let status = timeout(STATUS_TIMEOUT, call).await.unwrap_or_else(|_| {
-            let reason = format!("no answer within {} s", STATUS_TIMEOUT.as_secs());
-            Err(HostAgentError::Unreachable {
-                host: host.facts.name.clone(),
-                reason,
-            })
-        })?;
+        let status = within(STATUS_TIMEOUT, host, call).await?;
         if let Some(validity) = status.certificate {
             self.known().insert(host.id, validity);
         }
         Ok(status)
+    }
+
+    async fn metrics(&self, host: &Host, after: Timestamp, exported: bool) -> Result<AgentMetrics, HostAgentError> {
+        let call = async {
+            let endpoint = self.endpoint(host).await?;
+            endpoint.metrics(after, exported).await.map_err(failed(host))
+        };
+        within(METRICS_TIMEOUT, host, call).await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

@@ -5,6 +5,7 @@ pub mod agents;
 pub mod clusters;
 pub mod diagnosis;
 pub mod hosts;
+pub mod monitor;
 pub mod obproxies;
 pub mod packages;
 pub mod peers;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use obfleet_fleet::{Fleet, secrets::Sealer};
+use obfleet_fleet::{Fleet, monitor::Monitor, secrets::Sealer};
 use obfleet_store::{access_keys::AccessKeys, users::Users};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,8 @@ use crate::{
 pub struct App {
     /// Hosts, clusters, packages and the tasks on them.
     pub fleet: Fleet,
+    /// What is measured of proxies.
+    pub monitor: Monitor,
     /// Who may log in.
     pub users: Users,
     /// The keys by which programs sign their requests.

@@ -12,6 +12,7 @@
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
 //! | [`peers`] | the other servers on the database |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
+//! | [`collector`] | what agents measure of their proxies |
 //! | [`retention`], [`tidying`] | what is cleared away now and then |
 //! | [`state_dir`], [`founding`] | what is kept on disk beside the database, and what all servers have in common |
 
@@ -20,6 +21,7 @@ pub mod agents;
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod collector;
 pub mod event_view;
 pub mod founding;
 pub mod health;

@@ -99,6 +99,18 @@ impl Peers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// This server's number among those that have a lease, from 0, and how many there are: for work of which each does its
+    /// share.
+    pub async fn place(&self) -> (i64, i64) {
+        let others = self.lately().await;
+        let before = others
+            .iter()
+            .filter(|other| other.id.as_str() < self.passes.own())
+            .count();
+        let number = |count: usize| i64::try_from(count).unwrap_or(0);
+        (number(before), number(others.len()) + 1)
+    }
+
     /// A call to another server, with a pass.
     fn call(&self, to: &OtherServer, method: Method, path: &str) -> RequestBuilder {
         let pass = self.passes.make(&to.id, method.as_str(), path, Timestamp::now());

@@ -11,7 +11,7 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{access_keys, agents, clusters, hosts, obproxies, packages, peers, sites, system, tasks},
+    api::{access_keys, agents, clusters, hosts, monitor, obproxies, packages, peers, sites, system, tasks},
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -31,6 +31,7 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
             "/api/v2/obproxy",
             guarded(clusters::routes().merge(obproxies::routes()), Area::Obproxy),
         )
+        .nest("/api/v2/monitor", monitor::routes())
         .nest("/api/v2/tasks", guarded(tasks::routes(), Area::Task))
         .nest("/api/v2/software-packages", guarded(packages::routes(), Area::Package))
         .route("/api/v2/files/sys-package/{fileName}", get(packages::download))

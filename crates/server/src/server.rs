@@ -16,6 +16,7 @@ use obfleet_fleet::{
     Fleet,
     flows::{self, crew::Crew},
     inventory::{Inventory as _, InventoryChange, InventoryError},
+    monitor::Monitor,
     observer,
     package_files::PackageFiles,
     secrets::Sealer,
@@ -35,6 +36,7 @@ use crate::{
         first_user::{self, FirstUserError},
         signed::SignedRequests,
     },
+    collector::Collector,
     founding::{self, FoundingError},
     health::Health,
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
@@ -57,6 +59,8 @@ const AGENTS_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// An OBProxy package has some 50 MB, with debug information some 500.
 const MAX_PACKAGE_BYTES: u64 = 1 << 30;
+/// A proxy costs some megabytes in this time.
+const KEEP_METRICS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How to run a server.
 #[derive(Debug, Clone)]
@@ -85,6 +89,8 @@ pub struct Options {
     pub agents_valid: Duration,
     /// How long the history of tasks that are over is kept; for ever when absent.
     pub keep_tasks: Option<Duration>,
+    /// How long what is measured of proxies is kept, by the minute.
+    pub keep_metrics: Duration,
     /// How clients that listen to events are served.
     pub listeners: ListenerOptions,
 }
@@ -107,6 +113,7 @@ impl Options {
             drain_timeout: DRAIN_TIMEOUT,
             agents_valid: AGENTS_VALID,
             keep_tasks: None,
+            keep_metrics: KEEP_METRICS,
             listeners: ListenerOptions::default(),
         }
     }
@@ -226,6 +233,11 @@ impl Server {
             state_dir.uploads(),
             options.max_package_bytes,
         );
+        let monitor = Monitor::new(
+            Arc::new(database.metrics()),
+            Arc::clone(&crew.inventory),
+            Arc::clone(&crew.agents),
+        );
         let app = Arc::new(App {
             listeners: Listeners::new(options.listeners),
             stop: stop.clone(),
@@ -233,6 +245,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             agents: Arc::clone(&agents),
             fleet,
+            monitor: monitor.clone(),
             authenticator: Authenticator::new(users.clone(), signed),
             users,
             access_keys: database.access_keys(),
@@ -256,6 +269,12 @@ impl Server {
             tokio::spawn(retention::keep(app.fleet.engine().clone(), keep, stop.clone()));
         }
         tokio::spawn(tidying::forget_signatures(app.authenticator.clone(), stop.clone()));
+        let collector = Collector {
+            monitor,
+            peers: peers.clone(),
+            keep: options.keep_metrics,
+        };
+        tokio::spawn(collector.keep_up(stop.clone()));
         tokio::spawn(tidying::keep_tidy(Arc::clone(&crew), stop.clone()));
         // To the very end: a server that stops has the most to tell.
         let nudging = peers.map(|peers| AbortOnDropHandle::new(tokio::spawn(nudges.send(peers))));

@@ -1,8 +1,8 @@
 //! Opening the state database.
 //!
-//! A file of SQLite's is one server's own, and the attempts' logs lie in a second file beside it, which may lose its last
-//! moments in a power cut but never costs a step a write to disk. A database on a MySQL server may be shared by any number of
-//! obfleet servers. There the logs are a table like the others: every server must find them, one connection string is
+//! A file of SQLite's is one server's own, and the attempts' logs and the metrics lie in two more files beside it, which may
+//! lose their last moments in a power cut but never cost a step a write to disk. A database on a MySQL server may be shared by any number of
+//! obfleet servers. There they are tables like the others: every server must find them, one connection string is
 //! enough to configure, back up and restore, and the server writes commits that come together to disk together anyway.
 
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use crate::access_keys::AccessKeys;
 use crate::authority::Authorities;
 use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::location::{Address, Location};
+use crate::metrics::Metrics;
 use crate::migrations::{self, Found, Migration, MigrationError, migrate};
 use crate::servers::Servers;
 use crate::sql::{Pool, Trouble, trouble};
@@ -102,6 +103,7 @@ pub struct Database {
     /// Transactions that read; all of one sees one moment.
     readers: Pool,
     logs: Pool,
+    metrics: Pool,
 }
 
 impl Database {
@@ -114,17 +116,21 @@ impl Database {
     }
 
     /// Opens the database in the file `path`, creating it if it is not there, and brings its schema up to date. Logs go to
-    /// `<stem>-logs.<extension>` beside it.
+    /// `<stem>-logs.<extension>` beside it, metrics to `<stem>-metrics.<extension>`.
     pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
         // Commits survive a power cut; logs may lose their last moments.
         let writer = file(path, options(path).synchronous(SqliteSynchronous::Full), 1).await?;
         prepare(&path.display().to_string(), &writer, &[migrations::STATE]).await?;
         found(&path.display().to_string(), &writer).await?;
         let readers = file(path, options(path).read_only(true), FILE_READERS).await?;
-        let log_path = beside(path, "-logs");
-        let logs = file(&log_path, options(&log_path).synchronous(SqliteSynchronous::Normal), 1).await?;
-        prepare(&log_path.display().to_string(), &logs, &[migrations::LOGS]).await?;
-        Ok(Self { writer, readers, logs })
+        let logs = lesser(path, "-logs", migrations::LOGS).await?;
+        let metrics = lesser(path, "-metrics", migrations::METRICS).await?;
+        Ok(Self {
+            writer,
+            readers,
+            logs,
+            metrics,
+        })
     }
 
     /// Opens the database at this address, which must exist, and brings its schema up to date. Any number of servers may do
@@ -132,11 +138,16 @@ impl Database {
     pub async fn connect(address: &Address) -> Result<Self, DatabaseError> {
         let place = address.to_string();
         let writer = server(address, READ_COMMITTED).await?;
-        prepare(&place, &writer, &[migrations::STATE, migrations::LOGS]).await?;
+        prepare(&place, &writer, migrations::ALL).await?;
         found(&place, &writer).await?;
         let readers = server(address, REPEATABLE_READ).await?;
-        let logs = writer.clone();
-        Ok(Self { writer, readers, logs })
+        let (logs, metrics) = (writer.clone(), writer.clone());
+        Ok(Self {
+            writer,
+            readers,
+            logs,
+            metrics,
+        })
     }
 
     /// Whether other servers may use it at the same time.
@@ -174,6 +185,11 @@ impl Database {
         SqlInventory::new(self.writer.clone(), self.readers.clone())
     }
 
+    /// The short history of what is measured of proxies.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(self.metrics.clone())
+    }
+
     /// Where the enrolment authority is kept.
     pub fn authorities(&self) -> Authorities {
         Authorities::new(self.writer.clone(), self.readers.clone())
@@ -198,6 +214,7 @@ impl Database {
     pub async fn close(&self) {
         self.readers.close().await;
         self.logs.close().await;
+        self.metrics.close().await;
         self.writer.close().await;
     }
 }
@@ -227,6 +244,7 @@ pub(crate) async fn parts(location: &Location, make: bool) -> Result<Vec<Part>, 
             for (path, migrations) in [
                 (path.clone(), migrations::STATE),
                 (beside(path, "-logs"), migrations::LOGS),
+                (beside(path, "-metrics"), migrations::METRICS),
             ] {
                 parts.push(Part {
                     pool: file(&path, options(&path).create_if_missing(make), 1).await?,
@@ -239,7 +257,7 @@ pub(crate) async fn parts(location: &Location, make: bool) -> Result<Vec<Part>, 
         Location::Server(address) => Ok(vec![Part {
             pool: server(address, READ_COMMITTED).await?,
             place: address.to_string(),
-            migrations: vec![migrations::STATE, migrations::LOGS],
+            migrations: migrations::ALL.to_vec(),
         }]),
     }
 }
@@ -250,6 +268,14 @@ pub(crate) async fn to_read(location: &Location) -> Result<Pool, DatabaseError> 
         Location::File(path) => file(path, options(path).create_if_missing(false).read_only(true), 1).await,
         Location::Server(address) => server(address, REPEATABLE_READ).await,
     }
+}
+
+/// A file beside the database that may lose its last moments.
+async fn lesser(database: &Path, suffix: &str, migrations: &'static [Migration]) -> Result<Pool, DatabaseError> {
+    let path = beside(database, suffix);
+    let pool = file(&path, options(&path).synchronous(SqliteSynchronous::Normal), 1).await?;
+    prepare(&path.display().to_string(), &pool, &[migrations]).await?;
+    Ok(pool)
 }
 
 async fn prepare(place: &str, pool: &Pool, parts: &[&[Migration]]) -> Result<(), DatabaseError> {

@@ -3,7 +3,8 @@
 //! [`Database`] opens a file, or connects to a server, and brings the schema up to date; [`schema`] and [`fsck`] are for
 //! people who look after it. [`tasks`] is the engine's half: it
 //! implements [`obfleet_engine::Store`] and applies the domain's changes in the engine's transactions. [`users`],
-//! [`access_keys`], [`inventory`] and [`authority`] are tables of the domain's. All of them speak [`sql`]: one text for SQLite and MySQL, ids made here, times
+//! [`access_keys`], [`inventory`], [`metrics`] and [`authority`] are tables of the domain's. All of them speak [`sql`]: one text
+//! for SQLite and MySQL, ids made here, times
 //! as milliseconds, JSON as text, no RETURNING.
 
 pub mod access_keys;
@@ -12,6 +13,7 @@ mod database;
 pub mod fsck;
 pub mod inventory;
 mod location;
+pub mod metrics;
 mod migrations;
 pub mod schema;
 pub mod servers;

@@ -83,6 +83,16 @@ pub(crate) const LOGS: &[Migration] = &[Migration {
     sql: include_str!("../migrations/logs/0001_subtask_log.sql"),
 }];
 
+/// Every migration of the metrics.
+pub(crate) const METRICS: &[Migration] = &[Migration {
+    part: "metrics",
+    version: 1,
+    sql: include_str!("../migrations/metrics/0001_metrics.sql"),
+}];
+
+/// All parts, where they are in one database.
+pub(crate) const ALL: &[&[Migration]] = &[STATE, LOGS, METRICS];
+
 /// Why a schema cannot be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {

@@ -3,6 +3,7 @@
 //! | route | does |
 //! |---|---|
 //! | `GET /v1/status` | [`AgentStatus`] |
+//! | `GET /v1/metrics?after=T&exported=B` | [`AgentMetrics`]: what was measured of its proxies after T, in ms since the epoch; with `exported=true` also what their exporters said last |
 //! | `HEAD /v1/packages/{sha256}` | 200: the package file is here; 404: so much of it is, see [`PACKAGE_BYTES`]; 409: it is arriving from elsewhere, ask again |
 //! | `PUT /v1/packages/{sha256}` | stores a package file; with `Content-Range` what follows the bytes that are there |
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
@@ -25,6 +26,7 @@ mod attempt;
 mod certificate;
 mod enrolment;
 mod error;
+mod metrics;
 mod operation;
 mod outcome;
 mod status;
@@ -33,6 +35,7 @@ pub use attempt::{AttemptKey, AttemptKeyError, Fence};
 pub use certificate::{CertificateRequest, CertificateUpdate, Validity};
 pub use enrolment::{EnrolRequest, EnrolResponse, SERVER_NAME, agent_name};
 pub use error::AgentError;
+pub use metrics::{AgentMetrics, Exported, ProxySample, Series};
 pub use operation::{DrainPolicy, Operation, OperationRequest, ProbeQuery, ProxySpec, RestartMethod};
 pub use outcome::{
     DrainReport, OperationReport, OperationState, Outcome, PreflightReport, ProxyFacts, RestartReport, Straggler,

@@ -1,6 +1,6 @@
 //! Points in time as OCP writes them.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, FixedOffset, Local, Timelike as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -38,6 +38,16 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// ISO-8601 with an offset.
+impl FromStr for Timestamp {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = DateTime::<FixedOffset>::parse_from_rfc3339(text)?;
+        Ok(Self(parsed.timestamp_millis()))
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -47,8 +57,7 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parsed = DateTime::<FixedOffset>::parse_from_rfc3339(&text).map_err(de::Error::custom)?;
-        Ok(Self(parsed.timestamp_millis()))
+        text.parse().map_err(de::Error::custom)
     }
 }
 

@@ -8,6 +8,7 @@ mod host;
 
 mod enrolment;
 mod lifecycle;
+mod metrics;
 mod packages;
 mod preflight;
 mod restart;

@@ -95,7 +95,10 @@ mod tests {
     use obfleet_engine::{
         AttemptFacts, AttemptKey, AttemptSink, CheckpointError, Context, SubtaskId, TaskId, attempt::Attempt,
     };
-    use obfleet_wire::agent::{AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome};
+    use obfleet_wire::{
+        agent::{AgentMetrics, AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome},
+        time::Timestamp,
+    };
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -128,6 +131,10 @@ mod tests {
     #[async_trait]
     impl HostAgent for Notes {
         async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
+            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+        }
+
+        async fn metrics(&self, host: &Host, _: Timestamp, _: bool) -> Result<AgentMetrics, HostAgentError> {
             Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
         }
 

@@ -8,7 +8,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentStatus, Fence, Operation, OperationRequest, Outcome},
+    agent::{AgentMetrics, AgentStatus, Fence, Operation, OperationRequest, Outcome},
     time::Timestamp,
 };
 
@@ -70,6 +70,15 @@ impl HostAgent for Agents {
             })
         })
         .await
+    }
+
+    /// No flow asks for it.
+    async fn metrics(&self, _: &Host, _: Timestamp, _: bool) -> Result<AgentMetrics, HostAgentError> {
+        Ok(AgentMetrics {
+            time: Timestamp(0),
+            samples: Vec::new(),
+            exported: Vec::new(),
+        })
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<u64, HostAgentError> {

@@ -15,6 +15,7 @@ pub(super) enum Statement<'a> {
     Sessions,
     KillSession { id: u64 },
     Processes,
+    Counters,
 }
 
 impl Statement<'_> {
@@ -38,6 +39,7 @@ impl Statement<'_> {
             Self::Sessions => "show proxysession".to_owned(),
             Self::KillSession { id } => format!("kill proxysession {id}"),
             Self::Processes => "show processlist".to_owned(),
+            Self::Counters => "show proxystat".to_owned(),
         })
     }
 }

@@ -15,6 +15,7 @@ use obfleet_wire::{
 };
 
 use crate::{
+    api::monitor,
     app::{App, AppState},
     auth::Who,
     http::{ApiResult, Data, Idempotency, Json, OptionalJson, PathIds},
@@ -28,6 +29,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/clusters/{id}/obproxies/{obproxyIds}", delete(remove))
         .route("/clusters/{id}/obproxies/{obproxyIds}/upgrade", post(upgrade))
         .route("/exporterTargets", get(exporter_targets))
+        .route("/metrics", get(monitor::exposition))
 }
 
 /// Installs a proxy on each of some hosts: one task a host.

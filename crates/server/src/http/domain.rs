@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use obfleet_engine::{EngineError, Halt, Lock, StoreError, TaskId, TaskOperation, TaskStatus};
-use obfleet_fleet::package_files::PackageFileError;
+use obfleet_fleet::{monitor::MonitorError, package_files::PackageFileError};
 use obfleet_wire::{
     Code, Refusal,
     reason::{Reason, Thing},
@@ -28,6 +28,12 @@ impl From<obfleet_fleet::Error> for ApiError {
             }
             Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::PackageFile(_) => failed(&error),
         }
+    }
+}
+
+impl From<MonitorError> for ApiError {
+    fn from(error: MonitorError) -> Self {
+        failed(&error)
     }
 }
 

@@ -95,6 +95,20 @@ pub enum Wanted {
     Length(usize, usize),
     /// The same as the header of this name.
     SameAs(&'static str),
+    /// A point in time.
+    Time,
+    /// An earlier time than the parameter of this name.
+    Earlier(&'static str),
+    /// No more than so many days before the end.
+    WithinDays(i64),
+    /// An integer of this range.
+    Between(u64, u64),
+    /// The name of a metric.
+    Metric,
+    /// The name of a label.
+    Label,
+    /// Labels with their values.
+    Labels,
 }
 
 /// What a body member has to be.
@@ -287,6 +301,31 @@ impl Wanted {
             Self::SameAs(header) => language.choose(
                 format!("the same as the header {header}, or left out"),
                 format!("与请求头 {header} 相同，或省略"),
+            ),
+            Self::Time => fixed(
+                "a time with an offset, such as 2026-11-29T08:00:00+08:00",
+                "带时区偏移的时间，例如 2026-11-29T08:00:00+08:00",
+            ),
+            Self::Earlier(other) => language.choose(format!("earlier than {other}"), format!("早于 {other} 的时间")),
+            Self::WithinDays(days) => language.choose(
+                format!("at most {days} days before the end"),
+                format!("距结束时间不超过 {days} 天的时间"),
+            ),
+            Self::Between(least, most) => language.choose(
+                format!("an integer from {least} to {most}"),
+                format!(" {least} 至 {most} 之间的整数"),
+            ),
+            Self::Metric => fixed(
+                "names of metrics that /api/v2/monitor/metricGroups lists, with commas between them",
+                "/api/v2/monitor/metricGroups 中列出的监控项名称，以逗号分隔",
+            ),
+            Self::Label => fixed(
+                "names of labels, such as obproxy_cluster, obproxy or sqlType, with commas between them",
+                "标签名，例如 obproxy_cluster、obproxy 或 sqlType，以逗号分隔",
+            ),
+            Self::Labels => fixed(
+                "pairs of label and value, such as obproxy_cluster:test, with commas between them",
+                "“标签:值”，例如 obproxy_cluster:test，以逗号分隔",
             ),
             Self::Address => fixed("an IP address or host name", "IP 地址或主机名"),
         }

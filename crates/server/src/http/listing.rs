@@ -1,7 +1,7 @@
 //! Lists: filters, order and paging as OCP's clients ask for them (`page` from 1, `size`, `sort=member,asc|desc`,
 //! several values of a filter with commas between them).
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::RangeInclusive};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -64,6 +64,15 @@ impl ListQuery {
                 .ok_or_else(|| ApiError::value(name, text, Wanted::Id))
         };
         self.text(name).map(id).transpose()
+    }
+
+    /// A parameter that is an integer of this range.
+    pub fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+        let number = |text: &str| {
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            number.ok_or_else(|| ApiError::value(name, text, Wanted::Between(*range.start(), *range.end())))
+        };
+        self.text(name).map(number).transpose()
     }
 
     fn up_to(&self, name: &str, most: u64, default: u64) -> Result<u64, ApiError> {

@@ -8,7 +8,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentStatus, Fence, OperationRequest, Outcome},
+    agent::{AgentMetrics as Measured, AgentStatus, Fence, OperationRequest, Outcome},
     time::Timestamp,
 };
 use prometheus_client::{
@@ -131,6 +131,11 @@ impl<A> MeasuredAgents<A> {
 impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
         self.metrics.agents.time("status", self.agents.status(host)).await
+    }
+
+    async fn metrics(&self, host: &Host, after: Timestamp, exported: bool) -> Result<Measured, HostAgentError> {
+        let work = self.agents.metrics(host, after, exported);
+        self.metrics.agents.time("metrics", work).await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

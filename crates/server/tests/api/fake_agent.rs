@@ -18,8 +18,9 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use obfleet_agent::token::{Token, proof, secret_digest};
 use obfleet_wire::{
     agent::{
-        AgentStatus, DrainReport, EnrolRequest, HostFacts, Operation, OperationReport, OperationRequest,
-        OperationState, Outcome, PreflightReport, ProxyFacts, ProxyReport, RestartReport,
+        AgentMetrics, AgentStatus, DrainReport, EnrolRequest, Exported, HostFacts, Operation, OperationReport,
+        OperationRequest, OperationState, Outcome, PreflightReport, ProxyFacts, ProxyReport, ProxySample,
+        RestartReport, Series,
     },
     time::Timestamp,
     version::ProxyVersion,
@@ -123,6 +124,7 @@ impl FakeAgent {
             .unwrap();
         let router = Router::new()
             .route("/v1/status", get(status))
+            .route("/v1/metrics", get(metrics))
             .route("/v1/packages/{sha256}", get(async || ()))
             .route("/v1/operations", post(operate))
             .route("/v1/operations/{key}", get(ask))
@@ -178,6 +180,43 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
         proxies: proxies.iter().map(report).collect(),
         time: Timestamp::now(),
         certificate: None,
+    })
+}
+
+/// As of the last two minutes: transactions at 10 a second for each proxy, and its exporter.
+async fn metrics(State(hands): State<Arc<Hands>>) -> Json<AgentMetrics> {
+    let now = Timestamp::now();
+    let proxies = hands.proxies.lock().unwrap();
+    let sample = |proxy_id: i64, ago: i64| {
+        let at = now.millis() / 15_000 * 15_000 - ago * 15_000;
+        let transactions = u32::try_from(at / 1000 % 1_000_000).unwrap() * 10;
+        ProxySample {
+            proxy_id,
+            at: Timestamp(at),
+            values: BTreeMap::from([
+                ("odp_transaction_total".to_owned(), f64::from(transactions)),
+                ("odp_sql_request_total/SELECT".to_owned(), f64::from(transactions) * 2.0),
+                ("obproxy_rss_memory".to_owned(), 1e8),
+                ("obproxy_up".to_owned(), 1.0),
+            ]),
+        }
+    };
+    let exported = |proxy_id: &i64| Exported {
+        proxy_id: *proxy_id,
+        at: now,
+        series: vec![Series {
+            name: "odp_transaction_total".to_owned(),
+            labels: vec![("tenant".to_owned(), "sys".to_owned())],
+            value: 7.0,
+        }],
+    };
+    Json(AgentMetrics {
+        time: now,
+        samples: proxies
+            .keys()
+            .flat_map(|id| (0..8).rev().map(|ago| sample(*id, ago)))
+            .collect(),
+        exported: proxies.keys().map(exported).collect(),
     })
 }
 

@@ -12,6 +12,7 @@ mod fake_agent;
 mod full_disk;
 mod idempotency;
 mod login;
+mod monitor;
 mod operations;
 mod packages;
 mod renewal;

@@ -31,6 +31,7 @@ async fn an_agents_certificate_is_renewed_before_it_expires() {
         listen: "127.0.0.1:0".parse().unwrap(),
         bind: "127.0.0.1".parse().unwrap(),
         exe: "/bin/false".into(),
+        measure_every: obfleet_agent::MEASURE_EVERY,
     }));
     let hosts = "/api/v2/compute/hosts";
     let known = |hosts: &Value| expiry(&hosts["contents"][0]).is_some();

@@ -15,6 +15,7 @@ mod inventory;
 mod kill_at_every_commit;
 mod logs;
 mod lost_answers;
+mod metrics;
 mod migrations;
 mod outages;
 mod servers;
