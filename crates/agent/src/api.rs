@@ -13,7 +13,7 @@ use axum::{
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
     AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, PACKAGE_BYTES, Validity,
+    OperationRequest, PACKAGE_BYTES, ProxyParameters, Validity,
 };
 use obfleet_wire::time::Timestamp;
 use serde::Deserialize;
@@ -22,7 +22,9 @@ use crate::{
     certificate::{Certificate, ReplaceError},
     describe,
     metrics::Gauges,
+    operations::OperationError,
     packages::{Packages, Presence, PutError},
+    proxies::RegistryError,
     runner::Runner,
     status::StatusBoard,
 };
@@ -54,6 +56,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/operations", post(start))
         .route("/v1/operations/{key}", get(report))
         .route("/v1/fence", post(fence))
+        .route("/v1/proxies/{proxyId}/parameters", get(parameters))
         .route("/v1/certificate/request", get(certificate_request))
         .route("/v1/certificate", put(replace_certificate))
         .fallback(async || {
@@ -191,6 +194,20 @@ async fn fence(State(api): State<Api>, fence: Result<Json<Fence>, JsonRejection>
     let Json(fence) = fence?;
     api.runner.fence(&fence).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn parameters(State(api): State<Api>, Path(proxy_id): Path<i64>) -> Result<Json<ProxyParameters>, Answer> {
+    let read = api.status.node().read_parameters(proxy_id).await;
+    let parameters = read.map_err(|error| {
+        let reason = describe(&error);
+        match error {
+            OperationError::Registry(RegistryError::NotOwned(_)) => AgentError::Unknown {
+                what: format!("proxy {proxy_id}"),
+            },
+            _ => AgentError::Internal { reason },
+        }
+    })?;
+    Ok(Json(parameters))
 }
 
 async fn certificate_request(State(api): State<Api>) -> Result<Json<CertificateRequest>, Answer> {

@@ -17,7 +17,7 @@ use std::{
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
     AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, OperationState, Outcome, PACKAGE_BYTES, Validity, agent_name,
+    OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyParameters, Validity, agent_name,
 };
 use obfleet_wire::time::Timestamp;
 use reqwest::{
@@ -196,6 +196,17 @@ impl Endpoint {
     pub async fn metrics(&self, after: Timestamp, exported: bool) -> Result<AgentMetrics, CallError> {
         let url = format!("{}/metrics?after={}&exported={exported}", self.base, after.millis());
         self.json(self.http.get(url).timeout(CALL_TIMEOUT)).await
+    }
+
+    /// The whole configuration of a proxy, read now.
+    ///
+    /// An agent that does not answer, or cannot read it yet, is asked again for as long as `patience`.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] when the agent does not have the proxy, or it cannot be read; without an answer.
+    pub async fn parameters(&self, proxy_id: i64, patience: Duration) -> Result<ProxyParameters, CallError> {
+        let url = format!("{}/proxies/{proxy_id}/parameters", self.base);
+        until_answered(patience, || self.json(self.http.get(&url).timeout(CALL_TIMEOUT))).await
     }
 
     /// A signing request for the agent's key, PEM.

@@ -109,6 +109,7 @@ mod tests {
             registry: Registry::open(layout.registry()).unwrap().into(),
             bind: std::net::Ipv4Addr::LOCALHOST.into(),
             things: Locks::default(),
+            readings: crate::readings::Readings::default(),
             exe: "/nonexistent".into(),
             layout,
         }

@@ -3,7 +3,8 @@
 //! The way of a request: [`api`] lets in only the server ([`tls`]) → [`runner`] tests the fence, writes the
 //! [`journal`], and performs each key once → [`operations`] look first and do what is left → `obfleet_obproxy` for one
 //! proxy's process, `obfleet_package` for slots, `obfleet_guard` for a restart. Beside it, [`supervisor`] keeps the
-//! [`proxies`] running, [`status`] knows how they are, [`metrics`] measures them, [`janitor`] tidies up.
+//! [`proxies`] running, [`status`] knows how they are and [`readings`] what they are configured with, [`metrics`] measures
+//! them, [`janitor`] tidies up.
 //!
 //! The server's side is here too: [`client`] calls agents, [`token`] is what both know of an enrolment.
 
@@ -24,6 +25,7 @@ mod operations;
 mod packages;
 mod proxies;
 mod reach;
+mod readings;
 mod run;
 mod runner;
 mod slots;

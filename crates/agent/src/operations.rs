@@ -14,6 +14,7 @@ use crate::{
     locks::Locks,
     packages::Packages,
     proxies::Registry,
+    readings::Readings,
     runner::{Job, Perform},
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Node {
     /// The address proxies listen on unless their order names one.
     pub(crate) bind: IpAddr,
     pub(crate) things: Locks<Thing>,
+    pub(crate) readings: Readings,
     /// The obfleet executable, whose `guard` command runs restarts.
     pub(crate) exe: PathBuf,
 }

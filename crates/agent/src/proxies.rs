@@ -1,6 +1,7 @@
 //! The proxies this host owns: what the server ordered, and what must be known to run them when it is away.
 //!
-//! One record a proxy, replaced as a whole; the password of root@proxysys lies beside it in a file of its own.
+//! One record a proxy, replaced as a whole; the password of root@proxysys lies beside it in a file of its own, and so do
+//! the values its process started with.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,10 @@ use obfleet_wire::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::durable::{self, FileError};
+use crate::{
+    durable::{self, FileError},
+    readings::Started,
+};
 
 /// A proxy this host owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +199,7 @@ impl Registry {
         let mut entries = self.lock();
         durable::remove(&self.path(proxy_id, "json"))?;
         durable::remove(&self.path(proxy_id, "secret"))?;
+        durable::remove(&self.path(proxy_id, "started"))?;
         entries.remove(&proxy_id);
         drop(entries);
         self.changes.send_replace(());
@@ -217,6 +222,22 @@ impl Registry {
     /// When it cannot be written.
     pub fn set_password(&self, proxy_id: i64, password: &str) -> Result<(), RegistryError> {
         Ok(durable::write(&self.path(proxy_id, "secret"), password.as_bytes())?)
+    }
+
+    /// What the proxy's process started with, when that was last noted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn started(&self, proxy_id: i64) -> Result<Option<Started>, RegistryError> {
+        Ok(durable::read_json(&self.path(proxy_id, "started"))?)
+    }
+
+    /// Notes what the proxy's process started with.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_started(&self, proxy_id: i64, started: &Started) -> Result<(), RegistryError> {
+        Ok(durable::write_json(&self.path(proxy_id, "started"), started)?)
     }
 
     /// The proxies whose binary comes from the slot, or goes back to it.

@@ -34,6 +34,7 @@ use crate::{
     operations::Node,
     packages::Packages,
     proxies::Registry,
+    readings::Readings,
     runner::Runner,
     status::StatusBoard,
     supervisor,
@@ -133,6 +134,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         registry: Arc::new(Registry::open(layout.registry())?),
         bind: options.bind,
         things: Locks::default(),
+        readings: Readings::default(),
         exe: options.exe,
         layout: layout.clone(),
     });

@@ -29,6 +29,7 @@ use tokio::{
 
 use crate::{
     certificate::Certificate,
+    describe,
     each_proxy::each_proxy,
     operations::Node,
     proxies::{Owned, Phase},
@@ -70,6 +71,11 @@ impl StatusBoard {
         }
     }
 
+    /// What is looked at.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
     fn seen(&self) -> MutexGuard<'_, HashMap<i64, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +89,10 @@ impl StatusBoard {
             host: self.host.clone(),
             operations: Operation::NAMES.map(str::to_owned).to_vec(),
             proxies: installed
-                .map(|owned| report(&owned, seen.get(&owned.spec.proxy_id)))
+                .map(|owned| {
+                    let proxy_id = owned.spec.proxy_id;
+                    report(&owned, seen.get(&proxy_id), self.node.readings.digest(proxy_id))
+                })
                 .collect(),
             time: Timestamp::now(),
             certificate: self.certificate.validity(),
@@ -107,12 +116,16 @@ impl StatusBoard {
                 let before = self.seen().get(&proxy_id).cloned();
                 let seen = self.look(&owned, before).await;
                 let at_rest = seen.serving && self.node.guarded(&owned).is_none();
+                if at_rest {
+                    self.read_parameters(proxy_id, seen.process).await;
+                }
                 let end = end_of(seen.process, if at_rest { AT_REST } else { LOOK_AGAIN });
                 self.seen().insert(proxy_id, seen);
                 end
             } else {
                 // What comes back to this home is looked at anew.
                 self.seen().remove(&proxy_id);
+                self.node.readings.forget(proxy_id);
                 end_of(None, AT_REST)
             };
             tokio::select! {
@@ -122,6 +135,16 @@ impl StatusBoard {
             }
         }
         self.seen().remove(&proxy_id);
+        self.node.readings.forget(proxy_id);
+    }
+
+    /// Reads the configuration if that is due. A proxy that does not let itself be read is asked again at the next look.
+    async fn read_parameters(&self, proxy_id: i64, process: Option<ProcessId>) {
+        if process.is_some_and(|process| self.node.readings.is_due(proxy_id, process))
+            && let Err(error) = self.node.read_parameters(proxy_id).await
+        {
+            tracing::debug!(proxy = proxy_id, error = %describe(&error), "the configuration cannot be read");
+        }
     }
 
     async fn look(&self, owned: &Owned, before: Option<Seen>) -> Seen {
@@ -163,13 +186,14 @@ fn is_installed(owned: &Owned) -> bool {
     owned.phase == Phase::Installed
 }
 
-fn report(owned: &Owned, seen: Option<&Seen>) -> ProxyReport {
+fn report(owned: &Owned, seen: Option<&Seen>, parameters: Option<String>) -> ProxyReport {
     ProxyReport {
         proxy_id: owned.spec.proxy_id,
         serving: seen.map(|s| s.serving),
         pid: seen.and_then(|s| s.process).map(|p| p.pid),
         version: seen.and_then(|s| s.version.clone()),
         restarts: owned.restarts,
+        parameters,
     }
 }
 
@@ -201,13 +225,13 @@ mod tests {
     #[test]
     fn a_proxy_is_neither_up_nor_down_before_the_first_look() {
         let owned = sample(7);
-        assert_eq!(report(&owned, None).serving, None);
+        assert_eq!(report(&owned, None, None).serving, None);
         let seen = Seen {
             serving: false,
             asked: Instant::now(),
             process: None,
             version: None,
         };
-        assert_eq!(report(&owned, Some(&seen)).serving, Some(false));
+        assert_eq!(report(&owned, Some(&seen), None).serving, Some(false));
     }
 }

@@ -1,5 +1,5 @@
 //! One proxy, and no policy: how to talk to it, find it, start it, drain it, stop it, and judge whether it can be
-//! restarted onto another binary.
+//! restarted onto another binary. Which configuration items there are is told by [`config_items`].
 //!
 //! | module | answers |
 //! |---|---|
@@ -7,7 +7,6 @@
 //! | [`process`] | what `/proc` says of it |
 //! | [`exposition`] | what its exporter says of it, to Prometheus |
 //! | [`binary`] | what an executable is before it runs |
-//! | [`config_items`] | which configuration items there are |
 //! | [`config_store`] | how its stored configuration is kept and put back |
 //! | [`launch`], [`drain`], [`stop`] | how it starts, empties and ends |
 //! | [`probe`] | whether a client gets through |
@@ -15,7 +14,6 @@
 
 pub mod admin;
 pub mod binary;
-pub mod config_items;
 pub mod config_store;
 pub mod drain;
 pub mod exposition;
@@ -24,3 +22,5 @@ pub mod preflight;
 pub mod probe;
 pub mod process;
 pub mod stop;
+
+pub use obfleet_config_items as config_items;

@@ -34,6 +34,9 @@ pub struct Faults {
     pub wrong_version: Option<String>,
     /// Greets, then refuses every login.
     pub no_login: bool,
+    /// Refuses every value of this configuration item, as one that is out of its range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse_parameter: Option<String>,
     /// Seconds for which SIGTERM and SIGINT do nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore_term_s: Option<f64>,
@@ -59,6 +62,7 @@ impl Faults {
             never_signal: from_file.never_signal || self.never_signal,
             wrong_version: from_file.wrong_version.or(self.wrong_version),
             no_login: from_file.no_login || self.no_login,
+            refuse_parameter: from_file.refuse_parameter.or(self.refuse_parameter),
             ignore_term_s: from_file.ignore_term_s.or(self.ignore_term_s),
             drain_never_ends: from_file.drain_never_ends || self.drain_never_ends,
             orderly_close: from_file.orderly_close || self.orderly_close,

@@ -8,6 +8,7 @@
 //! | `PUT /v1/packages/{sha256}` | stores a package file; with `Content-Range` what follows the bytes that are there |
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
+//! | `GET /v1/proxies/{id}/parameters` | [`ProxyParameters`]: reads the proxy's whole configuration |
 //! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
 //! | `PUT /v1/certificate` | [`CertificateUpdate`]: the certificate to use from the next connection on |
 //! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
@@ -29,6 +30,7 @@ mod error;
 mod metrics;
 mod operation;
 mod outcome;
+mod parameters;
 mod status;
 
 pub use attempt::{AttemptKey, AttemptKeyError, Fence};
@@ -40,4 +42,5 @@ pub use operation::{DrainPolicy, Operation, OperationRequest, ProbeQuery, ProxyS
 pub use outcome::{
     DrainReport, OperationReport, OperationState, Outcome, PreflightReport, ProxyFacts, RestartReport, Straggler,
 };
+pub use parameters::{ParameterReading, ProxyParameters, SECRET_VALUE};
 pub use status::{AgentStatus, HostFacts, ProxyReport};

@@ -34,6 +34,9 @@ pub(crate) enum OperationError {
     /// No process.
     #[error("proxy {0} does not run: start it first")]
     NotRunning(i64),
+    /// Another process has taken over while it was asked.
+    #[error("proxy {0} was restarted while its configuration was read: ask again")]
+    Replaced(i64),
     /// It did not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),

@@ -10,6 +10,7 @@ mod enrolment;
 mod lifecycle;
 mod metrics;
 mod packages;
+mod parameters;
 mod preflight;
 mod restart;
 mod restart_papers;

@@ -16,6 +16,12 @@ pub struct ConfigItem {
     pub value: String,
     /// Whether a new value acts from the next start only.
     pub need_reboot: bool,
+    /// What the proxy says of it.
+    pub info: String,
+    /// Its bounds; empty for none, or where the version has no such column.
+    pub range: String,
+    /// `USER`, `SYS`, `MEMORY`, or `virtual` for rows that are no items.
+    pub visible_level: String,
 }
 
 impl ConfigItem {
@@ -24,7 +30,20 @@ impl ConfigItem {
             name: named(row, "name")?,
             value: named(row, "value")?,
             need_reboot: named(row, "need_reboot").is_ok_and(|text| text.eq_ignore_ascii_case("true")),
+            info: named(row, "info").unwrap_or_default(),
+            range: named(row, "range").unwrap_or_default(),
+            visible_level: named(row, "visible_level").unwrap_or_default(),
         })
+    }
+
+    /// Whether the row only tells of something, such as of what the config server answered.
+    pub fn is_virtual(&self) -> bool {
+        self.visible_level.eq_ignore_ascii_case("virtual")
+    }
+
+    /// Whether its value is forgotten at a restart: a switch of the running process.
+    pub fn is_passing(&self) -> bool {
+        self.visible_level.eq_ignore_ascii_case("memory")
     }
 }
 

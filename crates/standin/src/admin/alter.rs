@@ -12,6 +12,9 @@ pub(super) async fn answer(proxy: &Proxy, name: &str, value: &str) -> Answer {
         Err(ConfigError::Invalid) => return Answer::error(4147, "HY000", "Invalid config"),
         Err(ConfigError::Unsupported) => return Answer::not_supported(),
     };
+    if proxy.build.faults.refuse_parameter.as_deref() == Some(item.name.as_str()) {
+        return Answer::error(4147, "HY000", "Invalid config");
+    }
     // Closed from a fork on, and for the whole of a drain.
     let mut store = proxy.store.lock().await;
     let Some(store) = store.as_mut() else {

@@ -52,7 +52,8 @@ pub(super) fn answer(proxy: &Proxy, scope: ConfigScope, like: Option<&str>) -> A
     }
     let describe = |(item, value): (&ConfigItem, &str)| {
         let (reboot, visible, level) = (bool_text(item.need_reboot), item.visible.as_str(), item.level.as_str());
-        [&item.name, value, "", reboot, visible, &item.range, level].map(str::to_owned)
+        let info = format!("{} of a stand-in", item.name.replace('_', " "));
+        [&item.name, value, &info, reboot, visible, &item.range, level].map(str::to_owned)
     };
     let mut rows: Vec<[String; 7]> = match scope {
         ConfigScope::Changed => config.changed().map(describe).collect(),

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::Operation;
+#[cfg(doc)]
+use super::ProxyParameters;
 use super::Validity;
 use crate::{time::Timestamp, version::ProxyVersion};
 
@@ -56,4 +58,7 @@ pub struct ProxyReport {
     pub version: Option<ProxyVersion>,
     /// Times the supervisor had to start it again.
     pub restarts: u64,
+    /// [`ProxyParameters::digest`] of its configuration when that was last read; agents that do not read it do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
 }

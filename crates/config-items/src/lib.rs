@@ -1,6 +1,7 @@
 //! The 299 configuration items of OBProxy 4.3.1.0: what each is called, and which values it takes.
 //!
-//! The table is `data/config-items.json`. The four password items have an empty default here.
+//! The table is `data/config-items.json`. The four password items have an empty default here. Both sides read it: what
+//! manages proxies checks values before it sends them, and the stand-in before it takes them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -147,7 +148,50 @@ pub fn find(name: &str) -> Option<&'static ConfigItem> {
     ITEMS.iter().find(|item| item.name.eq_ignore_ascii_case(name))
 }
 
+/// The levels of a log, and the spellings OBProxy has for them.
+pub const LOG_LEVELS: [&str; 9] = [
+    "ERROR",
+    "USER_ERROR",
+    "WARN",
+    "INFO",
+    "TRACE",
+    "DEBUG",
+    "EDIAG",
+    "WDIAG",
+    "USER_ERR",
+];
+
+/// Lowest and highest value of a range such as `[1s,1h]` as text, whether or not they themselves are within; `None` where it is
+/// open.
+pub fn bounds(range: &str) -> (Option<&str>, Option<&str>) {
+    let Some((low, high)) = range.split_once(',') else {
+        return (None, None);
+    };
+    let bound = |text| str::trim_matches(text, ['[', '(', ']', ')', ' ']);
+    let given = |text: &&str| !text.is_empty();
+    (Some(bound(low)).filter(given), Some(bound(high)).filter(given))
+}
+
 impl ConfigItem {
+    /// Whether both texts mean the same value: `True` and `on`, `60s` and `1m`.
+    pub fn means_same(&self, one: &str, other: &str) -> bool {
+        if one == other {
+            return true;
+        }
+        match self.value_type {
+            ValueType::Bool => parse_bool(one).is_some() && parse_bool(one) == parse_bool(other),
+            ValueType::LogLevel => one.trim().eq_ignore_ascii_case(other.trim()),
+            ValueType::Ip => {
+                let ip = |text: &str| text.trim().parse::<IpAddr>().ok();
+                ip(one).is_some() && ip(one) == ip(other)
+            }
+            ValueType::Int | ValueType::Time | ValueType::Cap => {
+                self.magnitude(one).is_some() && self.magnitude(one) == self.magnitude(other)
+            }
+            ValueType::Str | ValueType::StrList => false,
+        }
+    }
+
     /// Checks `value` against the item's type and bounds.
     pub fn check(&self, value: &str) -> Result<(), ConfigValueError> {
         let wrong_type = || ConfigValueError::WrongType {
@@ -250,20 +294,9 @@ fn split_unit(value: &str) -> Option<(i128, String)> {
 
 /// A level, or levels per module as in `ALL.*:INFO,PROXY.*:WDIAG`.
 fn is_log_level(value: &str) -> bool {
-    const LEVELS: [&str; 9] = [
-        "ERROR",
-        "USER_ERROR",
-        "WARN",
-        "INFO",
-        "TRACE",
-        "DEBUG",
-        "EDIAG",
-        "WDIAG",
-        "USER_ERR",
-    ];
     value.split(',').all(|part| {
         let level = part.rsplit_once(':').map_or(part, |(_, level)| level).trim();
-        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+        LOG_LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
     })
 }
 
@@ -327,10 +360,32 @@ mod tests {
         assert!(find("no_such_item").is_none());
     }
 
+    #[test]
+    fn bounds_are_told_as_they_are_written() {
+        let bounds = |name| bounds(&find(name).unwrap().range);
+        assert_eq!(bounds("proxy_hot_upgrade_check_interval"), (Some("1s"), Some("1h")));
+        assert_eq!(bounds("listen_port"), (Some("1024"), Some("65536")));
+        assert_eq!(bounds("client_max_connections"), (Some("0"), None));
+        assert_eq!(bounds("enable_prometheus"), (None, None));
+    }
+
+    #[test]
+    fn a_value_may_be_written_in_several_ways() {
+        let same = |name, one, other| find(name).unwrap().means_same(one, other);
+        assert!(same("enable_prometheus", "True", "on") && !same("enable_prometheus", "True", "0"));
+        assert!(same("monitor_stat_dump_interval", "1m", "60s") && !same("monitor_stat_dump_interval", "1m", "61s"));
+        assert!(same("proxy_mem_limited", "2G", "2048MB") && same("work_thread_num", "128", " 128"));
+        assert!(same("syslog_level", "info", "INFO") && !same("syslog_level", "INFO", "WARN"));
+        assert!(same("local_bound_ipv6_ip", "::1", "0:0:0:0:0:0:0:1") && !same("local_bound_ip", "x", "y"));
+        assert!(!same("proxy_idc_name", "a", "A") && same("proxy_idc_name", "", ""));
+        assert!(!same("enable_prometheus", "maybe", "perhaps") && same("enable_prometheus", "maybe", "maybe"));
+    }
+
     proptest! {
         #[test]
         fn no_value_panics(index in 0_usize..299, value in ".{0,40}") {
             let _ = all()[index].check(&value);
+            let _ = all()[index].means_same(&value, &all()[index].default);
         }
     }
 }
