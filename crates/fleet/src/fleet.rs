@@ -8,6 +8,7 @@ mod hosts;
 mod install;
 mod offline;
 mod packages;
+mod parameters;
 mod sites;
 mod upgrade;
 

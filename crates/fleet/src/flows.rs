@@ -8,6 +8,7 @@ pub mod crew;
 pub mod install;
 pub mod keys;
 pub mod offline;
+pub mod parameters;
 pub mod shared;
 pub mod step;
 pub mod upgrade;
@@ -20,7 +21,14 @@ use crate::{flows::crew::Crew, inventory::InventoryChange};
 
 /// Every action of every flow, for the engine's registry.
 pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
-    [install::steps(), upgrade::steps(), offline::steps(), shared::steps()]
+    let steps = [
+        install::steps(),
+        upgrade::steps(),
+        offline::steps(),
+        parameters::steps(),
+        shared::steps(),
+    ];
+    steps
         .into_iter()
         .flatten()
         .map(|step| Arc::new(step.with(Arc::clone(crew))) as Arc<dyn Action<InventoryChange>>)

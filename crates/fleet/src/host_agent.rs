@@ -1,10 +1,10 @@
 //! How the fleet reaches a host: through its agent, and only so.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome},
+    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 
@@ -54,6 +54,15 @@ pub trait HostAgent: Send + Sync {
     /// What was measured of its proxies after that moment by its clock, and, if wanted, what their exporters said last;
     /// answers within some seconds.
     async fn metrics(&self, host: &Host, after: Timestamp, exported: bool) -> Result<AgentMetrics, HostAgentError>;
+
+    /// The whole configuration of a proxy of the host, read now. An agent that is away, or cannot read it yet, is asked again
+    /// for as long as `patience`.
+    async fn parameters(
+        &self,
+        host: &Host,
+        proxy_id: i64,
+        patience: Duration,
+    ) -> Result<ProxyParameters, HostAgentError>;
 
     /// Gives the host the package file with this digest, unless it has it. → bytes that had to be sent
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError>;

@@ -9,6 +9,7 @@ mod change;
 mod cluster;
 mod host;
 mod package;
+mod parameters;
 mod proxy;
 mod site;
 
@@ -20,6 +21,10 @@ pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
 pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage};
 pub use package::Package;
+pub use parameters::{
+    ConfigValues, ParameterChange, ParameterRecords, PastChange, ProxyConfig, SeenItem, SeenItems, WantedRow,
+    WantedValue, seen_items,
+};
 pub use proxy::Proxy;
 pub use site::{Added, DEFAULT_SITE, HostPlace, Idc, Removed, Site, SiteKind, SiteMap, Sites};
 

@@ -11,6 +11,7 @@ pub mod observer;
 mod once;
 pub mod package_files;
 pub mod plan;
+mod readings;
 pub mod secrets;
 #[cfg(test)]
 mod testing;

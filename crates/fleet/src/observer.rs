@@ -1,14 +1,17 @@
-//! Looks at every host at a steady pace and writes down what changed: which agents answer, which proxies serve.
+//! Looks at every host at a steady pace and writes down what changed: which agents answer, which proxies serve. What agents
+//! tell of configurations goes to [`readings`](crate::readings).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use obfleet_wire::{agent::AgentStatus, time::Timestamp};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     flows::crew::Crew,
     inventory::{Host, HostSighting},
+    readings::{self, Report, Reports},
 };
 
 /// Time between two looks. Short enough that a person who watches sees a dead proxy soon.
@@ -23,12 +26,21 @@ const REFRESH: u64 = 15;
 
 /// Observes until told to stop.
 pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
+    let (reports, told) = watch::channel(Reports::new());
+    tokio::join!(
+        look_again(Arc::clone(&crew), reports, stop.clone()),
+        readings::follow(crew, told, stop)
+    );
+}
+
+async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: CancellationToken) {
     let mut known = BTreeMap::<i64, HostSighting>::new();
     for look in 0_u64.. {
         match crew.inventory.hosts().await {
             Ok(hosts) => {
-                let sightings = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
-                let mut news = sightings;
+                let looks = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
+                let (mut news, configured): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
+                reports.send_replace(configured.into_iter().flatten().collect());
                 let is_due = |seen: &HostSighting| known.get(&seen.host_id).is_none_or(|last| is_news(last, seen));
                 news.retain(|seen| look % REFRESH == 0 || is_due(seen));
                 for batch in news.chunks(BATCH) {
@@ -52,8 +64,16 @@ fn is_news(last: &HostSighting, now: &HostSighting) -> bool {
     (last.online, &last.agent_version, &last.serving) != (now.online, &now.agent_version, &now.serving)
 }
 
-async fn look_at(crew: &Crew, host: &Host) -> HostSighting {
-    sighting(host.id, crew.agents.status(host).await.ok(), Timestamp::now())
+async fn look_at(crew: &Crew, host: &Host) -> (HostSighting, Reports) {
+    let status = crew.agents.status(host).await.ok();
+    let proxies = status.iter().flat_map(|status| &status.proxies);
+    let report = |digest: &String| Report {
+        host: host.clone(),
+        digest: digest.clone(),
+    };
+    let reports = proxies.filter_map(|proxy| Some((proxy.proxy_id, report(proxy.parameters.as_ref()?))));
+    let reports = reports.collect();
+    (sighting(host.id, status, Timestamp::now()), reports)
 }
 
 /// What the answer of a host's agent tells, or its silence. A proxy the agent has not looked at yet is in no state:
@@ -85,6 +105,7 @@ mod tests {
             pid: None,
             version: None,
             restarts: 0,
+            parameters: None,
         };
         let status = AgentStatus {
             version: "0.1.0".into(),

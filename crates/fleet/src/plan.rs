@@ -2,6 +2,7 @@
 //! the flows carry out without choices of their own.
 
 pub mod install;
+pub mod parameters;
 pub mod upgrade;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,8 @@ use obfleet_wire::{
 use crate::{
     inventory::{
         Added, Cluster, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation, Inventory,
-        InventoryError, Package, Proxy, Removed, Site, SiteKind, SiteMap, Sites,
+        InventoryError, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed, SeenItems, Site, SiteKind,
+        SiteMap, Sites, WantedValue,
     },
     plan::Snapshot,
 };
@@ -184,6 +185,41 @@ impl Inventory for Snapshot {
     async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, InventoryError> {
         let known = self.clusters.values().filter(|cluster| ids.contains(&cluster.id));
         Ok(known.map(|cluster| (cluster.id, cluster.name.clone())).collect())
+    }
+}
+
+/// Nothing is known of its parameters.
+#[async_trait]
+impl ParameterRecords for Snapshot {
+    async fn wanted(&self, _: i64) -> Result<Vec<WantedValue>, InventoryError> {
+        Ok(Vec::new())
+    }
+    async fn configs(&self, _: i64) -> Result<BTreeMap<i64, ProxyConfig>, InventoryError> {
+        Ok(BTreeMap::new())
+    }
+    async fn config(&self, _: i64) -> Result<Option<ProxyConfig>, InventoryError> {
+        Ok(None)
+    }
+    async fn record_config(&self, _: &ProxyConfig, _: Option<&str>) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn seen_versions(&self) -> Result<BTreeSet<String>, InventoryError> {
+        Ok(BTreeSet::new())
+    }
+    async fn seen_items(&self, _: &str) -> Result<Option<SeenItems>, InventoryError> {
+        Ok(None)
+    }
+    async fn keep_seen_items(&self, _: &str, _: &SeenItems) -> Result<(), InventoryError> {
+        Err(unchanging())
+    }
+    async fn past_changes(
+        &self,
+        _: i64,
+        _: Option<&str>,
+        _: u64,
+        _: u64,
+    ) -> Result<(Vec<PastChange>, u64), InventoryError> {
+        Ok((Vec::new(), 0))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The inventory as OCP's clients see it.
 
+pub mod parameters;
+
 use std::collections::BTreeMap;
 
 use obfleet_wire::{

@@ -15,7 +15,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, Validity},
+    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters, Validity},
     time::Timestamp,
 };
 use tokio::{net::lookup_host, time::timeout};
@@ -138,6 +138,16 @@ impl HostAgent for Agents {
             endpoint.metrics(after, exported).await.map_err(failed(host))
         };
         within(METRICS_TIMEOUT, host, call).await
+    }
+
+    async fn parameters(
+        &self,
+        host: &Host,
+        proxy_id: i64,
+        patience: Duration,
+    ) -> Result<ProxyParameters, HostAgentError> {
+        let endpoint = self.endpoint(host).await?;
+        endpoint.parameters(proxy_id, patience).await.map_err(failed(host))
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

@@ -8,6 +8,7 @@ pub mod hosts;
 pub mod monitor;
 pub mod obproxies;
 pub mod packages;
+pub mod parameters;
 pub mod peers;
 pub mod sites;
 pub mod system;

@@ -11,7 +11,9 @@ use axum::{
 use obfleet_wire::Code;
 
 use crate::{
-    api::{access_keys, agents, clusters, hosts, monitor, obproxies, packages, peers, sites, system, tasks},
+    api::{
+        access_keys, agents, clusters, hosts, monitor, obproxies, packages, parameters, peers, sites, system, tasks,
+    },
     app::App,
     auth::{
         require_login, require_login_unless_local,
@@ -29,7 +31,12 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
     let private = Router::new()
         .nest(
             "/api/v2/obproxy",
-            guarded(clusters::routes().merge(obproxies::routes()), Area::Obproxy),
+            guarded(
+                clusters::routes()
+                    .merge(obproxies::routes())
+                    .merge(parameters::routes()),
+                Area::Obproxy,
+            ),
         )
         .nest("/api/v2/monitor", monitor::routes())
         .nest("/api/v2/tasks", guarded(tasks::routes(), Area::Task))

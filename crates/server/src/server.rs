@@ -348,7 +348,8 @@ async fn crew(
         None => PackageFiles::alone(state_dir.packages()),
     };
     Ok(Arc::new(Crew {
-        inventory: Arc::new(inventory),
+        inventory: Arc::new(inventory.clone()),
+        parameters: Arc::new(inventory),
         agents: Arc::new(MeasuredAgents::new(agents, Arc::clone(metrics))),
         packages,
         sealer,

@@ -4,6 +4,7 @@
 mod all;
 mod applier;
 mod enrolment;
+mod parameters;
 mod rows;
 mod sighting;
 mod site;

@@ -1,5 +1,5 @@
-//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`host`], [`site`], [`package`], [`iam`], [`envelope`]) and
-//! the API between server and host agent ([`agent`]). [`metric`] names what is measured.
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`parameter`], [`host`], [`site`], [`package`], [`iam`],
+//! [`envelope`]) and the API between server and host agent ([`agent`]). [`metric`] names what is measured.
 //!
 //! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
 //! member is ours, its doc comment says *extension*.
@@ -12,6 +12,7 @@ pub mod id;
 pub mod metric;
 pub mod obproxy;
 pub mod package;
+pub mod parameter;
 pub mod reason;
 pub mod refusal;
 pub mod site;

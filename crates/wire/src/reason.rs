@@ -142,6 +142,44 @@ pub enum Reason {
         /// Bytes it may have.
         limit: usize,
     },
+    /// A parameter that nobody knows.
+    ParameterUnknown(String),
+    /// A parameter that is given twice.
+    ParameterTwice(String),
+    /// A parameter that a proxy's version does not have.
+    ParameterNotThere {
+        /// The parameter.
+        name: String,
+        /// The proxy server.
+        proxy: i64,
+        /// Its version.
+        version: String,
+    },
+    /// A value that is not written as the parameter's type.
+    ParameterType {
+        /// The parameter.
+        name: String,
+        /// The value.
+        value: String,
+        /// The type, in English.
+        wanted: String,
+    },
+    /// A value out of the parameter's bounds.
+    ParameterRange {
+        /// The parameter.
+        name: String,
+        /// The value.
+        value: String,
+        /// The bounds, `[1s,1h]`.
+        range: String,
+    },
+    /// A value that cannot be sent to a proxy.
+    ParameterText {
+        /// Characters it may have.
+        longest: usize,
+    },
+    /// Nothing drifts of what was asked for.
+    NoDrift,
     /// A task that stands FAILED in its rollback.
     RollbackStopped,
     /// A task that is paused.

@@ -17,6 +17,7 @@ use crate::{
     plan::{
         Snapshot,
         install::{self, NewProxy, Ports},
+        parameters,
     },
     secrets::{self, SealError},
     view,
@@ -79,6 +80,7 @@ impl Fleet {
     ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         install::check_cluster_name(&fleet, &body.name)?;
+        parameters::check::check_new_cluster(&body.startup_parameters, &body.parameters)?;
         let (host_ids, new_proxies) = first_proxies(&fleet, &body)?;
         let cluster = self.new_cluster(who, &body).await?;
         if cluster.work_mode == WorkMode::ConfigUrl && !host_ids.is_empty() {

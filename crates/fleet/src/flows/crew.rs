@@ -1,24 +1,34 @@
 //! What every step works with: the inventory, the agents and the package store; and how it calls an agent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::agent::{
-    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxySpec,
+    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters, ProxySpec,
 };
+use obfleet_wire::time::Timestamp;
 
 use crate::{
     flows::keys,
     host_agent::{HostAgent, HostAgentError},
-    inventory::{Cluster, Host, Installation, Inventory, InventoryError, Package, Proxy},
+    inventory::{
+        Cluster, Host, Installation, Inventory, InventoryChange, InventoryError, Package, ParameterRecords, Proxy,
+        ProxyConfig,
+    },
     package_files::{PackageFileError, PackageFiles},
+    plan::parameters,
     secrets::{SealError, Sealer},
 };
+
+/// An agent that is started again is back by then; a proxy that cannot be read after this will not be.
+const READING: Duration = Duration::from_secs(15);
 
 /// The steps' surroundings.
 pub struct Crew {
     /// What is known of the fleet.
     pub inventory: Arc<dyn Inventory>,
+    /// What is known of parameters.
+    pub parameters: Arc<dyn ParameterRecords>,
     /// The agents.
     pub agents: Arc<dyn HostAgent>,
     /// The package files.
@@ -169,6 +179,30 @@ impl Crew {
         }
     }
 
+    /// The configuration of the step's proxy, read now.
+    pub async fn configuration(&self, attempt: &Attempt) -> Result<ProxyParameters, ActionError> {
+        let host = self.host(attempt).await?;
+        let proxy_id = proxy_id(attempt)?;
+        tokio::select! {
+            result = self.agents.parameters(&host, proxy_id, READING) => Ok(result?),
+            () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
+        }
+    }
+
+    /// What has been read of a proxy becomes what is known of it. It did not come with what it was `given`.
+    pub async fn noted(
+        &self,
+        proxy_id: i64,
+        given: &[(String, String)],
+        parameters: &ProxyParameters,
+    ) -> Result<InventoryChange, ActionError> {
+        let before = self.parameters.config(proxy_id).await?;
+        let mut config = ProxyConfig::read(proxy_id, before.as_ref(), parameters, Timestamp::now());
+        let came_with = &mut config.values.came_with;
+        came_with.retain(|name, _| !given.iter().any(|(given, _)| given == name));
+        Ok(InventoryChange::SetProxyConfig(Box::new(config)))
+    }
+
     /// Brings a package to the step's host.
     pub async fn deliver(&self, attempt: &Attempt, package: &Package) -> Result<(), ActionError> {
         let host = self.host(attempt).await?;
@@ -202,8 +236,9 @@ impl Crew {
     }
 
     /// The proxy as its host must run it.
-    pub fn spec(&self, cluster: &Cluster, proxy: &Proxy) -> Result<ProxySpec, ActionError> {
+    pub async fn spec(&self, cluster: &Cluster, proxy: &Proxy) -> Result<ProxySpec, ActionError> {
         let settings = &cluster.settings;
+        let wanted = self.parameters.wanted(cluster.id).await?;
         Ok(ProxySpec {
             proxy_id: proxy.id,
             cluster_name: cluster.name.clone(),
@@ -212,11 +247,9 @@ impl Crew {
             rpc_port: proxy.rpc_port,
             ob_cluster: settings.ob_cluster.clone(),
             root_servers: settings.root_servers.clone(),
-            parameters: settings
-                .startup_parameters
-                .iter()
-                .filter(|parameter| parameter.name != "rootservice_list")
-                .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
+            parameters: parameters::startup(cluster, &wanted)
+                .into_iter()
+                .filter(|(name, _)| name != "rootservice_list")
                 .collect(),
             sys_password: self.sealer.open(&settings.sys_password)?,
         })

@@ -7,12 +7,12 @@ use obfleet_wire::agent::{Operation, Outcome};
 
 use super::{
     crew::{Crew, host_id, proxy_id, proxy_ids},
-    keys, shared,
+    keys, parameters, shared,
     step::{Step, StepResult},
 };
 use crate::{
     inventory::{Cluster, InventoryChange, Package, Proxy},
-    plan::install::NewProxy,
+    plan::{self, install::NewProxy},
 };
 
 const PREPARE_INSTALL: &str = "com.alipay.ocp.service.task.business.obproxy.PrepareObproxyInstallTask";
@@ -243,7 +243,9 @@ async fn free_host(crew: &Crew, attempt: &Attempt) -> StepResult {
 }
 
 async fn check_absent(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let spec = crew.spec(&crew.cluster(attempt).await?, &crew.proxy(attempt).await?)?;
+    let spec = crew
+        .spec(&crew.cluster(attempt).await?, &crew.proxy(attempt).await?)
+        .await?;
     crew.perform(attempt, Operation::CheckAbsent { spec }).await?;
     Ok(Output::nothing())
 }
@@ -291,7 +293,7 @@ async fn remove_slot(crew: &Crew, attempt: &Attempt) -> StepResult {
 
 async fn create(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy = crew.proxy(attempt).await?;
-    let spec = crew.spec(&crew.cluster(attempt).await?, &proxy)?;
+    let spec = crew.spec(&crew.cluster(attempt).await?, &proxy).await?;
     match crew
         .perform(
             attempt,
@@ -324,24 +326,28 @@ async fn discard(crew: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::nothing())
 }
 
+/// The cluster's set as it is now; and what the proxy has is known from here on.
 async fn sync_parameters(crew: &Crew, attempt: &Attempt) -> StepResult {
     let cluster = crew.cluster(attempt).await?;
     let proxy_id = proxy_id(attempt)?;
-    let values: Vec<_> = cluster
-        .settings
-        .parameters
-        .iter()
-        .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
-        .collect();
+    let wanted = crew.parameters.wanted(cluster.id).await?;
+    let values = plan::parameters::values_of(&plan::parameters::wanted(&cluster, &wanted, Some(proxy_id)));
+    let has = crew.configuration(attempt).await?;
+    let values = parameters::that_exist(attempt, &has, values);
     if !values.is_empty() {
+        let values = values.clone();
         crew.perform(attempt, Operation::SetParameters { proxy_id, values })
             .await?;
     }
+    let now = crew.configuration(attempt).await?;
     let parameter_version = cluster.parameter_version;
-    Ok(Output::changes(vec![InventoryChange::SetProxyParameterVersion {
-        proxy_id,
-        parameter_version,
-    }]))
+    Ok(Output::changes(vec![
+        InventoryChange::SetProxyParameterVersion {
+            proxy_id,
+            parameter_version,
+        },
+        crew.noted(proxy_id, &values, &now).await?,
+    ]))
 }
 
 /// The proxy's account on the OceanBase servers; and root@proxysys, proved by the login the inspection makes.

@@ -38,6 +38,16 @@ pub const PACKAGE_VERSION: &str = "package_version";
 pub const PARAMETER_VERSION: &str = "obproxy_parameter_version";
 /// Whether the task can be rolled back.
 pub const PROHIBIT_ROLLBACK: &str = "prohibit_rollback";
+/// List: parameters that are set, the same on every proxy.
+pub const PARAMETER_NAMES: &str = "parameter_names";
+/// List: their values.
+pub const PARAMETER_VALUES: &str = "parameter_values";
+/// List: the values of each proxy where they are not the same, as JSON.
+pub const PARAMETER_SETS: &str = "parameter_sets";
+/// List: the version of the set each proxy has before.
+pub const PARAMETER_VERSIONS_BEFORE: &str = "parameter_versions_before";
+/// What becomes of the cluster's set of parameters, as JSON.
+pub const PARAMETER_PLAN: &str = "parameter_plan";
 /// The version the cluster was meant to have before, empty for none.
 pub const CLUSTER_VERSION_BEFORE: &str = "cluster_version_before";
 
@@ -49,6 +59,11 @@ pub fn new_binary(proxy_id: i64) -> String {
 /// Found out by a step: digest of the binary a proxy ran before.
 pub fn old_binary(proxy_id: i64) -> String {
     format!("old_binary_{proxy_id}")
+}
+
+/// Found out by a step: what a proxy had before it was changed, as JSON.
+pub fn parameters_before(proxy_id: i64) -> String {
+    format!("parameters_before_{proxy_id}")
 }
 
 /// Found out by a step: the restart of a proxy.

@@ -89,6 +89,7 @@ mod tests {
     use std::{
         path::Path,
         sync::{Mutex, PoisonError},
+        time::Duration,
     };
 
     use futures::FutureExt as _;
@@ -96,7 +97,7 @@ mod tests {
         AttemptFacts, AttemptKey, AttemptSink, CheckpointError, Context, SubtaskId, TaskId, attempt::Attempt,
     };
     use obfleet_wire::{
-        agent::{AgentMetrics, AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome},
+        agent::{AgentMetrics, AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProxyParameters},
         time::Timestamp,
     };
     use tokio_util::sync::CancellationToken;
@@ -135,6 +136,10 @@ mod tests {
         }
 
         async fn metrics(&self, host: &Host, _: Timestamp, _: bool) -> Result<AgentMetrics, HostAgentError> {
+            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+        }
+
+        async fn parameters(&self, host: &Host, _: i64, _: Duration) -> Result<ProxyParameters, HostAgentError> {
             Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
         }
 
@@ -198,6 +203,7 @@ mod tests {
     fn action(step: Step, agents: &Arc<Notes>) -> impl Action<InventoryChange> + use<> {
         step.with(Arc::new(Crew {
             inventory: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
+            parameters: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
             agents: Arc::clone(agents) as _,
             packages: PackageFiles::alone("/nowhere".into()),
             sealer: Sealer::new(&[0; 32]).unwrap(),

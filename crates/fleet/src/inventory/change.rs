@@ -5,7 +5,7 @@ use obfleet_wire::{
     version::ProxyVersion,
 };
 
-use super::{Cluster, Proxy};
+use super::{Cluster, ParameterChange, Proxy, ProxyConfig, WantedRow};
 
 /// A change to the inventory made by a task, committed with the step that made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,32 @@ pub enum InventoryChange {
         /// Whether it is gone.
         deleted: bool,
     },
+    /// What a cluster gives its proxies, and the version of that set.
+    SetWantedParameters {
+        /// The cluster.
+        cluster_id: i64,
+        /// The version of the set from now on.
+        parameter_version: i64,
+        /// The rows that change.
+        rows: Vec<WantedRow>,
+    },
+    /// Nothing; refused unless the cluster's set still has the version that a plan was made for.
+    ExpectParameterVersion {
+        /// The cluster.
+        cluster_id: i64,
+        /// The version.
+        parameter_version: i64,
+    },
+    /// Keeps what the task has changed of parameters, in the place of what it had kept of it before; nothing when it is
+    /// undone.
+    SetParameterChanges {
+        /// The cluster.
+        cluster_id: i64,
+        /// The changes.
+        changes: Vec<ParameterChange>,
+    },
+    /// The configuration of a proxy, as it was read after a change.
+    SetProxyConfig(Box<ProxyConfig>),
     /// The version a cluster's proxies are meant to have.
     SetClusterVersion {
         /// The cluster.

@@ -1,6 +1,6 @@
 //! The way to the hosts: the trait the flows know, with connections that break.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use obfleet_fleet::{
@@ -8,7 +8,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, Operation, OperationRequest, Outcome},
+    agent::{AgentMetrics, AgentStatus, Fence, Operation, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 
@@ -79,6 +79,14 @@ impl HostAgent for Agents {
             samples: Vec::new(),
             exported: Vec::new(),
         })
+    }
+
+    async fn parameters(&self, host: &Host, proxy_id: i64, _: Duration) -> Result<ProxyParameters, HostAgentError> {
+        let read = |_| {
+            let read = self.hosts.at(host, |machine| machine.parameters(proxy_id));
+            read.map_err(HostAgentError::Failed)
+        };
+        self.call(host, "parameters", read).await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<u64, HostAgentError> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use obfleet_engine::{TaskOperation, TaskStatus, TaskView, barrier};
+use obfleet_engine::{Outcome, TaskOperation, TaskStatus, TaskView, barrier};
 
 use crate::{
     flow::Flow,
@@ -77,7 +77,8 @@ impl Baseline {
         })
     }
 
-    /// Starts the flow, which fails `times`, and rolls it back; the world is then what it was before.
+    /// Starts the flow, which fails `times`, and rolls it back unless it does that by itself; the world is then what it was
+    /// before.
     pub async fn roll_back(&self, world: &mut World, times: u32) -> Result<()> {
         let task = self.flow.start(world).await?;
         for time in 1..=times {
@@ -87,17 +88,25 @@ impl Baseline {
                 world.fleet.engine().retry(task, "admin").await?;
             }
         }
-        world.fleet.engine().rollback(task, "admin").await?;
-        let view = world.rest(task).await?;
-        let end = (view.status, view.operation);
-        ensure!(
-            end == (TaskStatus::Successful, TaskOperation::Rollback),
-            "{}",
-            told(&view)
-        );
+        if !self.flow.undoes_itself() {
+            world.fleet.engine().rollback(task, "admin").await?;
+        }
+        self.is_rolled_back(&world.rest(task).await?)?;
         world.hosts.late_calls_arrive();
         world.is_sound().await?;
         same("after the rollback", &self.before, &world.lines().await?)
+    }
+
+    /// The task has gone back to its beginning.
+    pub fn is_rolled_back(&self, view: &TaskView) -> Result<()> {
+        let status = match self.flow.undoes_itself() {
+            true => TaskStatus::Failed,
+            false => TaskStatus::Successful,
+        };
+        let end = (view.status, view.operation, view.outcome);
+        let wanted = (status, TaskOperation::Rollback, Some(Outcome::RolledBack));
+        ensure!(end == wanted, "{}", told(view));
+        Ok(())
     }
 
     fn calls(&self, place: &Place) -> &[&'static str] {
@@ -110,9 +119,14 @@ impl Baseline {
         calls.filter(move |(_, call)| wanted(call)).map(|(number, _)| number)
     }
 
-    /// Those that are done in part, or late; a package that did not arrive whole is not there.
+    /// Those that are done in part, or late; a package that did not arrive whole is not there, nor is anything read in part.
     fn operations(&self, place: &Place) -> impl Iterator<Item = usize> {
-        self.numbers(place, |call| call != "status" && call != "put_package")
+        self.numbers(place, |call| !matches!(call, "status" | "parameters" | "put_package"))
+    }
+
+    /// Whether it is the call that reads a configuration: a later attempt, with less to do, may have fewer calls before that.
+    pub fn is_reading(&self, place: &Place, moment: Moment) -> bool {
+        matches!(moment, Moment::After(number) if self.calls(place).get(number - 1) == Some(&"parameters"))
     }
 
     /// Moments at which an attempt can fail with something of it done, or to be done.

@@ -23,7 +23,8 @@ pub async fn failing(flow: Flow) {
         let mut kinds = vec![(Moment::Begin, NARROW, 1), (Moment::Begin, WIDE, 1)];
         for moment in baseline.failures(step) {
             kinds.push((moment, WIDE, 1));
-            if !matches!(moment, Moment::Late(_)) {
+            let is_met_again = !matches!(moment, Moment::Late(_)) && !baseline.is_reading(step, moment);
+            if is_met_again && !flow.undoes_itself() {
                 kinds.push((moment, WIDE, 2));
             }
         }

@@ -2,8 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use obfleet_engine::{TaskId, TaskStatus};
-use obfleet_wire::obproxy::{
-    AddObproxy, CreateObproxyCluster, ObLinkParam, ObproxyInstallParam, Parameter, Probe, UpgradeObproxy, WorkMode,
+use obfleet_wire::{
+    obproxy::{
+        AddObproxy, CreateObproxyCluster, ObLinkParam, ObproxyInstallParam, Parameter, Probe, UpgradeObproxy, WorkMode,
+    },
+    parameter::{DriftSelection, UpdateParameters},
 };
 
 use crate::world::{HOSTS, World, admin, package_name};
@@ -26,10 +29,18 @@ pub enum Flow {
     Delete,
     /// A cluster with two proxies.
     DeleteCluster,
+    /// Other values for all of a cluster with two proxies, one of which has a value of its own.
+    EditParameters,
+    /// Two proxies, one of which was down when parameters were changed.
+    RefreshParameters,
+    /// Two proxies, both of which were changed by SQL.
+    RepairDrift,
+    /// The same.
+    AcceptDrift,
 }
 
 impl Flow {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -38,21 +49,40 @@ impl Flow {
         Self::UpgradeCold,
         Self::Delete,
         Self::DeleteCluster,
+        Self::EditParameters,
+        Self::RefreshParameters,
+        Self::RepairDrift,
+        Self::AcceptDrift,
     ];
+
+    /// Whether its task goes back by itself when a step fails.
+    pub fn undoes_itself(self) -> bool {
+        self == Self::EditParameters
+    }
 
     /// Makes the world the flow begins in, with flows.
     pub async fn prepare(self, world: &mut World) -> Result<()> {
         let cluster = match self {
             Self::CreateCluster | Self::CreateEmptyCluster => return Ok(()),
             Self::Add | Self::AddBeside => cluster(world, &HOSTS[..1], "4.2.1.0-11").await?,
-            Self::UpgradeHot | Self::DeleteCluster => cluster(world, &HOSTS[..2], "4.2.1.0-11").await?,
+            Self::UpgradeHot
+            | Self::DeleteCluster
+            | Self::EditParameters
+            | Self::RefreshParameters
+            | Self::RepairDrift
+            | Self::AcceptDrift => cluster(world, &HOSTS[..2], "4.2.1.0-11").await?,
             Self::UpgradeCold => cluster(world, &HOSTS[..1], "3.1.0-1").await?,
             Self::Delete => cluster(world, &HOSTS, "4.2.1.0-11").await?,
         };
         let started = world.fleet.create_cluster(&admin(), cluster, None).await?;
         let view = world.rest(started.task.id).await?;
         ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
-        Ok(())
+        match self {
+            Self::EditParameters => edit_one(world).await,
+            Self::RefreshParameters => lag_behind(world).await,
+            Self::RepairDrift | Self::AcceptDrift => drift(world).await,
+            _ => Ok(()),
+        }
     }
 
     /// Starts the flow.
@@ -82,12 +112,74 @@ impl Flow {
                 fleet.delete_obproxies(&who, cluster, &proxies[..2], None).await?
             }
             Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0, None).await?,
+            Self::EditParameters => {
+                let (cluster, _) = proxies(world).await?;
+                let body = values(&[("syslog_level", "WARN"), ("work_thread_num", "32")], None);
+                fleet.update_parameters(&who, cluster, body, None).await?
+            }
+            Self::RefreshParameters => {
+                let (cluster, proxies) = proxies(world).await?;
+                fleet.refresh_parameters(&who, cluster, &proxies, None).await?
+            }
+            Self::RepairDrift => {
+                let (cluster, _) = proxies(world).await?;
+                let all = DriftSelection::default();
+                fleet.repair_drift(&who, cluster, all, None).await?
+            }
+            Self::AcceptDrift => {
+                let (cluster, _) = proxies(world).await?;
+                let all = DriftSelection::default();
+                fleet.accept_drift(&who, cluster, all, None).await?
+            }
         };
         Ok(task.id)
     }
 }
 
 const CLUSTER: &str = "c1";
+
+fn values(values: &[(&str, &str)], proxies: Option<Vec<i64>>) -> UpdateParameters {
+    UpdateParameters {
+        obproxy_server_ids: proxies,
+        parameters: values.iter().map(|(name, value)| parameter(name, value)).collect(),
+    }
+}
+
+fn parameter(name: &str, value: &str) -> Parameter {
+    Parameter {
+        name: name.into(),
+        value: value.into(),
+    }
+}
+
+async fn edit(world: &mut World, body: UpdateParameters) -> Result<()> {
+    let (cluster, _) = proxies(world).await?;
+    let task = world.fleet.update_parameters(&admin(), cluster, body, None).await?;
+    let view = world.rest(task.id).await?;
+    ensure!(view.status == TaskStatus::Successful, "{view:?}");
+    Ok(())
+}
+
+async fn edit_one(world: &mut World) -> Result<()> {
+    let (_, proxies) = proxies(world).await?;
+    edit(world, values(&[("syslog_level", "ERROR")], Some(proxies[1..].to_vec()))).await
+}
+
+async fn lag_behind(world: &mut World) -> Result<()> {
+    let (_, proxies) = proxies(world).await?;
+    world.is_seen(proxies[1], false).await?;
+    edit(world, values(&[("syslog_level", "WARN")], None)).await?;
+    world.is_seen(proxies[1], true).await
+}
+
+/// One value that both have, and one that one has.
+async fn drift(world: &mut World) -> Result<()> {
+    let (_, proxies) = proxies(world).await?;
+    for proxy in &proxies {
+        world.set_by_sql(*proxy, "syslog_level", "DEBUG").await?;
+    }
+    world.set_by_sql(proxies[0], "work_thread_num", "16").await
+}
 
 async fn add(world: &World, host: &str, port: u16) -> Result<obfleet_engine::TaskView> {
     let (cluster, _) = proxies(world).await?;
@@ -117,10 +209,6 @@ async fn host_ids(world: &World, names: &[&str]) -> Result<Vec<i64>> {
 
 /// A cluster that leaves nothing out: parameters, passwords, a probe.
 async fn cluster(world: &World, hosts: &[&str], version: &str) -> Result<CreateObproxyCluster> {
-    let parameter = |name: &str, value: &str| Parameter {
-        name: name.into(),
-        value: value.into(),
-    };
     Ok(CreateObproxyCluster {
         client_token: None,
         name: CLUSTER.into(),

@@ -4,6 +4,7 @@
 
 mod journal;
 mod operations;
+mod parameters;
 mod restart;
 
 use std::{
@@ -261,7 +262,7 @@ impl Machine {
                 runs.map_or("nothing".to_owned(), |process| process.version.to_string()),
                 owned.wanted,
                 owned.supervised,
-                owned.parameters
+                self.values(owned.spec.proxy_id).ok()
             )
         });
         packages.chain(slots).chain(proxies).collect()

@@ -56,6 +56,10 @@ of_flow! {
     upgrade_cold: Flow::UpgradeCold;
     delete: Flow::Delete;
     delete_cluster: Flow::DeleteCluster;
+    edit_parameters: Flow::EditParameters;
+    refresh_parameters: Flow::RefreshParameters;
+    repair_drift: Flow::RepairDrift;
+    accept_drift: Flow::AcceptDrift;
 }
 
 /// A new action that no flow of these tests has is not tested: add the flow to [`Flow`].

@@ -51,6 +51,13 @@ async fn case(baseline: &Baseline, place: Place, moment: Moment, consequence: Co
 async fn run(baseline: &Baseline, world: &mut World, consequence: Consequence) -> Result<()> {
     let task = baseline.flow.start(world).await?;
     let mut view = world.rest(task).await?;
+    if consequence == Consequence::Fails && baseline.flow.undoes_itself() {
+        // It is not tried again, it goes back.
+        baseline.is_rolled_back(&view)?;
+        world.hosts.late_calls_arrive();
+        world.is_sound().await?;
+        return same("gone back", &baseline.before, &world.lines().await?);
+    }
     if consequence == Consequence::Fails {
         ensure!(view.status == TaskStatus::Failed, "it did not fail: {}", told(&view));
         world.fleet.engine().retry(task, "admin").await?;

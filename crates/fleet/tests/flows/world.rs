@@ -9,8 +9,12 @@ use obfleet_engine::{
 use obfleet_fleet::{
     Actor, Fleet,
     flows::crew::Crew,
-    inventory::{EnrolToken, Host, HostPlace, HostProfile, HostStage, Inventory as _, InventoryChange, Package},
+    inventory::{
+        Cluster, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _, InventoryChange,
+        Package, ParameterRecords as _, ProxyConfig,
+    },
     package_files::PackageFiles,
+    plan::Snapshot,
     secrets::Sealer,
 };
 use obfleet_store::{Database, sql};
@@ -185,9 +189,80 @@ impl World {
                 proxy.exporter_registered
             )
         }));
+        for cluster in fleet.clusters.values() {
+            lines.extend(self.parameters(&fleet, cluster).await?);
+        }
         lines.extend(self.locks().await?);
         lines.sort();
         Ok(lines)
+    }
+
+    /// What is known of the parameters of a cluster, and what was changed.
+    async fn parameters(&self, fleet: &Snapshot, cluster: &Cluster) -> Result<Vec<String>> {
+        let records = self.database.inventory();
+        let place = |id: i64| {
+            let proxy = fleet.proxies.get(&id);
+            proxy.map(|proxy| format!("{}:{}", fleet.hosts[&proxy.host_id].facts.name, proxy.sql_port))
+        };
+        let mut lines = Vec::new();
+        for row in records.wanted(cluster.id).await? {
+            let of = row.proxy_id.map(place);
+            lines.push(format!(
+                "wanted of {of:?} {}: {} by {}",
+                row.name, row.value, row.version
+            ));
+        }
+        for (id, config) in records.configs(cluster.id).await? {
+            let values = config.values;
+            lines.push(format!(
+                "read of {:?}: {:?}, came with {:?}",
+                place(id),
+                values.shown,
+                values.came_with
+            ));
+        }
+        for past in records.past_changes(cluster.id, None, 1, 100).await?.0 {
+            let change = past.change;
+            let proxies: Vec<_> = change.proxies.iter().map(|(id, value)| (place(*id), value)).collect();
+            lines.push(format!(
+                "{:?} of {} {:?}: {:?} to {}, {proxies:?}",
+                change.kind, change.name, change.whole_cluster, change.before, change.after
+            ));
+        }
+        Ok(lines)
+    }
+
+    /// The observer sees that a proxy serves, or does not.
+    pub async fn is_seen(&self, proxy_id: i64, serving: bool) -> Result<()> {
+        let inventory = self.database.inventory();
+        let proxy = inventory.proxy(proxy_id).await?.context("no such proxy")?;
+        let sighting = HostSighting {
+            host_id: proxy.host_id,
+            online: true,
+            agent_version: None,
+            serving: BTreeMap::from([(proxy_id, serving)]),
+            at: Timestamp::now(),
+        };
+        Ok(inventory.record_sightings(&[sighting]).await?)
+    }
+
+    /// Somebody sets a value of a proxy by SQL, and it is seen.
+    pub async fn set_by_sql(&self, proxy_id: i64, name: &str, value: &str) -> Result<()> {
+        let records = self.database.inventory();
+        let proxy = records.proxy(proxy_id).await?.context("no such proxy")?;
+        let host = records.host(proxy.host_id).await?.context("no such host")?;
+        let now = self.hosts.at(&host, |machine| {
+            machine.set_by_sql(proxy_id, name, value);
+            machine.parameters(proxy_id)
+        });
+        let now = now.map_err(anyhow::Error::msg)?;
+        let before = records.config(proxy_id).await?.context("it was never read")?;
+        let config = ProxyConfig::read(proxy_id, Some(&before), &now, Timestamp::now());
+        ensure!(
+            records.record_config(&config, Some(&before.digest)).await?,
+            "somebody else wrote"
+        );
+        Ok(())
     }
 
     /// The locks that are held.
@@ -263,7 +338,8 @@ async fn serve(
     let inventory = database.inventory();
     let crew = Arc::new(Crew {
         installation: inventory.installation().await?,
-        inventory: Arc::new(inventory),
+        inventory: Arc::new(inventory.clone()),
+        parameters: Arc::new(inventory),
         agents: Arc::new(Agents {
             hosts: Arc::clone(hosts),
             troubles: Arc::clone(troubles),

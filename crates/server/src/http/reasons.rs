@@ -100,6 +100,33 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             format!("its task would carry {size} bytes, but {limit} is the most, so split it into several"),
             format!("其任务上下文有 {size} 字节，超过 {limit} 字节的上限，请拆分为多个请求"),
         ),
+        Reason::ParameterUnknown(name) => say(
+            format!("proxies have no parameter '{name}', see parameterInfo for those they have"),
+            format!("OBProxy 没有参数 '{name}'，可通过 parameterInfo 查看全部参数"),
+        ),
+        Reason::ParameterTwice(name) => say(format!("'{name}' is given twice"), format!("参数 '{name}' 重复")),
+        Reason::ParameterNotThere { name, proxy, version } => say(
+            format!("proxy server {proxy} runs {version}, which has no parameter '{name}'"),
+            format!("OBProxy 服务器 {proxy} 运行的版本 {version} 没有参数 '{name}'"),
+        ),
+        Reason::ParameterType { name, value, wanted } => say(
+            format!("'{value}' is not a valid {wanted}, which {name} takes"),
+            format!("'{value}' 不符合参数 {name} 的类型"),
+        ),
+        Reason::ParameterRange { name, value, range } => say(
+            format!("'{value}' is outside {range}, the bounds of {name}"),
+            format!("'{value}' 超出参数 {name} 的取值范围 {range}"),
+        ),
+        Reason::ParameterText { longest } => say(
+            format!(
+                "a value has {longest} characters at most, no control characters or backslashes, and not both kinds of quotes"
+            ),
+            format!("参数值最多 {longest} 个字符，不能包含控制字符或反斜杠，且不能同时包含两种引号"),
+        ),
+        Reason::NoDrift => fixed(
+            "no parameter that was asked for is other than it should be",
+            "所选参数均与期望值一致，没有需要处理的差异",
+        ),
         Reason::RollbackStopped => fixed(
             "FAILED in its rollback (the ways on are to roll it back again, to skip the step that could not be undone, or \
              to abandon it)",
@@ -182,6 +209,25 @@ mod tests {
             Reason::ClusterNameForm,
             Reason::ConfigUrl,
             Reason::ContextTooLarge { size: 2, limit: 1 },
+            Reason::ParameterUnknown(name()),
+            Reason::ParameterTwice(name()),
+            Reason::ParameterNotThere {
+                name: name(),
+                proxy: 7,
+                version: "4.2.1.0-11".to_owned(),
+            },
+            Reason::ParameterType {
+                name: name(),
+                value: "y".to_owned(),
+                wanted: "integer".to_owned(),
+            },
+            Reason::ParameterRange {
+                name: name(),
+                value: "9".to_owned(),
+                range: "[0,8]".to_owned(),
+            },
+            Reason::ParameterText { longest: 1 },
+            Reason::NoDrift,
             Reason::RollbackStopped,
             Reason::Paused,
             Reason::Canceling,

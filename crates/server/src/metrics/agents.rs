@@ -1,6 +1,11 @@
 //! Calls to agents: how long they take, and why they fail.
 
-use std::{future::Future, path::Path, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use obfleet_fleet::{
@@ -8,7 +13,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics as Measured, AgentStatus, Fence, OperationRequest, Outcome},
+    agent::{AgentMetrics as Measured, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 use prometheus_client::{
@@ -136,6 +141,16 @@ impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
     async fn metrics(&self, host: &Host, after: Timestamp, exported: bool) -> Result<Measured, HostAgentError> {
         let work = self.agents.metrics(host, after, exported);
         self.metrics.agents.time("metrics", work).await
+    }
+
+    async fn parameters(
+        &self,
+        host: &Host,
+        proxy_id: i64,
+        patience: Duration,
+    ) -> Result<ProxyParameters, HostAgentError> {
+        let work = self.agents.parameters(host, proxy_id, patience);
+        self.metrics.agents.time("parameters", work).await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

@@ -11,16 +11,17 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
+    http::StatusCode,
     routing::{get, post},
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use obfleet_agent::token::{Token, proof, secret_digest};
 use obfleet_wire::{
     agent::{
-        AgentMetrics, AgentStatus, DrainReport, EnrolRequest, Exported, HostFacts, Operation, OperationReport,
-        OperationRequest, OperationState, Outcome, PreflightReport, ProxyFacts, ProxyReport, ProxySample,
-        RestartReport, Series,
+        AgentError, AgentMetrics, AgentStatus, DrainReport, EnrolRequest, Exported, HostFacts, Operation,
+        OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport, ProxyFacts,
+        ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE, Series,
     },
     time::Timestamp,
     version::ProxyVersion,
@@ -39,6 +40,9 @@ pub struct FakeAgent {
 struct Hands {
     facts: HostFacts,
     proxies: Mutex<BTreeMap<i64, ProxyVersion>>,
+    /// Values that are not as in [`ITEMS`], by proxy and name; and those the process started with.
+    values: Mutex<BTreeMap<(i64, String), String>>,
+    started: Mutex<BTreeMap<(i64, String), String>>,
     busy: AtomicBool,
     refusing: Mutex<Option<String>>,
 }
@@ -114,6 +118,8 @@ impl FakeAgent {
         let state = Arc::new(Hands {
             facts,
             proxies: Mutex::default(),
+            values: Mutex::default(),
+            started: Mutex::default(),
             busy: AtomicBool::new(false),
             refusing: Mutex::default(),
         });
@@ -126,6 +132,7 @@ impl FakeAgent {
             .route("/v1/status", get(status))
             .route("/v1/metrics", get(metrics))
             .route("/v1/packages/{sha256}", get(async || ()))
+            .route("/v1/proxies/{id}/parameters", get(parameters))
             .route("/v1/operations", post(operate))
             .route("/v1/operations/{key}", get(ask))
             .route("/v1/fence", post(async || ()))
@@ -147,6 +154,25 @@ impl FakeAgent {
         self.state.busy.store(busy, Ordering::Relaxed);
     }
 
+    /// Somebody sets a value by SQL.
+    pub fn set_by_sql(&self, proxy: i64, name: &str, value: &str) {
+        let mut values = self.state.values.lock().unwrap();
+        values.insert((proxy, name.to_owned()), value.to_owned());
+    }
+
+    /// The value of a parameter.
+    pub fn value(&self, proxy: i64, name: &str) -> String {
+        let item = self
+            .state
+            .item(proxy, ITEMS.iter().find(|item| item.0 == name).unwrap());
+        item.value
+    }
+
+    /// What a proxy has is what its process goes by, as after a restart.
+    pub fn restarted(&self) {
+        *self.state.started.lock().unwrap() = self.state.values.lock().unwrap().clone();
+    }
+
     /// While refusing, proxies are neither made nor taken back.
     pub fn refuse(&self, refusing: bool) {
         *self.state.refusing.lock().unwrap() = refusing.then(|| "the disk is full".to_owned());
@@ -164,6 +190,58 @@ impl Drop for FakeAgent {
     }
 }
 
+/// Some items stand for all: name, default, need of a restart, range.
+const ITEMS: [(&str, &str, bool, &str); 5] = [
+    ("observer_sys_password", SECRET_VALUE, false, ""),
+    ("of_a_later_version", "1", false, ""),
+    ("proxy_idc_name", "", false, ""),
+    ("syslog_level", "WDIAG", false, ""),
+    ("work_thread_num", "128", true, "[1,128]"),
+];
+
+impl Hands {
+    fn item(&self, proxy: i64, (name, default, need_restart, range): &(&str, &str, bool, &str)) -> ParameterReading {
+        let of = |values: &Mutex<BTreeMap<(i64, String), String>>| {
+            let values = values.lock().unwrap();
+            values
+                .get(&(proxy, (*name).to_owned()))
+                .cloned()
+                .unwrap_or((*default).to_owned())
+        };
+        let (value, started) = (of(&self.values), of(&self.started));
+        ParameterReading {
+            name: (*name).to_owned(),
+            in_force: Some(started).filter(|started| *need_restart && *started != value),
+            value,
+            info: format!("about {name}"),
+            need_restart: *need_restart,
+            range: (*range).to_owned(),
+            visible: "USER".to_owned(),
+        }
+    }
+
+    fn parameters(&self, proxy: i64, version: ProxyVersion) -> ProxyParameters {
+        let items: Vec<_> = ITEMS.iter().map(|item| self.item(proxy, item)).collect();
+        let values: Vec<_> = items.iter().map(|item| (&item.value, &item.in_force)).collect();
+        let digest = secret_digest(&format!("{values:?}"));
+        ProxyParameters {
+            digest: hex::encode(digest),
+            version,
+            items,
+        }
+    }
+}
+
+async fn parameters(
+    State(hands): State<Arc<Hands>>,
+    Path(proxy): Path<i64>,
+) -> Result<Json<ProxyParameters>, (StatusCode, Json<AgentError>)> {
+    let version = hands.proxies.lock().unwrap().get(&proxy).cloned();
+    let what = format!("proxy {proxy}");
+    let version = version.ok_or((StatusCode::NOT_FOUND, Json(AgentError::Unknown { what })))?;
+    Ok(Json(hands.parameters(proxy, version)))
+}
+
 async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
     let proxies = hands.proxies.lock().unwrap();
     let report = |(id, version): (&i64, &ProxyVersion)| ProxyReport {
@@ -172,6 +250,7 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
         pid: Some(1),
         version: Some(version.clone()),
         restarts: 0,
+        parameters: Some(hands.parameters(*id, version.clone()).digest),
     };
     Json(AgentStatus {
         version: "0.1.0".to_owned(),
@@ -250,7 +329,7 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
     }
     let about_a_proxy = matches!(
         request.operation,
-        Operation::CreateProxy { .. } | Operation::DiscardProxy { .. }
+        Operation::CreateProxy { .. } | Operation::DiscardProxy { .. } | Operation::SetParameters { .. }
     );
     let refusing = hands.refusing.lock().unwrap().clone();
     if let Some(message) = refusing.filter(|_| about_a_proxy) {
@@ -282,6 +361,11 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
             sessions: 0,
             warnings: Vec::new(),
         }),
+        Operation::SetParameters { proxy_id, values } => {
+            let mut known = hands.values.lock().unwrap();
+            known.extend(values.into_iter().map(|(name, value)| ((proxy_id, name), value)));
+            Outcome::Done
+        }
         Operation::AwaitRestart { .. } => Outcome::Drained(DrainReport::default()),
         Operation::RemoveProxy { proxy_id, .. } => {
             proxies.remove(&proxy_id);

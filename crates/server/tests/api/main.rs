@@ -15,6 +15,7 @@ mod login;
 mod monitor;
 mod operations;
 mod packages;
+mod parameters;
 mod renewal;
 mod restart;
 mod secrets;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
 
-use super::rows::word;
+use super::{parameters, rows::word};
 use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
@@ -21,6 +21,22 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                 insert_proxy(&mut *tx, proxy).await?;
                 return touch_cluster(tx, task, change).await;
             }
+            InventoryChange::ExpectParameterVersion {
+                cluster_id,
+                parameter_version,
+            } => return parameters::expect_version(tx, *cluster_id, *parameter_version).await,
+            InventoryChange::SetWantedParameters {
+                cluster_id,
+                parameter_version,
+                rows,
+            } => {
+                parameters::set_wanted(&mut *tx, *cluster_id, *parameter_version, rows).await?;
+                return touch_cluster(tx, task, change).await;
+            }
+            InventoryChange::SetParameterChanges { cluster_id, changes } => {
+                return parameters::set_changes(tx, task, *cluster_id, changes).await;
+            }
+            InventoryChange::SetProxyConfig(config) => return parameters::set_config(tx, config).await,
             InventoryChange::SetClusterDeleted { cluster_id, deleted } => {
                 sql::query("UPDATE obproxy_cluster SET deleted = ? WHERE id = ?")
                     .bind(deleted)
@@ -81,10 +97,15 @@ const CLUSTER_OF_PROXY: &str = "UPDATE obproxy_cluster SET updated_at = \
 /// committed with.
 async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
     let (set, id) = match change {
-        // Says when it was made by itself; a host is no part of a cluster.
-        InventoryChange::InsertCluster(_) | InventoryChange::SetHostReserved { .. } => return Ok(()),
+        // Says when it was made by itself; a host is no part of a cluster; nothing that is shown of it has changed.
+        InventoryChange::InsertCluster(_)
+        | InventoryChange::SetHostReserved { .. }
+        | InventoryChange::ExpectParameterVersion { .. }
+        | InventoryChange::SetParameterChanges { .. }
+        | InventoryChange::SetProxyConfig(_) => return Ok(()),
         InventoryChange::InsertProxy(proxy) => (CLUSTER, proxy.cluster_id),
         InventoryChange::SetClusterDeleted { cluster_id, .. }
+        | InventoryChange::SetWantedParameters { cluster_id, .. }
         | InventoryChange::SetClusterVersion { cluster_id, .. } => (CLUSTER, *cluster_id),
         InventoryChange::SetProxyStatus { proxy_id, .. }
         | InventoryChange::SetProxyVersion { proxy_id, .. }

@@ -17,7 +17,7 @@ fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Decode(Box::new(error))
 }
 
-fn get<'r, T: Column<'r>>(row: &'r Row, column: &str) -> Result<T, Error> {
+pub(super) fn get<'r, T: Column<'r>>(row: &'r Row, column: &str) -> Result<T, Error> {
     row.get(column)
 }
 
@@ -31,7 +31,7 @@ fn port_or_null(row: &Row, column: &str) -> Result<Option<u16>, Error> {
     number.map(u16::try_from).transpose().map_err(decode)
 }
 
-fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
     serde_json::from_str(get(row, column)?).map_err(decode)
 }
 
@@ -39,11 +39,13 @@ fn enumerated<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> 
     serde_json::from_value(serde_json::Value::String(get(row, column)?)).map_err(decode)
 }
 
-fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> Result<T, Error> {
+pub(super) fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    text: &str,
+) -> Result<T, Error> {
     text.parse().map_err(decode)
 }
 
-fn time(row: &Row, column: &str) -> Result<Timestamp, Error> {
+pub(super) fn time(row: &Row, column: &str) -> Result<Timestamp, Error> {
     Ok(Timestamp(get(row, column)?))
 }
 

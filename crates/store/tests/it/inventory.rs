@@ -16,7 +16,7 @@ use obfleet_wire::time::Timestamp;
 use crate::on_every_database;
 use crate::support::{Kind, Place};
 
-async fn opened(kind: Kind) -> (Place, Database) {
+pub(crate) async fn opened(kind: Kind) -> (Place, Database) {
     let place = Place::new(kind).await;
     let database = place.try_open().await.unwrap();
     (place, database)
@@ -113,7 +113,7 @@ async fn a_package_name_is_taken_once(kind: Kind) {
     assert!(!inventory.delete_package(1).await.unwrap());
 }
 
-fn cluster(id: i64) -> Cluster {
+pub(crate) fn cluster(id: i64) -> Cluster {
     Cluster {
         id,
         name: format!("c{id}"),
@@ -131,7 +131,7 @@ fn cluster(id: i64) -> Cluster {
     }
 }
 
-fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) -> Proxy {
+pub(crate) fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) -> Proxy {
     Proxy {
         id,
         cluster_id,
@@ -150,7 +150,7 @@ fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) 
 }
 
 /// Applies the changes as a task does that has an event of this time.
-async fn apply(database: &Database, task: i64, at: i64, changes: &[InventoryChange]) {
+pub(crate) async fn apply(database: &Database, task: i64, at: i64, changes: &[InventoryChange]) {
     let mut tx = database.writer().write().await.unwrap();
     let query = sql::query(
         "INSERT INTO task_event (task_id, seq, at, kind, server, incarnation, nonce, payload) \

@@ -18,6 +18,7 @@ mod lost_answers;
 mod metrics;
 mod migrations;
 mod outages;
+mod parameters;
 mod servers;
 mod silence;
 mod sites;

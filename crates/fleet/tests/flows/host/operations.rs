@@ -31,7 +31,10 @@ impl Machine {
             Operation::RestoreProxy { proxy_id } => self.restore_proxy(proxy_id, job),
             Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job),
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on, job),
-            Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, values, job),
+            Operation::SetParameters { proxy_id, values } => {
+                self.set_parameters(proxy_id, values, job)?;
+                Ok(Outcome::Done)
+            }
             Operation::Inspect { proxy_id } => {
                 job.may_go_on()?;
                 Ok(Outcome::Proxy(self.facts(proxy_id)?))
@@ -227,19 +230,6 @@ impl Machine {
         let owned = self.get_mut(id)?;
         if std::mem::replace(&mut owned.supervised, on) != on {
             self.changed(job, format!("supervision of proxy {id} {on}"));
-        }
-        Ok(Outcome::Done)
-    }
-
-    fn set_parameters(&mut self, id: i64, values: Vec<(String, String)>, job: &Job<'_>) -> Result<Outcome> {
-        // What a failure had set is put back.
-        job.may_go_on()?;
-        self.facts(id)?;
-        for (name, value) in values {
-            let before = self.get_mut(id)?.parameters.insert(name.clone(), value.clone());
-            if before.as_ref() != Some(&value) {
-                self.changed(job, format!("{name} of proxy {id} set"));
-            }
         }
         Ok(Outcome::Done)
     }
