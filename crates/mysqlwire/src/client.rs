@@ -139,6 +139,13 @@ impl Client {
         Ok((packets, greeting))
     }
 
+    /// What the server at `addr` says first, if it does before `deadline`; nobody logs in.
+    pub async fn greet(addr: SocketAddr, deadline: Instant) -> Result<Greeting, ClientError> {
+        let greeted = timeout_at(deadline, Self::open(addr)).await;
+        let (_, greeting) = greeted.unwrap_or(Err(ClientError::NoGreeting))?;
+        Ok(greeting)
+    }
+
     /// What the server said first.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting

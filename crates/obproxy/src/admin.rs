@@ -71,6 +71,9 @@ impl AdminError {
 /// Access denied, also for a source that is not let in.
 const ER_ACCESS_DENIED: u16 = 1045;
 
+/// There is nothing to list.
+const ER_ENTRY_NOT_EXIST: u16 = 4018;
+
 /// An open admin session.
 ///
 /// As long as the value lives the connection stays open, even when a call timed out: a session to a draining proxy
@@ -143,6 +146,33 @@ impl AdminConn {
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
         let set = self.ask(Statement::SetConfig { name, value }).await.map(drop);
         set.map_err(|error| without_quotes(name, error))
+    }
+
+    /// Version of the configuration it has from its config server, `None` while it has none.
+    pub async fn config_version(&mut self) -> Result<Option<String>, AdminError> {
+        let items = self.show_config("json_config%").await?;
+        let version = items.into_iter().find(|item| item.name == "json_config_version");
+        Ok(version.map(|item| item.value).filter(|version| !version.is_empty()))
+    }
+
+    /// Names of the OceanBase clusters its config server told it of, each once, that of the metadb among them; none of a
+    /// proxy that has no config server, or no configuration from it yet.
+    pub async fn ob_clusters(&mut self) -> Result<Vec<String>, AdminError> {
+        let rows = match self.ask(Statement::Clusters).await {
+            Err(AdminError::Server {
+                code: ER_ENTRY_NOT_EXIST,
+                ..
+            }) => return Ok(Vec::new()),
+            rows => rows?,
+        };
+        let mut names: Vec<String> = Vec::new();
+        for row in &rows {
+            let name = named(row, "cluster_name")?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Version and build.

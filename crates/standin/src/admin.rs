@@ -1,6 +1,7 @@
 //! Sessions of the proxy's own users, answered without any backend.
 
 mod alter;
+mod show_cluster;
 mod show_config;
 mod show_info;
 mod show_sessions;
@@ -112,7 +113,7 @@ async fn run(proxy: &Proxy, statement: Statement) -> Answer {
         Statement::ShowSessionAttribute { id } => show_sessions::attribute(proxy, id),
         Statement::ShowProcesslist => show_sessions::processlist(proxy),
         Statement::ShowNet => show_sessions::net_thread(proxy),
-        Statement::ShowCluster => Answer::error(4018, "HY000", "Entry not exist"),
+        Statement::ShowCluster => show_cluster::answer(proxy),
         Statement::ShowResource => show_info::resource(),
         Statement::ShowCongestion => show_info::congestion(),
         Statement::ShowVip => show_info::vip(),

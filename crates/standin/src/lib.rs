@@ -2,7 +2,8 @@
 //!
 //! A copy of an executable that calls [`is_standin`] first, with a [`Trailer`] appended by [`pack`], behaves like the `obproxy` of
 //! the trailer's version: command line, files, admin SQL, signals and above all the hot restart. Sessions of ordinary users are
-//! relayed to the MySQL-protocol server of `rootservice_list`. It signals nobody but its parent and its child.
+//! relayed to the MySQL-protocol server of `rootservice_list`, or, where a config server tells of clusters, of the one they name.
+//! It signals nobody but its parent and its child.
 //!
 //! One process, read from the top: `start` → `proxy` (what everything shares) → `lifecycle` (ticks and signals, deciding with
 //! `hot_restart`) and `session` (one client: `admin`, `relay` or `fake_backend`).
@@ -11,6 +12,7 @@
 
 mod admin;
 mod config;
+mod config_server;
 mod fake_backend;
 mod faults;
 mod home;

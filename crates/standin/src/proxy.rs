@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::config_server::ConfigServer;
 use crate::home::Home;
 use crate::hot_restart::HotRestart;
 use crate::listen::Gate;
@@ -29,6 +30,8 @@ pub struct Proxy {
     pub home: Home,
     /// The logs.
     pub log: Log,
+    /// The config server, of a proxy that was started with one.
+    pub config_server: Option<ConfigServer>,
     /// Optional capability flags the backend offered last; new clients are offered no others.
     pub backend_capabilities: AtomicU32,
     /// Client connections.
@@ -95,6 +98,7 @@ impl Proxy {
             is_inherited,
             home,
             log,
+            config_server: None,
             backend_capabilities: AtomicU32::new(0),
             sessions: Arc::default(),
             store: tokio::sync::Mutex::new(Some(store)),
@@ -107,6 +111,11 @@ impl Proxy {
             offline_since: Mutex::new(None),
             endpoints: OnceLock::new(),
         }
+    }
+
+    /// The same, with the config server it learns its clusters from, if any.
+    pub fn told_by(self, config_server: Option<ConfigServer>) -> Self {
+        Self { config_server, ..self }
     }
 
     /// Numbers and addresses of the sockets, for show.

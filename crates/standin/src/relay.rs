@@ -1,4 +1,4 @@
-//! Ordinary users' sessions: the proxy logs in to a server of `rootservice_list` for them, then passes packets on untouched.
+//! Ordinary users' sessions: the proxy logs in to a server of their OceanBase cluster for them, then passes packets on untouched.
 //!
 //! The client's password answer was made for the proxy's own scramble and cannot be replayed, so accounts behind a stand-in have
 //! empty passwords, and a login that brings one is refused. `LOAD DATA LOCAL` is not offered.
@@ -20,6 +20,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use self::backend::{BackendError, connect};
 use self::tracker::Tracker;
+use crate::config_server::NoCluster;
 use crate::proxy::Proxy;
 use crate::session::access_denied;
 use crate::sessions::{Activity, Identity, Session};
@@ -40,16 +41,19 @@ pub async fn serve(
         capabilities: client.capabilities(),
         ..login
     };
-    let list = proxy.config().text("rootservice_list").to_owned();
+    let (identity, list) = match lead(proxy, identity).await {
+        Ok(led) => led,
+        Err(error) => return client.send_err(&error).await,
+    };
     let backend = match connect(&list, &login, &identity.user).await {
         Ok((backend, optional)) => {
-            proxy.backend_capabilities.store(optional, Ordering::Relaxed);
+            remember(proxy, optional);
             backend
         }
         Err(BackendError::Refused(error)) => return client.send_err(&error).await,
         Err(error) => {
             if let BackendError::Changed { optional } = error {
-                proxy.backend_capabilities.store(optional, Ordering::Relaxed);
+                remember(proxy, optional);
             }
             return client
                 .send_err(&ErrPacket::new(4016, "HY000", format!("Internal error: {error}")))
@@ -72,6 +76,27 @@ pub async fn serve(
     tokio::select! {
         ended = pump_to_server(&observed, client_read, client_ahead, server_write) => ended,
         ended = pump_to_client(&observed, server_read, server_ahead, client_write) => ended,
+    }
+}
+
+/// The next clients are offered what this server has. Behind a proxy with a config server there are several clusters, and
+/// before the login it is not known which of them it is for: there, clients are offered only what every server has.
+fn remember(proxy: &Proxy, optional: u32) {
+    if proxy.config_server.is_none() {
+        proxy.backend_capabilities.store(optional, Ordering::Relaxed);
+    }
+}
+
+/// Where the login leads: to the root servers the proxy was started with, or those of the cluster it names.
+async fn lead(proxy: &Proxy, identity: Identity) -> Result<(Identity, String), ErrPacket> {
+    let Some(server) = &proxy.config_server else {
+        let list = proxy.config().text("rootservice_list").to_owned();
+        return Ok((identity, list));
+    };
+    match server.lead(&identity.cluster, &proxy.log).await {
+        Ok((cluster, list)) => Ok((Identity { cluster, ..identity }, list)),
+        Err(NoCluster::Unknown) => Err(ErrPacket::new(4669, "HY000", "cluster does not exist")),
+        Err(NoCluster::Unreachable) => Err(ErrPacket::new(4016, "HY000", "Internal error")),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, ConfigError};
+use crate::config_server::{self, ConfigServer};
 use crate::faults::seconds;
 use crate::home::Home;
 use crate::inherited::InheritedFds;
@@ -133,6 +134,10 @@ async fn initialise(
         Ok(loaded) => loaded,
         Err(error) => return Err((error, log)),
     };
+    let config_server = ConfigServer::of(&config, &home);
+    if let Some(server) = &config_server {
+        server.initialise(config.flag("ignore_local_config"), &log).await;
+    }
     let bound = match inherited {
         Some(fds) => Listeners::inherit(fds),
         None => Listeners::bind(&config),
@@ -141,7 +146,9 @@ async fn initialise(
         Ok(listeners) => listeners,
         Err(error) => return Err((StartError::Listen(error), log)),
     };
-    let proxy = Arc::new(Proxy::new(build, argv, inherited.is_some(), home, log, config, store));
+    let is_inherited = inherited.is_some();
+    let proxy = Proxy::new(build, argv, is_inherited, home, log, config, store).told_by(config_server);
+    let proxy = Arc::new(proxy);
     proxy.set_endpoints(endpoints(&listeners));
     let exporter = Exporter::start(&proxy)
         .inspect_err(|error| {
@@ -161,6 +168,7 @@ async fn run_until_the_end(proxy: Arc<Proxy>, listeners: Listeners, exporter: Op
     for rpc in [&listeners.rpc, &listeners.rpc_ipv6].into_iter().flatten() {
         accept_rpc(&proxy, rpc);
     }
+    tokio::spawn(config_server::keep_asking(Arc::clone(&proxy)));
     match lifecycle::run(Arc::clone(&proxy), listeners, exporter, parent).await {
         Ok(code) => code,
         Err(error) => {

@@ -10,6 +10,7 @@ pub(super) enum Statement<'a> {
     Ping,
     ShowConfig { like: &'a str },
     SetConfig { name: &'a str, value: &'a str },
+    Clusters,
     BinaryInfo,
     UpgradeInfo,
     Sessions,
@@ -27,13 +28,14 @@ impl Statement<'_> {
             Self::Ping => "ping proxy".to_owned(),
             Self::ShowConfig { like } => format!("show proxyconfig like {}", quote(like)?),
             Self::SetConfig { name, value } => {
-                let literal = if is_plain_integer(value) && !name.ends_with("password") {
+                let literal = if is_plain_integer(value) && !name.contains("password") {
                     value.to_owned()
                 } else {
                     quote(value)?
                 };
                 format!("alter proxyconfig set {} = {literal}", item_name(name)?)
             }
+            Self::Clusters => "show proxycluster".to_owned(),
             Self::BinaryInfo => "show proxyinfo binary".to_owned(),
             Self::UpgradeInfo => "show proxyinfo upgrade".to_owned(),
             Self::Sessions => "show proxysession".to_owned(),
@@ -137,6 +139,10 @@ mod tests {
         assert_eq!(
             set("obproxy_sys_password", "1234"),
             "alter proxyconfig set obproxy_sys_password = '1234'"
+        );
+        assert_eq!(
+            set("observer_sys_password1", "1234"),
+            "alter proxyconfig set observer_sys_password1 = '1234'"
         );
         assert_eq!(
             set("hot_upgrade_rollback_timeout", "60s"),

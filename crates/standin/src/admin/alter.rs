@@ -28,5 +28,8 @@ pub(super) async fn answer(proxy: &Proxy, name: &str, value: &str) -> Answer {
         return Answer::internal_error();
     }
     proxy.config().alter(item, value);
+    if let Some(server) = &proxy.config_server {
+        server.item_altered();
+    }
     Answer::Ok
 }

@@ -4,19 +4,27 @@ use obfleet_obproxy::config_items::{ConfigItem, ConfigLevel};
 
 use super::Answer;
 use super::statement::{ConfigScope, is_like};
+use crate::config_server::JsonConfig;
 use crate::proxy::Proxy;
 use crate::store::bool_text;
 
-/// Rows beside the items: what the proxy holds of its config server, of which a stand-in has none.
-const JSON_CONFIG: [(&str, &str); 7] = [
-    ("json_config_version", ""),
-    ("json_config_bin_url", ""),
-    ("json_config_cluster_count", "0"),
-    ("json_config_modified_time", "0"),
-    ("json_config_default_cluster", ""),
-    ("json_config_real_meta_cluster", ""),
-    ("json_config_meta_table_info", ""),
-];
+/// Rows beside the items: what the proxy holds of its config server.
+fn json_config(proxy: &Proxy) -> [(&'static str, String); 7] {
+    let config = proxy.config_server.as_ref().and_then(|server| server.config());
+    let text = |text: fn(&JsonConfig) -> &str| config.as_ref().map_or("", text).to_owned();
+    let count = config.as_ref().map_or(0, |config| config.clusters.len());
+    let modified = config.as_ref().map_or(0, |config| config.modified);
+    [
+        ("json_config_version", text(|config| &config.version)),
+        ("json_config_bin_url", text(|config| &config.bin_url)),
+        ("json_config_meta_table_db", text(|config| &config.meta_database)),
+        ("json_config_meta_table_user", text(|config| &config.meta_user)),
+        // Nobody asks the metadb here.
+        ("json_config_real_meta_cluster", String::new()),
+        ("json_config_cluster_count", count.to_string()),
+        ("json_config_modified_time", modified.to_string()),
+    ]
+}
 
 pub(super) fn answer(proxy: &Proxy, scope: ConfigScope, like: Option<&str>) -> Answer {
     let wanted = |name: &str| like.is_none_or(|pattern| is_like(name, pattern));
@@ -60,8 +68,8 @@ pub(super) fn answer(proxy: &Proxy, scope: ConfigScope, like: Option<&str>) -> A
         _ => config.shown().map(describe).collect(),
     };
     if scope == ConfigScope::Described {
-        rows.extend(JSON_CONFIG.map(|(name, value)| {
-            [name, value, "", "false", "virtual", "", ConfigLevel::Global.as_str()].map(str::to_owned)
+        rows.extend(json_config(proxy).map(|(name, value)| {
+            [name, &value, "", "false", "virtual", "", ConfigLevel::Global.as_str()].map(str::to_owned)
         }));
     }
     let columns = [

@@ -114,8 +114,12 @@ impl ProxyHome {
     }
 
     fn arguments_for(&self, backend: SocketAddr, items: &str) -> Vec<String> {
+        self.arguments_with(&format!("-r {backend} "), items)
+    }
+
+    fn arguments_with(&self, root_servers: &str, items: &str) -> Vec<String> {
         let (sql, prometheus, rpc) = (self.sql.port(), self.prometheus.port(), self.rpc.port());
-        let ports = format!("-p {sql} -l {prometheus} -s {rpc} -r {backend} -o");
+        let ports = format!("-p {sql} -l {prometheus} -s {rpc} {root_servers}-o");
         let mut words: Vec<String> = ports.split(' ').map(str::to_owned).collect();
         words.push(format!(
             "local_bound_ip=127.0.0.1,proxy_hot_upgrade_check_interval=1s{items}"
@@ -131,6 +135,18 @@ impl ProxyHome {
     /// Starts the proxy for the first time, in front of this server, and waits until it answers.
     pub async fn start_with_backend(&self, backend: SocketAddr) {
         self.start_with(self.arguments_for(backend, "")).await;
+    }
+
+    /// Starts the proxy for the first time, with this config server, and waits until it answers.
+    pub async fn start_with_config_server(&self, url: &str) {
+        let items =
+            format!(",obproxy_config_server_url={url},enable_metadb_used=false,config_server_refresh_interval=10s");
+        self.start_with(self.arguments_with("", &items)).await;
+    }
+
+    /// Starts the proxy with what it has stored, and waits until it answers.
+    pub async fn start_again(&self) {
+        self.start_with(Vec::new()).await;
     }
 
     async fn start_with(&self, arguments: Vec<String>) {
