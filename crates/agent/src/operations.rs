@@ -1,5 +1,5 @@
 //! What the agent can be asked to do, one function an [`Operation`], by theme: [`install`] packages and homes,
-//! [`lifecycle`] of the process, [`parameters`], [`restart`] onto another binary.
+//! [`lifecycle`] of the process, [`parameters`], what comes from the [`config_server`], [`restart`] onto another binary.
 //!
 //! Each looks first and does what is left to do: any of them may be the second try of one that was cut off anywhere.
 
@@ -18,6 +18,7 @@ use crate::{
     runner::{Job, Perform},
 };
 
+mod config_server;
 mod create;
 mod error;
 mod guarding;
@@ -26,6 +27,7 @@ mod lifecycle;
 mod parameters;
 mod restart;
 
+use config_server::Wanted;
 pub(crate) use error::OperationError;
 use guarding::Target;
 pub(crate) use lifecycle::remove_dir;
@@ -88,6 +90,20 @@ impl Node {
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on),
             Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, &values, job).await,
             Operation::Inspect { proxy_id } => self.inspect(proxy_id).await,
+            Operation::InspectConfig { proxy_id } => self.inspect_config(proxy_id).await,
+            Operation::RefreshConfig {
+                proxy_id,
+                version,
+                clusters,
+                root_servers,
+            } => {
+                let wanted = Wanted {
+                    version,
+                    clusters,
+                    root_servers,
+                };
+                self.refresh_config(proxy_id, &wanted, job).await
+            }
             Operation::Preflight {
                 proxy_id,
                 version,
@@ -141,11 +157,13 @@ fn thing_of(operation: &Operation) -> Option<Thing> {
         | Operation::DiscardProxy { proxy_id }
         | Operation::Supervise { proxy_id, .. }
         | Operation::SetParameters { proxy_id, .. }
+        | Operation::RefreshConfig { proxy_id, .. }
         | Operation::BackupConfig { proxy_id, .. }
         | Operation::Restart { proxy_id, .. }
         | Operation::RevertRestart { proxy_id, .. } => Some(Thing::Proxy(*proxy_id)),
         Operation::CheckAbsent { .. }
         | Operation::Inspect { .. }
+        | Operation::InspectConfig { .. }
         | Operation::Preflight { .. }
         | Operation::AwaitRestart { .. } => None,
     }

@@ -6,6 +6,8 @@ mod exporters;
 mod holding;
 mod hosts;
 mod install;
+mod ob_clusters;
+mod ob_links;
 mod offline;
 mod packages;
 mod parameters;
@@ -26,6 +28,7 @@ use crate::{
 };
 
 pub use exporters::ExporterTarget;
+pub use ob_clusters::ProbeTarget;
 pub use packages::PackageOnDisk;
 
 /// Who asks.
@@ -95,6 +98,11 @@ impl Fleet {
     /// The steps' surroundings, for the observer.
     pub fn crew(&self) -> &Arc<Crew> {
         &self.crew
+    }
+
+    /// What proxies are told of, for the config server.
+    pub async fn backends(&self) -> Result<Snapshot, Error> {
+        Ok(self.crew.inventory.backends().await?)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {

@@ -4,9 +4,11 @@
 //! A step reads the context it was submitted with, asks an agent, and returns inventory changes; it decides nothing
 //! that the plan could have decided.
 
+pub mod backends;
 pub mod crew;
 pub mod install;
 pub mod keys;
+pub mod ob_links;
 pub mod offline;
 pub mod parameters;
 pub mod shared;
@@ -25,6 +27,7 @@ pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
         install::steps(),
         upgrade::steps(),
         offline::steps(),
+        ob_links::steps(),
         parameters::steps(),
         shared::steps(),
     ];

@@ -1,13 +1,14 @@
-//! What is known of the fleet: hosts and where they are, clusters, proxies, packages; the [`Inventory`] that keeps it, and the
-//! [`InventoryChange`]s tasks make to it.
+//! What is known of the fleet: hosts and where they are, clusters, proxies, packages, OceanBase clusters; the
+//! [`Inventory`] that keeps it, and the [`InventoryChange`]s tasks make to it.
 //!
 //! A task never writes here by itself: its changes travel in the action's result and are committed by the engine in one
-//! transaction with the step's end. The direct writes of [`Inventory`] are for what no task owns: enrolment, uploads and
-//! what the observer sees.
+//! transaction with the step's end. The direct writes of [`Inventory`] are for what no task owns: enrolment, uploads,
+//! OceanBase clusters nobody serves, secrets, and what the observer sees.
 
 mod change;
 mod cluster;
 mod host;
+mod ob_cluster;
 mod package;
 mod parameters;
 mod proxy;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
 pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage};
+pub use ob_cluster::{ObCluster, ObLink, SealedAccount};
 pub use package::Package;
 pub use parameters::{
     ConfigValues, ParameterChange, ParameterRecords, PastChange, ProxyConfig, SeenItem, SeenItems, WantedRow,
@@ -28,7 +30,9 @@ pub use parameters::{
 pub use proxy::Proxy;
 pub use site::{Added, DEFAULT_SITE, HostPlace, Idc, Removed, Site, SiteKind, SiteMap, Sites};
 
-use crate::plan::Snapshot;
+use obfleet_wire::time::Timestamp;
+
+use crate::{plan::Snapshot, secrets::Sealed};
 
 /// Random id of the database, and the era a restore raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub trait Inventory: Sites {
 
     /// Everything there is, as of one moment.
     async fn snapshot(&self) -> Result<Snapshot, InventoryError>;
+    /// What proxies are told of: clusters, OceanBase clusters and links as of one moment, nothing else.
+    async fn backends(&self) -> Result<Snapshot, InventoryError>;
     /// All hosts, by id.
     async fn hosts(&self) -> Result<Vec<Host>, InventoryError>;
     /// All proxies, by id.
@@ -77,6 +83,18 @@ pub trait Inventory: Sites {
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError>;
     /// Removes a package; false when there is none.
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError>;
+    /// Adds an OceanBase cluster; false when one is there that it cannot be told from, or two would be PRIMARY of a name.
+    async fn insert_ob_cluster(&self, cluster: &ObCluster) -> Result<bool, InventoryError>;
+    /// Keeps those secrets of an OceanBase cluster that are given; false when there is no such cluster.
+    async fn keep_ob_secrets(
+        &self,
+        id: i64,
+        proxyro_password: Option<&Sealed>,
+        account: Option<&SealedAccount>,
+        at: Timestamp,
+    ) -> Result<bool, InventoryError>;
+    /// Removes an OceanBase cluster; false when there is none, or a proxy cluster serves it or another of its name.
+    async fn delete_ob_cluster(&self, id: i64) -> Result<bool, InventoryError>;
     /// Adds an enrolment token.
     async fn insert_token(&self, token: &EnrolToken) -> Result<(), InventoryError>;
     /// A token that has not been used yet.

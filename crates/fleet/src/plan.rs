@@ -1,15 +1,18 @@
 //! The planner: from the inventory and a request to what will be done. It does no I/O and never waits; what it decided,
 //! the flows carry out without choices of their own.
 
+pub mod config_server;
 pub mod install;
+pub mod ob;
+pub mod ob_links;
 pub mod parameters;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
 
-use obfleet_wire::{Code, Refusal};
+use obfleet_wire::{Code, Refusal, ob::ClusterType, reason::Thing};
 
-use crate::inventory::{Cluster, Host, Package, Proxy, SiteMap};
+use crate::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy, SiteMap};
 
 /// The inventory as it stood when the plan was made.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,10 @@ pub struct Snapshot {
     pub packages: BTreeMap<i64, Package>,
     /// Regions, IDCs and host types.
     pub sites: SiteMap,
+    /// OceanBase clusters by id.
+    pub ob_clusters: BTreeMap<i64, ObCluster>,
+    /// Links by proxy cluster and name, without those of deleted clusters.
+    pub ob_links: Vec<ObLink>,
 }
 
 impl Snapshot {
@@ -62,5 +69,30 @@ impl Snapshot {
         self.proxies
             .values()
             .filter(move |proxy| proxy.cluster_id == cluster_id)
+    }
+
+    /// The OceanBase cluster, or COM10002.
+    pub fn ob_cluster(&self, id: i64) -> Result<&ObCluster, Refusal> {
+        self.ob_clusters
+            .get(&id)
+            .ok_or_else(|| {
+                Refusal::about(
+                    Code::Com10002,
+                    [Thing::ObClusterKind.into(), format!("id {id}").as_str().into()],
+                )
+            })
+            .map_err(|missing| missing.field("id"))
+    }
+
+    /// The OceanBase clusters of a name, the PRIMARY first.
+    pub fn ob_clusters_named(&self, name: &str) -> Vec<&ObCluster> {
+        let mut named: Vec<_> = self.ob_clusters.values().filter(|known| known.name == name).collect();
+        named.sort_by_key(|known| (known.cluster_type != ClusterType::Primary, known.id));
+        named
+    }
+
+    /// The links of a proxy cluster, by name.
+    pub fn links_of(&self, cluster_id: i64) -> impl Iterator<Item = &ObLink> {
+        self.ob_links.iter().filter(move |link| link.cluster_id == cluster_id)
     }
 }

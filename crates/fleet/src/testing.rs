@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_wire::{
     agent::HostFacts,
+    ob::ClusterType,
     obproxy::{OperateStatus, ProxyStatus, WorkMode},
     time::Timestamp,
 };
@@ -12,10 +13,11 @@ use obfleet_wire::{
 use crate::{
     inventory::{
         Added, Cluster, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation, Inventory,
-        InventoryError, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed, SeenItems, Site, SiteKind,
-        SiteMap, Sites, WantedValue,
+        InventoryError, ObCluster, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed, SealedAccount,
+        SeenItems, Site, SiteKind, SiteMap, Sites, WantedValue,
     },
     plan::Snapshot,
+    secrets::Sealed,
 };
 
 /// Cluster 1 with `size` running proxies of `version`: ids from 10 on, on hosts with ids from 100 on.
@@ -62,6 +64,30 @@ pub fn fleet_of(size: i64, version: &str) -> Snapshot {
         fleet.proxies.insert(proxy.id, proxy);
     }
     fleet
+}
+
+/// A registered OceanBase cluster; its root servers with `;` between them.
+pub fn ob_cluster(
+    id: i64,
+    name: &str,
+    ob_cluster_id: Option<i64>,
+    cluster_type: ClusterType,
+    servers: &str,
+) -> ObCluster {
+    let servers = servers.split(';').filter(|server| !server.is_empty());
+    ObCluster {
+        id,
+        name: name.into(),
+        ob_cluster_id,
+        cluster_type,
+        root_servers: servers.map(|server| server.parse().unwrap()).collect(),
+        proxyro_password: None,
+        account: None,
+        creator_id: 100,
+        creator_name: "admin".into(),
+        created: Timestamp(0),
+        updated: Timestamp(0),
+    }
 }
 
 /// Adds to a fleet.
@@ -136,6 +162,9 @@ impl Inventory for Snapshot {
     async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
         Ok(self.clone())
     }
+    async fn backends(&self) -> Result<Snapshot, InventoryError> {
+        Ok(self.clone())
+    }
     async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
         Ok(self.hosts.values().cloned().collect())
     }
@@ -162,6 +191,21 @@ impl Inventory for Snapshot {
         Err(unchanging())
     }
     async fn delete_package(&self, _: i64) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn insert_ob_cluster(&self, _: &ObCluster) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn keep_ob_secrets(
+        &self,
+        _: i64,
+        _: Option<&Sealed>,
+        _: Option<&SealedAccount>,
+        _: Timestamp,
+    ) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn delete_ob_cluster(&self, _: i64) -> Result<bool, InventoryError> {
         Err(unchanging())
     }
     async fn insert_token(&self, _: &EnrolToken) -> Result<(), InventoryError> {

@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 
 use obfleet_wire::{
     host::{Host as HostView, HostService},
-    obproxy::{IdcCount, ObproxyCluster, ObproxyServer, OperateStatus, ProxyStatus, VersionCount},
+    ob::{ObCluster as ObClusterView, ServedBy},
+    obproxy::{
+        IdcCount, LinkStatus, ObLink as ObLinkView, ObproxyCluster, ObproxyServer, OperateStatus, ProxyStatus,
+        VersionCount,
+    },
     package::SoftwarePackage,
     site::{HostType, Idc as IdcView, Region},
 };
 
 use crate::{
-    inventory::{Cluster, DEFAULT_SITE, Host, HostStage, Idc, Package, Proxy, Site, SiteMap},
-    plan::Snapshot,
+    inventory::{Cluster, DEFAULT_SITE, Host, HostStage, Idc, ObCluster, ObLink, Package, Proxy, Site, SiteMap},
+    plan::{Snapshot, config_server},
 };
 
 /// Port of an SSH server, unless another is known.
@@ -40,16 +44,13 @@ pub fn cluster(fleet: &Snapshot, cluster: &Cluster, base_url: &str) -> ObproxyCl
     };
     ObproxyCluster {
         address: cluster.address.clone(),
-        config_url: format!(
-            "{base_url}/services?Action=GetObProxyConfig&User_ID=alibaba&UID=admin&ObproxyClusterName={}",
-            cluster.name
-        ),
+        config_url: config_server::config_url(cluster, base_url),
         create_time: cluster.created,
         creator_id: cluster.creator_id,
         creator_name: cluster.creator_name.clone(),
         id: cluster.id,
         name: cluster.name.clone(),
-        ob_links: cluster.settings.ob_links.clone(),
+        ob_links: fleet.links_of(cluster.id).map(|link| ob_link(fleet, link)).collect(),
         obproxies,
         parameter_version: cluster.parameter_version,
         port: cluster.port,
@@ -67,6 +68,57 @@ pub fn cluster(fleet: &Snapshot, cluster: &Cluster, base_url: &str) -> ObproxyCl
             })
             .collect(),
         work_mode: cluster.work_mode,
+    }
+}
+
+fn ob_link(fleet: &Snapshot, link: &ObLink) -> ObLinkView {
+    let known = fleet.ob_clusters.get(&link.ob_cluster);
+    ObLinkView {
+        cluster_id: link.ob_cluster,
+        cluster_name: link.name.clone(),
+        cluster_type: known.map(|known| known.cluster_type).unwrap_or_default(),
+        ob_cluster_id: known.and_then(|known| known.ob_cluster_id),
+        root_servers: known
+            .map(|known| known.root_servers.iter().map(|server| server.short()).collect())
+            .unwrap_or_default(),
+        status: link_status(fleet, link),
+        username: link.username.clone(),
+    }
+}
+
+/// A link to an OceanBase cluster nobody knows the servers of leads nowhere, whatever its row says.
+fn link_status(fleet: &Snapshot, link: &ObLink) -> LinkStatus {
+    let known = fleet.ob_clusters.get(&link.ob_cluster);
+    match known.is_some_and(|known| !known.root_servers.is_empty()) {
+        true => link.status,
+        false => LinkStatus::Unavailable,
+    }
+}
+
+/// An OceanBase cluster with those that serve it.
+pub fn ob_cluster(fleet: &Snapshot, known: &ObCluster) -> ObClusterView {
+    let links = fleet.ob_links.iter().filter(|link| link.ob_cluster == known.id);
+    let served_by = links.filter_map(|link| {
+        let cluster = fleet.clusters.get(&link.cluster_id)?;
+        Some(ServedBy {
+            id: cluster.id,
+            name: cluster.name.clone(),
+            status: link_status(fleet, link),
+        })
+    });
+    ObClusterView {
+        account_user: known.account.as_ref().map(|account| account.user.clone()),
+        create_time: known.created,
+        creator_id: known.creator_id,
+        creator_name: known.creator_name.clone(),
+        has_proxyro_password: known.proxyro_password.is_some(),
+        id: known.id,
+        name: known.name.clone(),
+        ob_cluster_id: known.ob_cluster_id,
+        obproxy_clusters: served_by.collect(),
+        root_servers: known.root_servers.clone(),
+        cluster_type: known.cluster_type,
+        update_time: known.updated,
     }
 }
 

@@ -3,9 +3,12 @@
 pub mod access_keys;
 pub mod agents;
 pub mod clusters;
+pub mod config_server;
 pub mod diagnosis;
 pub mod hosts;
 pub mod monitor;
+pub mod ob_clusters;
+pub mod ob_links;
 pub mod obproxies;
 pub mod packages;
 pub mod parameters;

@@ -7,7 +7,12 @@ use obfleet_store::{access_keys::AccessKeys, users::Users};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agents::Agents, api::task_events::Listeners, auth::Authenticator, health::Health, metrics::Metrics, peers::Peers,
+    agents::Agents,
+    api::{self, task_events::Listeners},
+    auth::Authenticator,
+    health::Health,
+    metrics::Metrics,
+    peers::Peers,
     pki::Authority,
 };
 
@@ -39,6 +44,8 @@ pub struct App {
     pub uploads: PathBuf,
     /// Bytes a package file may have.
     pub max_package_bytes: u64,
+    /// What proxies were told last.
+    pub config_read: api::config_server::Read,
     /// Clients that listen to events.
     pub listeners: Listeners,
     /// Fires when the server is told to stop.

@@ -10,6 +10,7 @@
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users and passwords |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
+//! | [`ob_probe`] | what OceanBase servers answer |
 //! | [`peers`] | the other servers on the database |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
 //! | [`collector`] | what agents measure of their proxies |
@@ -28,6 +29,7 @@ pub mod health;
 pub mod http;
 pub mod masking;
 pub mod metrics;
+pub mod ob_probe;
 pub mod peers;
 pub mod pki;
 pub mod renewal;

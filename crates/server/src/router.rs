@@ -12,7 +12,8 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, clusters, hosts, monitor, obproxies, packages, parameters, peers, sites, system, tasks,
+        access_keys, agents, clusters, config_server, hosts, monitor, ob_clusters, ob_links, obproxies, packages,
+        parameters, peers, sites, system, tasks,
     },
     app::App,
     auth::{
@@ -34,11 +35,13 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
             guarded(
                 clusters::routes()
                     .merge(obproxies::routes())
-                    .merge(parameters::routes()),
+                    .merge(parameters::routes())
+                    .merge(ob_links::routes()),
                 Area::Obproxy,
             ),
         )
         .nest("/api/v2/monitor", monitor::routes())
+        .nest("/api/v2/ob", guarded(ob_clusters::routes(), Area::Obproxy))
         .nest("/api/v2/tasks", guarded(tasks::routes(), Area::Task))
         .nest("/api/v2/software-packages", guarded(packages::routes(), Area::Package))
         .route("/api/v2/files/sys-package/{fileName}", get(packages::download))
@@ -65,6 +68,7 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         .route("/healthz", get(system::alive))
         .route("/readyz", get(system::ready))
         .route("/api/v2/compute/agents/enrol", post(agents::enrol))
+        .merge(config_server::routes())
         .method_not_allowed_fallback(wrong_method);
     let internal = app.peers.as_ref().map(internal).unwrap_or_default();
     private

@@ -29,7 +29,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     address::{AddressError, Addresses},
     agents::Agents,
-    api::task_events::{ListenerOptions, Listeners},
+    api::{
+        config_server,
+        task_events::{ListenerOptions, Listeners},
+    },
     app::App,
     auth::{
         Authenticator,
@@ -239,6 +242,7 @@ impl Server {
             Arc::clone(&crew.agents),
         );
         let app = Arc::new(App {
+            config_read: config_server::Read::default(),
             listeners: Listeners::new(options.listeners),
             stop: stop.clone(),
             health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),

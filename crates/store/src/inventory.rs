@@ -4,6 +4,7 @@
 mod all;
 mod applier;
 mod enrolment;
+mod ob_clusters;
 mod parameters;
 mod rows;
 mod sighting;
@@ -14,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{
-        Added, Cluster, EnrolToken, Host, HostSighting, Idc, Installation, Inventory, InventoryError, Package, Proxy,
-        Removed, Site, SiteKind, SiteMap, Sites,
+        Added, Cluster, EnrolToken, Host, HostSighting, Idc, Installation, Inventory, InventoryError, ObCluster,
+        Package, Proxy, Removed, SealedAccount, Site, SiteKind, SiteMap, Sites,
     },
     plan::Snapshot,
+    secrets::Sealed,
 };
+use obfleet_wire::time::Timestamp;
 
 pub use applier::InventoryApplier;
 
@@ -146,12 +149,29 @@ impl Inventory for SqlInventory {
         let proxies = all::proxies(&mut tx).await.map_err(failed)?;
         let packages = all::packages(&mut tx).await.map_err(failed)?;
         let sites = site::all(&mut tx).await.map_err(failed)?;
+        let ob_clusters = all::ob_clusters(&mut tx).await.map_err(failed)?;
+        let ob_links = all::ob_links(&mut tx).await.map_err(failed)?;
         Ok(Snapshot {
             hosts: hosts.into_iter().map(|host| (host.id, host)).collect(),
             clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
             proxies: proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect(),
             packages: packages.into_iter().map(|package| (package.id, package)).collect(),
             sites,
+            ob_clusters: ob_clusters.into_iter().map(|known| (known.id, known)).collect(),
+            ob_links,
+        })
+    }
+
+    async fn backends(&self) -> Result<Snapshot, InventoryError> {
+        let mut tx = self.readers.read().await.map_err(failed)?;
+        let clusters = all::clusters(&mut tx).await.map_err(failed)?;
+        let ob_clusters = all::ob_clusters(&mut tx).await.map_err(failed)?;
+        let ob_links = all::ob_links(&mut tx).await.map_err(failed)?;
+        Ok(Snapshot {
+            clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
+            ob_clusters: ob_clusters.into_iter().map(|known| (known.id, known)).collect(),
+            ob_links,
+            ..Snapshot::default()
         })
     }
 
@@ -222,6 +242,42 @@ impl Inventory for SqlInventory {
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError> {
         let query = sql::query("DELETE FROM software_package WHERE id = ?").bind(id);
         Ok(query.execute(&self.writer).await.map_err(failed)? == 1)
+    }
+
+    async fn insert_ob_cluster(&self, cluster: &ObCluster) -> Result<bool, InventoryError> {
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let inserted = ob_clusters::insert(&mut tx, cluster).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(inserted)
+        });
+        inserted.await.map_err(failed)
+    }
+
+    async fn keep_ob_secrets(
+        &self,
+        id: i64,
+        proxyro_password: Option<&Sealed>,
+        account: Option<&SealedAccount>,
+        at: Timestamp,
+    ) -> Result<bool, InventoryError> {
+        let kept = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let kept = ob_clusters::keep_secrets(&mut tx, id, proxyro_password, account, at).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(kept)
+        });
+        kept.await.map_err(failed)
+    }
+
+    async fn delete_ob_cluster(&self, id: i64) -> Result<bool, InventoryError> {
+        let deleted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let deleted = ob_clusters::delete(&mut tx, id).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(deleted)
+        });
+        deleted.await.map_err(failed)
     }
 
     async fn insert_token(&self, token: &EnrolToken) -> Result<(), InventoryError> {

@@ -71,6 +71,11 @@ pub(crate) const STATE: &[Migration] = &[
     },
     Migration {
         part: "state",
+        version: 11,
+        sql: include_str!("../migrations/0011_ob_clusters.sql"),
+    },
+    Migration {
+        part: "state",
         version: 20,
         sql: include_str!("../migrations/0020_access_keys.sql"),
     },

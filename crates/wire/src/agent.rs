@@ -40,7 +40,8 @@ pub use error::AgentError;
 pub use metrics::{AgentMetrics, Exported, ProxySample, Series};
 pub use operation::{DrainPolicy, Operation, OperationRequest, ProbeQuery, ProxySpec, RestartMethod};
 pub use outcome::{
-    DrainReport, OperationReport, OperationState, Outcome, PreflightReport, ProxyFacts, RestartReport, Straggler,
+    ConfigFacts, DrainReport, OperationReport, OperationState, Outcome, PreflightReport, ProxyFacts, RestartReport,
+    Straggler,
 };
 pub use parameters::{ParameterReading, ProxyParameters, SECRET_VALUE};
 pub use status::{AgentStatus, HostFacts, ProxyReport};

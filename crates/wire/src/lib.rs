@@ -1,15 +1,18 @@
-//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`parameter`], [`host`], [`site`], [`package`], [`iam`],
-//! [`envelope`]) and the API between server and host agent ([`agent`]). [`metric`] names what is measured.
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`ob`], [`parameter`], [`host`], [`site`],
+//! [`package`], [`iam`], [`envelope`]), what proxies ask their config server for ([`config_server`]), and the API between
+//! server and host agent ([`agent`]). [`metric`] names what is measured.
 //!
 //! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
 //! member is ours, its doc comment says *extension*.
 
 pub mod agent;
+pub mod config_server;
 pub mod envelope;
 pub mod host;
 pub mod iam;
 pub mod id;
 pub mod metric;
+pub mod ob;
 pub mod obproxy;
 pub mod package;
 pub mod parameter;

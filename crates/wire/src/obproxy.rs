@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{time::Timestamp, version::ProxyVersion};
+use crate::{ob::ClusterType, time::Timestamp, version::ProxyVersion};
 
 /// How the proxies of a cluster learn their OceanBase servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,22 +84,71 @@ pub struct ObproxyInstallParam {
     pub run_user: Option<String>,
 }
 
-/// An OceanBase cluster a proxy cluster serves.
+/// An OceanBase cluster a proxy cluster is to serve.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObLinkParam {
-    /// Name of the OceanBase cluster.
+    /// Name of the OceanBase cluster; may be left out where `clusterId` says which one it is.
+    #[serde(default)]
     pub cluster_name: String,
-    /// OCP's id of it, unused here.
+    /// Its id here. OCP's clients send OCP's, so the name counts where both are given.
     pub cluster_id: Option<i64>,
     /// Its cluster_id parameter.
     pub ob_cluster_id: Option<i64>,
     /// `proxyro`.
     #[serde(default = "proxyro")]
     pub username: String,
-    /// *Extension*: its root servers, `ip:sqlport`.
+    /// *Extension*: its root servers, `ip:sqlport` or `ip:rpcport:sqlport`; registers a cluster that is not known yet.
     #[serde(default)]
     pub root_servers: Vec<String>,
+}
+
+/// Body of `POST …/obLinks/batchAdd`. OCP's releases differ here; all their forms are taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AddObLinks(#[serde(deserialize_with = "links_in_any_form")] pub Vec<ObLinkParam>);
+
+/// `[link, …]` as up to OCP 4.2, `{"obLinks": [link, …]}` as its newer table says, or a single link as its example has it.
+fn links_in_any_form<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ObLinkParam>, D::Error> {
+    use serde::de::{self, MapAccess, SeqAccess, Visitor, value};
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Wrapped {
+        ob_links: Vec<ObLinkParam>,
+    }
+
+    struct AnyForm;
+
+    impl<'de> Visitor<'de> for AnyForm {
+        type Value = Vec<ObLinkParam>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a sequence of obLinks, or an object with them")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(value::SeqAccessDeserializer::new(seq))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = serde_json::Map::new();
+            while let Some((name, value)) = map.next_entry::<String, serde_json::Value>()? {
+                if members.insert(name.clone(), value).is_some() {
+                    return Err(de::Error::custom(format_args!("duplicate field `{name}`")));
+                }
+            }
+            let is_wrapped = members.contains_key("obLinks");
+            let object = serde_json::Value::Object(members);
+            if is_wrapped {
+                let wrapped: Wrapped = serde_json::from_value(object).map_err(de::Error::custom)?;
+                return Ok(wrapped.ob_links);
+            }
+            Ok(vec![serde_json::from_value(object).map_err(de::Error::custom)?])
+        }
+    }
+
+    deserializer.deserialize_any(AnyForm)
 }
 
 fn proxyro() -> String {
@@ -185,18 +234,35 @@ pub struct ObproxyCluster {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObLink {
-    /// OCP's id of the OceanBase cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster_id: Option<i64>,
+    /// The OceanBase cluster's id here.
+    pub cluster_id: i64,
     /// Its name.
     pub cluster_name: String,
+    /// PRIMARY or STANDBY.
+    pub cluster_type: ClusterType,
     /// Its cluster_id parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ob_cluster_id: Option<i64>,
-    /// *Extension*: its root servers.
+    /// *Extension*: its root servers, as a request for a link has them.
     pub root_servers: Vec<String>,
+    /// How far it is.
+    pub status: LinkStatus,
     /// Account the proxies use.
     pub username: String,
+}
+
+/// How far a link is. The words are OCP's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LinkStatus {
+    /// The proxies are being told.
+    Creating,
+    /// Every proxy that runs has it.
+    Running,
+    /// The proxies are being told that it is no more.
+    Deleting,
+    /// No root servers are known: proxies are not told of it.
+    Unavailable,
 }
 
 /// Servers per IDC.
@@ -338,6 +404,30 @@ mod tests {
             S::Unavailable,
         ] {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+    }
+
+    #[test]
+    fn links_are_taken_in_every_form_ocp_documents() {
+        let read = |text: &str| {
+            let links = serde_json::from_str::<AddObLinks>(text);
+            links.map(|links| links.0.into_iter().map(|link| link.cluster_name).collect::<Vec<_>>())
+        };
+        let one = r#"{"clusterName": "ob1", "obClusterId": 1, "username": "proxyro"}"#;
+        for form in [one.to_owned(), format!("[{one}]"), format!(r#"{{"obLinks": [{one}]}}"#)] {
+            assert_eq!(read(&form).unwrap(), ["ob1"], "{form}");
+        }
+        assert_eq!(read(&format!("[{one}, {one}]")).unwrap().len(), 2);
+        assert!(read("[]").unwrap().is_empty());
+        for (wrong, why) in [
+            (r#"{"clusterName": "ob1", "obclusterid": 1}"#, "obclusterid"),
+            (r#"{"obLinks": [], "more": 1}"#, "more"),
+            (r#"{"clusterName": "a", "clusterName": "b"}"#, "duplicate"),
+            (r#"[{"clusterName": 1}]"#, "string"),
+            ("1", "obLinks"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(why), "{wrong}: {error}");
         }
     }
 }

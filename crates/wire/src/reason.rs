@@ -64,6 +64,14 @@ pub enum Thing {
     Cluster(String),
     /// The name of a proxy cluster.
     ClusterName(String),
+    /// A registered OceanBase cluster: the kind, without one of them in mind.
+    ObClusterKind,
+    /// A registered OceanBase cluster, by its id.
+    ObCluster(String),
+    /// A link to an OceanBase cluster: the kind, without one of them in mind.
+    ObLinkKind,
+    /// The links of a proxy cluster, by its id.
+    ObLinks(String),
     /// A proxy server, by its id.
     Proxy(String),
     /// A proxy server on the host in question, by its id, and a port of its.
@@ -129,12 +137,69 @@ pub enum Reason {
     },
     /// RS_LIST without root servers.
     NoRootServers,
-    /// A root server that is not `ip:sqlport`.
+    /// A root server that is neither `ip:sqlport` nor `ip:rpcport:sqlport`.
     RootServerForm(String),
+    /// More root servers than a cluster may have.
+    TooManyRootServers {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// Root servers that are not those the OceanBase cluster is registered with.
+    OtherRootServers {
+        /// The OceanBase cluster.
+        name: String,
+        /// The id it is registered under.
+        id: i64,
+    },
+    /// An OceanBase cluster that is not registered, named where it must be.
+    UnknownObCluster {
+        /// What was asked for.
+        asked: String,
+    },
+    /// A link whose OceanBase cluster is given by neither name nor id.
+    ObClusterNeeded,
+    /// A name that breaks the rule for names of OceanBase clusters.
+    ObClusterNameForm,
+    /// A cluster_id no OceanBase cluster can have.
+    ObClusterIdRange(i64),
+    /// Several OceanBase clusters of one name cannot be told apart.
+    ObClusterIdNeeded {
+        /// The name.
+        name: String,
+    },
+    /// A second PRIMARY of one name.
+    SecondPrimary {
+        /// The name.
+        name: String,
+        /// The id of the one that is registered.
+        id: i64,
+    },
+    /// An OceanBase cluster named twice.
+    LinkedTwice {
+        /// Its name.
+        name: String,
+    },
+    /// Links of an RS_LIST cluster cannot be changed.
+    FixedLink,
+    /// The last link of a cluster with proxies.
+    LastLink {
+        /// The OceanBase cluster.
+        name: String,
+    },
+    /// More passwords of proxyro than a proxy keeps.
+    TooManyProxyroPasswords,
+    /// An OceanBase cluster that proxy clusters serve.
+    Served {
+        /// One of them.
+        by: String,
+    },
+    /// A parameter that follows from the cluster's work mode.
+    FollowsFromWorkMode {
+        /// Its name.
+        name: String,
+    },
     /// A name that breaks the rule for names of clusters.
     ClusterNameForm,
-    /// A CONFIG_URL cluster cannot have proxies.
-    ConfigUrl,
     /// The task would carry more than fits.
     ContextTooLarge {
         /// Bytes it would have.
@@ -213,4 +278,14 @@ pub enum Reason {
     /// A package holds a name or link that leads out of its directory, or something else than files, directories and
     /// links.
     UnsafeFile(String),
+}
+
+impl Reason {
+    /// Whether the request is fine in itself, and at odds with what there is: it may be sent again when that has changed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherRootServers { .. } | Self::SecondPrimary { .. } | Self::LastLink { .. } | Self::Served { .. }
+        )
+    }
 }

@@ -67,6 +67,19 @@ pub(crate) enum OperationError {
         reason: String,
         left: String,
     },
+    /// The config server was not asked, or told something else.
+    #[error(
+        "proxy {proxy_id} has configuration {has} after {seconds} s, not {wanted}, which {url} should tell it every \
+         {interval}: see that this host reaches that address, and log/obproxy.log, then try again"
+    )]
+    NoConfig {
+        proxy_id: i64,
+        seconds: u64,
+        url: String,
+        wanted: String,
+        has: String,
+        interval: String,
+    },
     /// The password is the agent's own way in.
     #[error("{0} is not changed as a parameter: the agent itself logs in with it")]
     OwnPassword(String),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Refusal,
-    obproxy::{CreateObproxyCluster, ObLink, ObproxyCluster, WorkMode},
+    obproxy::{CreateObproxyCluster, LinkStatus, ObproxyCluster, WorkMode},
     reason::Reason,
     time::Timestamp,
 };
@@ -17,6 +17,7 @@ use crate::{
     plan::{
         Snapshot,
         install::{self, NewProxy, Ports},
+        ob::{self, NewLink, Unknown},
         parameters,
     },
     secrets::{self, SealError},
@@ -82,10 +83,10 @@ impl Fleet {
         install::check_cluster_name(&fleet, &body.name)?;
         parameters::check::check_new_cluster(&body.startup_parameters, &body.parameters)?;
         let (host_ids, new_proxies) = first_proxies(&fleet, &body)?;
+        let links = first_links(&fleet, &body, !host_ids.is_empty())?;
         let cluster = self.new_cluster(who, &body).await?;
-        if cluster.work_mode == WorkMode::ConfigUrl && !host_ids.is_empty() {
-            return Err(Refusal::invalid("workMode", Reason::ConfigUrl).into());
-        }
+        self.check_passwords(&fleet, &cluster, &links)?;
+        let linking = self.linking(who, cluster.id, &links, LinkStatus::Running).await?;
 
         let mut with_ids = Vec::new();
         for new in new_proxies {
@@ -93,16 +94,17 @@ impl Fleet {
         }
         let template = flows::install::template_for_cluster(u32::try_from(with_ids.len()).unwrap_or(u32::MAX))?;
         let mut submission = Submission::new("Install obproxy", &who.name, template);
-        submission.context = flows::install::context_for_cluster(&cluster, &with_ids);
+        submission.context = flows::install::context_for_cluster(&cluster, &with_ids, &linking.registered);
         submission.cluster_id = Some(cluster.id);
         submission.locks = vec![
             Lock::exclusive("obproxy_cluster_name", &cluster.name),
             Lock::exclusive("obproxy_cluster", cluster.id),
         ];
-        submission.changes = with_ids.iter().map(|(id, new)| creating(*id, &cluster, new)).collect();
-        submission
-            .changes
-            .insert(0, InventoryChange::InsertCluster(Box::new(cluster)));
+        submission.locks.extend(linking.locks);
+        let proxies: Vec<_> = with_ids.iter().map(|(id, new)| creating(*id, &cluster, new)).collect();
+        submission.changes = vec![InventoryChange::InsertCluster(Box::new(cluster))];
+        submission.changes.extend(linking.changes);
+        submission.changes.extend(proxies);
         submission
             .locks
             .extend(with_ids.iter().map(|(id, _)| Lock::exclusive("obproxy", id)));
@@ -113,8 +115,7 @@ impl Fleet {
     }
 
     async fn new_cluster(&self, who: &Actor, body: &CreateObproxyCluster) -> Result<Cluster, Error> {
-        let work_mode = body.work_mode.unwrap_or(WorkMode::ConfigUrl);
-        let backend = install::plan_backend(work_mode, &body.ob_links, &body.startup_parameters)?;
+        let work_mode = work_mode(body);
         let password = match &body.password {
             Some(password) => {
                 install::check_sys_password(password)?;
@@ -130,13 +131,6 @@ impl Fleet {
                 sql: probe.sql.clone(),
             })
         });
-        let link = |link: &obfleet_wire::obproxy::ObLinkParam| ObLink {
-            cluster_id: link.cluster_id,
-            cluster_name: link.cluster_name.clone(),
-            ob_cluster_id: link.ob_cluster_id,
-            root_servers: link.root_servers.clone(),
-            username: link.username.clone(),
-        };
         let now = Timestamp::now();
         Ok(Cluster {
             id: self.crew.inventory.next_id().await?,
@@ -145,12 +139,7 @@ impl Fleet {
             port: Some(body.port.unwrap_or(DEFAULT_SQL_PORT)),
             work_mode,
             settings: ClusterSettings {
-                ob_links: body.ob_links.iter().map(link).collect(),
-                root_servers: backend
-                    .iter()
-                    .flat_map(|backend| backend.root_servers.clone())
-                    .collect(),
-                ob_cluster: backend.map(|backend| backend.ob_cluster),
+                config_base: self.base_url.to_string(),
                 startup_parameters: body.startup_parameters.clone(),
                 parameters: body.parameters.clone(),
                 sys_password: seal(&password)?,
@@ -188,4 +177,20 @@ fn first_proxies(fleet: &Snapshot, body: &CreateObproxyCluster) -> Result<(Vec<i
         param.host_ids.clone(),
         install::plan_install(fleet, &param.host_ids, ports, version)?,
     ))
+}
+
+/// OCP makes no RS_LIST cluster unless it is told to.
+fn work_mode(body: &CreateObproxyCluster) -> WorkMode {
+    body.work_mode.unwrap_or(WorkMode::ConfigUrl)
+}
+
+/// The first links of a new cluster. One without proxies may name OceanBase clusters that are not known yet.
+fn first_links(fleet: &Snapshot, body: &CreateObproxyCluster, has_proxies: bool) -> Result<Vec<NewLink>, Refusal> {
+    let mode = work_mode(body);
+    ob::check_parameters(mode, &body.startup_parameters, &body.parameters)?;
+    let unknown = match has_proxies {
+        true => Unknown::Refused,
+        false => Unknown::Kept,
+    };
+    ob::plan_first_links(fleet, mode, &body.ob_links, &body.startup_parameters, unknown)
 }

@@ -3,7 +3,7 @@
 use obfleet_engine::{Lock, TaskId, TaskView};
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 
-use super::{Actor, Error, Fleet};
+use super::{Actor, Error, Fleet, ob_links::settled};
 use crate::inventory::InventoryChange;
 
 impl Fleet {
@@ -18,7 +18,13 @@ impl Fleet {
                 status: ProxyStatus::Unavailable,
                 operate_status: OperateStatus::Normal,
             });
-        let freed: Vec<_> = freed.collect();
+        let mut freed: Vec<_> = freed.collect();
+        let links = held.iter().filter(|lock| lock.kind == "ob_links" && lock.exclusive);
+        let clusters: Vec<i64> = links.filter_map(|lock| lock.name.parse().ok()).collect();
+        if !clusters.is_empty() {
+            let fleet = self.snapshot().await?;
+            freed.extend(clusters.into_iter().flat_map(|cluster| settled(&fleet, cluster)));
+        }
         Ok(self.engine.abandon(task, &who.name, reason, &freed).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Code, Refusal,
-    obproxy::{AddObproxy, OperateStatus, ProxyStatus, WorkMode},
+    obproxy::{AddObproxy, OperateStatus, ProxyStatus},
 };
 
 use super::{Actor, Error, Fleet, holding};
@@ -41,11 +41,6 @@ impl Fleet {
         }
         let fleet = self.snapshot().await?;
         let cluster = fleet.cluster(cluster_id)?;
-        if cluster.work_mode == WorkMode::ConfigUrl {
-            return Err(Refusal::new(Code::Odp21010, [cluster.name.as_str(), "CONFIG_URL"])
-                .field("id")
-                .into());
-        }
         let ports = Ports {
             sql: body.sql_port,
             exporter: body.exporter_port,
@@ -68,7 +63,13 @@ impl Fleet {
                 // The ports were looked for in the inventory; nobody else may take them meanwhile.
                 Lock::exclusive("host_port", format!("{}:{}", proxy.host_id, proxy.sql_port)),
                 holding::package(new.package_id),
+                // What it is told when it starts is what it is told when that is looked at.
+                Lock::shared("ob_links", cluster_id),
             ];
+            let behind = fleet
+                .links_of(cluster_id)
+                .map(|link| Lock::shared("ob_cluster", link.ob_cluster));
+            submission.locks.extend(behind);
             let index = parts.get(&proxy.host_id).copied().unwrap_or_default();
             Once::mark(part(index).as_ref(), &mut submission);
             submission.changes = vec![InventoryChange::InsertProxy(proxy)];

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::agent::{
-    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters, ProxySpec,
+    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters,
 };
 use obfleet_wire::time::Timestamp;
 
@@ -16,7 +16,6 @@ use crate::{
         ProxyConfig,
     },
     package_files::{PackageFileError, PackageFiles},
-    plan::parameters,
     secrets::{SealError, Sealer},
 };
 
@@ -233,26 +232,6 @@ impl Crew {
             result = deliver => result,
             () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
         }
-    }
-
-    /// The proxy as its host must run it.
-    pub async fn spec(&self, cluster: &Cluster, proxy: &Proxy) -> Result<ProxySpec, ActionError> {
-        let settings = &cluster.settings;
-        let wanted = self.parameters.wanted(cluster.id).await?;
-        Ok(ProxySpec {
-            proxy_id: proxy.id,
-            cluster_name: cluster.name.clone(),
-            sql_port: proxy.sql_port,
-            exporter_port: proxy.exporter_port,
-            rpc_port: proxy.rpc_port,
-            ob_cluster: settings.ob_cluster.clone(),
-            root_servers: settings.root_servers.clone(),
-            parameters: parameters::startup(cluster, &wanted)
-                .into_iter()
-                .filter(|(name, _)| name != "rootservice_list")
-                .collect(),
-            sys_password: self.sealer.open(&settings.sys_password)?,
-        })
     }
 
     /// The query that proves a new process of the cluster reaches its servers.

@@ -3,7 +3,10 @@
 
 use futures::FutureExt as _;
 use obfleet_engine::{ActionError, Attempt, Context, Output, Template, TemplateBuilder, TemplateError, barrier};
-use obfleet_wire::agent::{Operation, Outcome};
+use obfleet_wire::{
+    agent::{Operation, Outcome},
+    obproxy::WorkMode,
+};
 
 use super::{
     crew::{Crew, host_id, proxy_id, proxy_ids},
@@ -50,6 +53,16 @@ const NEEDED: [&str; 6] = [
     "discardProxy",
 ];
 
+/// What a CONFIG_URL cluster needs besides.
+const NEEDED_TO_ASK: [&str; 2] = ["inspectConfig", "refreshConfig"];
+
+fn needed(cluster: &Cluster) -> Vec<&'static str> {
+    match cluster.work_mode {
+        WorkMode::ConfigUrl => NEEDED.into_iter().chain(NEEDED_TO_ASK).collect(),
+        WorkMode::RsList => NEEDED.into(),
+    }
+}
+
 /// What each node does.
 pub fn steps() -> Vec<Step> {
     vec![
@@ -75,7 +88,8 @@ pub fn steps() -> Vec<Step> {
         Step::new(START, "Start obproxy process", 600, |c, a| create(c, a).boxed())
             .on_host()
             .undone_by(|c, a| discard(c, a).boxed()),
-        Step::new(SYNC_PARAMETER, "Sync obproxy parameter", 30, |c, a| {
+        // Longer than OCP's 30 s: a CONFIG_URL proxy is waited for until it has its configuration.
+        Step::new(SYNC_PARAMETER, "Sync obproxy parameter", 600, |c, a| {
             sync_parameters(c, a).boxed()
         })
         .on_host(),
@@ -133,7 +147,7 @@ pub fn template_for_cluster(proxies: u32) -> Result<Template, TemplateError> {
 /// The context of a task that installs one proxy.
 pub fn context_for_one(cluster: &Cluster, proxy: &Proxy, package: &Package) -> Context {
     cluster_context(cluster)
-        .with_list(keys::COMMANDS_TO_CHECK, NEEDED)
+        .with_list(keys::COMMANDS_TO_CHECK, needed(cluster))
         .with_list("process_keywords", ["obproxy", "obproxyd.sh"])
         .with(keys::PROXY_ID, proxy.id.to_string())
         .with(keys::HOST_ID, proxy.host_id.to_string())
@@ -143,14 +157,20 @@ pub fn context_for_one(cluster: &Cluster, proxy: &Proxy, package: &Package) -> C
         .with(keys::NEED_DELETE_CLUSTER, "false")
 }
 
-/// The context of a task that makes a cluster and installs `proxies`.
-pub fn context_for_cluster(cluster: &Cluster, proxies: &[(i64, NewProxy)]) -> Context {
-    let context = cluster_context(cluster);
+/// The context of a task that makes a cluster and installs `proxies`; `brought` are the OceanBase clusters that came to be
+/// known by its links.
+pub fn context_for_cluster(cluster: &Cluster, proxies: &[(i64, NewProxy)], brought: &[i64]) -> Context {
+    let context = match brought {
+        [] => cluster_context(cluster),
+        brought => {
+            cluster_context(cluster).with_list(keys::OB_CLUSTERS_BROUGHT, brought.iter().map(ToString::to_string))
+        }
+    };
     if proxies.is_empty() {
         return context;
     }
     context
-        .with_list(keys::COMMANDS_TO_CHECK, NEEDED)
+        .with_list(keys::COMMANDS_TO_CHECK, needed(cluster))
         .with_list(keys::PROXY_IDS, proxies.iter().map(|(id, _)| id.to_string()))
         .with_list(keys::HOST_IDS, proxies.iter().map(|(_, new)| new.host_id.to_string()))
         .with_list(
@@ -212,6 +232,9 @@ async fn forget(crew: &Crew, attempt: &Attempt) -> StepResult {
             cluster_id: crew.cluster(attempt).await?.id,
             deleted: true,
         });
+        let brought = attempt.list(keys::OB_CLUSTERS_BROUGHT).unwrap_or_default();
+        let brought = brought.iter().filter_map(|id| id.parse().ok());
+        changes.extend(brought.map(|id| InventoryChange::DeleteObCluster { id }));
     }
     Ok(Output::changes(changes))
 }
@@ -243,8 +266,9 @@ async fn free_host(crew: &Crew, attempt: &Attempt) -> StepResult {
 }
 
 async fn check_absent(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let fleet = crew.inventory.backends().await?;
     let spec = crew
-        .spec(&crew.cluster(attempt).await?, &crew.proxy(attempt).await?)
+        .spec(&fleet, &crew.cluster(attempt).await?, &crew.proxy(attempt).await?)
         .await?;
     crew.perform(attempt, Operation::CheckAbsent { spec }).await?;
     Ok(Output::nothing())
@@ -293,7 +317,8 @@ async fn remove_slot(crew: &Crew, attempt: &Attempt) -> StepResult {
 
 async fn create(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy = crew.proxy(attempt).await?;
-    let spec = crew.spec(&crew.cluster(attempt).await?, &proxy).await?;
+    let fleet = crew.inventory.backends().await?;
+    let spec = crew.spec(&fleet, &crew.cluster(attempt).await?, &proxy).await?;
     match crew
         .perform(
             attempt,
@@ -339,6 +364,9 @@ async fn sync_parameters(crew: &Crew, attempt: &Attempt) -> StepResult {
         crew.perform(attempt, Operation::SetParameters { proxy_id, values })
             .await?;
     }
+    if cluster.work_mode == WorkMode::ConfigUrl {
+        crew.refresh_config(attempt, proxy_id, &cluster, false).await?;
+    }
     let now = crew.configuration(attempt).await?;
     let parameter_version = cluster.parameter_version;
     Ok(Output::changes(vec![
@@ -354,8 +382,10 @@ async fn sync_parameters(crew: &Crew, attempt: &Attempt) -> StepResult {
 async fn set_password(crew: &Crew, attempt: &Attempt) -> StepResult {
     let cluster = crew.cluster(attempt).await?;
     let proxy_id = proxy_id(attempt)?;
-    if let Some(sealed) = &cluster.settings.proxyro_password {
-        let values = vec![("observer_sys_password".to_owned(), crew.sealer.open(sealed)?)];
+    let fleet = crew.inventory.backends().await?;
+    let mut values = crew.password_parameters(&fleet, &cluster)?;
+    values.retain(|(_, password)| !password.is_empty());
+    if !values.is_empty() {
         crew.perform(attempt, Operation::SetParameters { proxy_id, values })
             .await?;
     }

@@ -51,6 +51,27 @@ pub const PARAMETER_PLAN: &str = "parameter_plan";
 /// The version the cluster was meant to have before, empty for none.
 pub const CLUSTER_VERSION_BEFORE: &str = "cluster_version_before";
 
+/// What a task does to links: `add`, `delete` or `update`.
+pub const LINK_CHANGE: &str = "ob_link_change";
+/// List: names of the OceanBase clusters whose links a task is about.
+pub const OB_LINKS: &str = "ob_links";
+/// List: ids of the OceanBase clusters that came to be known by the task's links.
+pub const OB_CLUSTERS_BROUGHT: &str = "ob_clusters_brought";
+/// Id of the OceanBase cluster a task is about.
+pub const OB_CLUSTER: &str = "ob_cluster_id";
+/// Its name.
+pub const OB_CLUSTER_NAME: &str = "ob_cluster_name";
+/// The account of a link.
+pub const OB_USERNAME: &str = "ob_link_username";
+/// Whether proxies were told of a link before.
+pub const OB_TOLD_BEFORE: &str = "ob_link_told_before";
+/// List: type, cluster_id parameter (empty for none) and root servers of an OceanBase cluster as they will be.
+pub const OB_FACTS_AFTER: &str = "ob_cluster_after";
+/// List: the same as they were.
+pub const OB_FACTS_BEFORE: &str = "ob_cluster_before";
+/// List: proxies that are not told, since they do not run.
+pub const PROXIES_LEFT_OUT: &str = "obproxies_left_out";
+
 /// Found out by a step: digest of the binary in the slot a proxy is to run.
 pub fn new_binary(proxy_id: i64) -> String {
     format!("new_binary_{proxy_id}")

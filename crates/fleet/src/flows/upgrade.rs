@@ -9,6 +9,7 @@ use obfleet_engine::{
 };
 use obfleet_wire::{
     agent::{Operation, Outcome, RestartMethod},
+    obproxy::WorkMode,
     version::ProxyVersion,
 };
 
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     inventory::{Cluster, InventoryChange},
-    plan::upgrade::UpgradePlan,
+    plan::{config_server, upgrade::UpgradePlan},
 };
 
 // OCP documents no class names for the steps of its upgrade: these are ours.
@@ -349,13 +350,37 @@ async fn check_version(crew: &Crew, attempt: &Attempt) -> StepResult {
     let wanted = target_version(attempt)?;
     let binary = attempt.string(&keys::new_binary(proxy_id))?;
     match crew.perform(attempt, Operation::Inspect { proxy_id }).await? {
-        Outcome::Proxy(facts) if facts.version == wanted && facts.binary_sha256 == binary => Ok(Output::nothing()),
-        Outcome::Proxy(facts) => Err(ActionError::new(format!(
-            "obproxy {proxy_id} runs {} (sha256 {}), wanted {wanted} (sha256 {binary}); roll the task back",
-            facts.version, facts.binary_sha256
-        ))),
-        other => Err(unexpected(&other)),
+        Outcome::Proxy(facts) if facts.version == wanted && facts.binary_sha256 == binary => {}
+        Outcome::Proxy(facts) => {
+            return Err(ActionError::new(format!(
+                "obproxy {proxy_id} runs {} (sha256 {}), wanted {wanted} (sha256 {binary}); roll the task back",
+                facts.version, facts.binary_sha256
+            )));
+        }
+        other => return Err(unexpected(&other)),
     }
+    check_config(crew, attempt, proxy_id).await
+}
+
+/// The new process has read its configuration, from the config server or from what the old one had kept of it.
+async fn check_config(crew: &Crew, attempt: &Attempt, proxy_id: i64) -> StepResult {
+    let cluster = crew.cluster(attempt).await?;
+    let fleet = crew.inventory.backends().await?;
+    if cluster.work_mode == WorkMode::RsList || config_server::told(&fleet, cluster.id).is_empty() {
+        return Ok(Output::nothing());
+    }
+    let facts = crew.inspect_config(attempt, proxy_id).await?;
+    let Some(version) = facts.version else {
+        return Err(ActionError::new(format!(
+            "obproxy {proxy_id} has no configuration from its config server, so it serves nobody; see that its host reaches \
+             the server, then retry, or roll the task back"
+        )));
+    };
+    attempt.log(format!(
+        "obproxy {proxy_id} has configuration {version} and serves {}",
+        facts.clusters.join(", ")
+    ));
+    Ok(Output::nothing())
 }
 
 async fn set_version(_: &Crew, attempt: &Attempt) -> StepResult {

@@ -1,11 +1,12 @@
 //! What tasks change.
 
 use obfleet_wire::{
-    obproxy::{OperateStatus, ProxyStatus},
+    ob::{ClusterType, RootServer},
+    obproxy::{LinkStatus, OperateStatus, ProxyStatus},
     version::ProxyVersion,
 };
 
-use super::{Cluster, ParameterChange, Proxy, ProxyConfig, WantedRow};
+use super::{Cluster, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow};
 
 /// A change to the inventory made by a task, committed with the step that made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,5 +98,43 @@ pub enum InventoryChange {
         host_id: i64,
         /// Whether it does.
         reserved: bool,
+    },
+    /// A new OceanBase cluster.
+    InsertObCluster(Box<ObCluster>),
+    /// What proxies are told of an OceanBase cluster.
+    SetObCluster {
+        /// The OceanBase cluster.
+        id: i64,
+        /// Its cluster_id parameter.
+        ob_cluster_id: Option<i64>,
+        /// PRIMARY or STANDBY.
+        cluster_type: ClusterType,
+        /// Its root servers.
+        root_servers: Vec<RootServer>,
+    },
+    /// An OceanBase cluster that a link brought goes with it, unless another proxy cluster has come to serve it.
+    DeleteObCluster {
+        /// The OceanBase cluster.
+        id: i64,
+    },
+    /// A new link.
+    InsertObLink(ObLink),
+    /// How far a link is.
+    SetObLink {
+        /// The proxy cluster.
+        cluster_id: i64,
+        /// Name of the OceanBase cluster.
+        name: String,
+        /// How far it is.
+        status: LinkStatus,
+        /// Whether the config server tells of it.
+        told: bool,
+    },
+    /// A link is no more.
+    DeleteObLink {
+        /// The proxy cluster.
+        cluster_id: i64,
+        /// Name of the OceanBase cluster.
+        name: String,
     },
 }

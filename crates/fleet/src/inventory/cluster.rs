@@ -1,7 +1,7 @@
 //! Proxy clusters.
 
 use obfleet_wire::{
-    obproxy::{ObLink, Parameter, WorkMode},
+    obproxy::{Parameter, WorkMode},
     time::Timestamp,
     version::ProxyVersion,
 };
@@ -43,12 +43,10 @@ pub struct Cluster {
 /// The parts of a cluster that only its proxies' installation reads. Secrets are sealed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterSettings {
-    /// OceanBase clusters behind.
-    pub ob_links: Vec<ObLink>,
-    /// Root servers, `ip:sqlport`, in RS_LIST mode.
-    pub root_servers: Vec<String>,
-    /// Name of the OceanBase cluster in RS_LIST mode.
-    pub ob_cluster: Option<String>,
+    /// Where its proxies reach the config server, `http://host:port`. It stays what it was when the cluster was made: the
+    /// configuration has it in it, and must be the same whichever server tells it.
+    #[serde(default)]
+    pub config_base: String,
     /// Parameters of a proxy's first start.
     pub startup_parameters: Vec<Parameter>,
     /// Parameters set once it runs.

@@ -2,7 +2,6 @@
 
 use obfleet_wire::{
     Code, Refusal,
-    obproxy::{ObLinkParam, Parameter, WorkMode},
     reason::{Reason, Thing},
     version::{PackageName, ProxyVersion},
 };
@@ -117,52 +116,6 @@ fn check_ports(ports: Ports) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The OceanBase cluster a new RS_LIST cluster serves: its name and root servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backend {
-    /// Name of the OceanBase cluster.
-    pub ob_cluster: String,
-    /// `ip:sqlport`.
-    pub root_servers: Vec<String>,
-}
-
-/// Reads the root servers from the start parameter `rootservice_list` or from the obLink's `rootServers`.
-pub fn plan_backend(
-    mode: WorkMode,
-    links: &[ObLinkParam],
-    startup_parameters: &[Parameter],
-) -> Result<Option<Backend>, Refusal> {
-    if mode == WorkMode::ConfigUrl {
-        return Ok(None);
-    }
-    let [link] = links else {
-        return Err(Refusal::invalid("obLinks", Reason::OneLink { given: links.len() }));
-    };
-    let parameter = startup_parameters
-        .iter()
-        .find(|parameter| parameter.name == "rootservice_list");
-    let (field, root_servers) = match parameter {
-        Some(list) => ("startupParameters", list.value.split(';').map(str::to_owned).collect()),
-        None => ("obLinks", link.root_servers.clone()),
-    };
-    if root_servers.is_empty() {
-        return Err(Refusal::invalid("obLinks", Reason::NoRootServers));
-    }
-    for server in &root_servers {
-        let port = server
-            .rsplit_once(':')
-            .filter(|(host, _)| !host.is_empty())
-            .and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none_or(|port| port == 0) {
-            return Err(Refusal::invalid(field, Reason::RootServerForm(server.clone())));
-        }
-    }
-    Ok(Some(Backend {
-        ob_cluster: link.cluster_name.clone(),
-        root_servers,
-    }))
-}
-
 /// Checks the name of a new cluster: a letter, then letters, digits and `_`; not used by another one.
 pub fn check_cluster_name(fleet: &Snapshot, name: &str) -> Result<(), Refusal> {
     let form = name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -233,39 +186,6 @@ mod tests {
         assert_eq!(code(&[100], Ports { sql: 2883, ..PORTS }, PACKAGE), Code::Odp21116);
         assert_eq!(code(&[100], Ports { sql: 80, ..PORTS }, PACKAGE), Code::Com10001);
         assert_eq!(code(&[100], Ports { sql: 3884, ..PORTS }, PACKAGE), Code::Com10001);
-    }
-
-    #[test]
-    fn root_servers_come_from_the_link_or_the_start_parameter() {
-        let link = |servers: &[&str]| ObLinkParam {
-            cluster_name: "ob1".into(),
-            cluster_id: None,
-            ob_cluster_id: None,
-            username: "proxyro".into(),
-            root_servers: servers.iter().map(ToString::to_string).collect(),
-        };
-        let plan = |links: &[ObLinkParam], list: Option<&str>| {
-            let parameters: Vec<_> = list
-                .map(|value| Parameter {
-                    name: "rootservice_list".into(),
-                    value: value.into(),
-                })
-                .into_iter()
-                .collect();
-            plan_backend(WorkMode::RsList, links, &parameters)
-        };
-        assert_eq!(
-            plan(&[link(&["10.0.0.1:2881"])], None).unwrap().unwrap().root_servers,
-            ["10.0.0.1:2881"]
-        );
-        let both = plan(&[link(&[])], Some("10.0.0.1:2881;10.0.0.2:2881"))
-            .unwrap()
-            .unwrap();
-        assert_eq!(both.root_servers.len(), 2);
-        assert!(plan(&[], None).is_err());
-        assert!(plan(&[link(&[])], None).is_err());
-        assert!(plan(&[link(&["10.0.0.1"])], None).is_err());
-        assert!(plan(&[link(&[":2881"])], None).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use obfleet_engine::{TaskId, TaskStatus};
 use obfleet_wire::{
+    ob::{ClusterType, RegisterObCluster, UpdateObCluster},
     obproxy::{
         AddObproxy, CreateObproxyCluster, ObLinkParam, ObproxyInstallParam, Parameter, Probe, UpgradeObproxy, WorkMode,
     },
@@ -37,10 +38,22 @@ pub enum Flow {
     RepairDrift,
     /// The same.
     AcceptDrift,
+    /// A CONFIG_URL cluster with two proxies over two OceanBase clusters, of which it brings one.
+    CreateConfigUrl,
+    /// Two proxies of a CONFIG_URL cluster by hot restart.
+    UpgradeConfigUrl,
+    /// Links to two OceanBase clusters, of which one comes with it, while two proxies run.
+    AddLinks,
+    /// A link, while there are no proxies.
+    AddLinkWithoutProxies,
+    /// One link of two, while two proxies run.
+    DeleteLink,
+    /// Other root servers of an OceanBase cluster that a CONFIG_URL and an RS_LIST cluster serve.
+    UpdateObCluster,
 }
 
 impl Flow {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -53,6 +66,12 @@ impl Flow {
         Self::RefreshParameters,
         Self::RepairDrift,
         Self::AcceptDrift,
+        Self::CreateConfigUrl,
+        Self::UpgradeConfigUrl,
+        Self::AddLinks,
+        Self::AddLinkWithoutProxies,
+        Self::DeleteLink,
+        Self::UpdateObCluster,
     ];
 
     /// Whether its task goes back by itself when a step fails.
@@ -62,21 +81,44 @@ impl Flow {
 
     /// Makes the world the flow begins in, with flows.
     pub async fn prepare(self, world: &mut World) -> Result<()> {
-        let cluster = match self {
+        let clusters = match self {
             Self::CreateCluster | Self::CreateEmptyCluster => return Ok(()),
-            Self::Add | Self::AddBeside => cluster(world, &HOSTS[..1], "4.2.1.0-11").await?,
+            Self::Add | Self::AddBeside => vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?],
             Self::UpgradeHot
             | Self::DeleteCluster
             | Self::EditParameters
             | Self::RefreshParameters
             | Self::RepairDrift
-            | Self::AcceptDrift => cluster(world, &HOSTS[..2], "4.2.1.0-11").await?,
-            Self::UpgradeCold => cluster(world, &HOSTS[..1], "3.1.0-1").await?,
-            Self::Delete => cluster(world, &HOSTS, "4.2.1.0-11").await?,
+            | Self::AcceptDrift => vec![cluster(world, &HOSTS[..2], "4.2.1.0-11").await?],
+            Self::UpgradeCold => vec![cluster(world, &HOSTS[..1], "3.1.0-1").await?],
+            Self::Delete => vec![cluster(world, &HOSTS, "4.2.1.0-11").await?],
+            Self::CreateConfigUrl => {
+                register(world, "ob2", "10.0.1.1:2881", Some("Abcdef56")).await?;
+                return Ok(());
+            }
+            Self::UpgradeConfigUrl => vec![config_url(world, &HOSTS[..2], &["ob1"]).await?],
+            Self::AddLinks | Self::AddLinkWithoutProxies => {
+                register(world, "ob2", "10.0.1.1:2881", Some("Abcdef56")).await?;
+                let hosts = if self == Self::AddLinks { &HOSTS[..2] } else { &[] };
+                vec![config_url(world, hosts, &["ob1"]).await?]
+            }
+            Self::DeleteLink => {
+                register(world, "ob2", "10.0.1.1:2881", Some("Abcdef56")).await?;
+                vec![config_url(world, &HOSTS[..2], &["ob1", "ob2"]).await?]
+            }
+            Self::UpdateObCluster => {
+                let beside = CreateObproxyCluster {
+                    name: "c2".into(),
+                    ..cluster(world, &HOSTS[2..], "4.2.1.0-11").await?
+                };
+                vec![config_url(world, &HOSTS[..1], &["ob1"]).await?, beside]
+            }
         };
-        let started = world.fleet.create_cluster(&admin(), cluster, None).await?;
-        let view = world.rest(started.task.id).await?;
-        ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
+        for cluster in clusters {
+            let started = world.fleet.create_cluster(&admin(), cluster, None).await?;
+            let view = world.rest(started.task.id).await?;
+            ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
+        }
         match self {
             Self::EditParameters => edit_one(world).await,
             Self::RefreshParameters => lag_behind(world).await,
@@ -100,7 +142,31 @@ impl Flow {
             }
             Self::Add => add(world, HOSTS[1], 2883).await?,
             Self::AddBeside => add(world, HOSTS[0], 3883).await?,
-            Self::UpgradeHot | Self::UpgradeCold => {
+            Self::CreateConfigUrl => {
+                let body = config_url(world, &HOSTS[..2], &["ob1", "ob2"]).await?;
+                fleet.create_cluster(&who, body, None).await?.task
+            }
+            Self::AddLinks => {
+                let links = [link("ob2", &[]), link("ob9", &["10.0.9.1:2881"])];
+                fleet.add_ob_links(&who, proxies(world).await?.0, &links, None).await?
+            }
+            Self::AddLinkWithoutProxies => {
+                let links = [link("ob2", &[])];
+                fleet.add_ob_links(&who, proxies(world).await?.0, &links, None).await?
+            }
+            Self::DeleteLink => fleet.delete_ob_link(&who, proxies(world).await?.0, "ob2", None).await?,
+            Self::UpdateObCluster => {
+                let known = fleet.ob_clusters().await?;
+                let known = known.iter().find(|known| known.name == "ob1").context("no ob1")?;
+                let change = UpdateObCluster {
+                    ob_cluster_id: Some(7),
+                    root_servers: Some(vec!["10.0.0.2:3882:2881".parse()?, "10.0.0.3:2881".parse()?]),
+                    ..UpdateObCluster::default()
+                };
+                let updated = fleet.update_ob_cluster(&who, known.id, &change, None).await?;
+                return Ok(TaskId(updated.task_id.context("no task")?));
+            }
+            Self::UpgradeHot | Self::UpgradeCold | Self::UpgradeConfigUrl => {
                 let to = UpgradeObproxy {
                     short_rpm_name: Some("obproxy-ce-4.3.1.0-1".into()),
                 };
@@ -225,13 +291,7 @@ async fn cluster(world: &World, hosts: &[&str], version: &str) -> Result<CreateO
             run_path: None,
             run_user: None,
         }),
-        ob_links: vec![ObLinkParam {
-            cluster_name: "ob1".into(),
-            cluster_id: None,
-            ob_cluster_id: None,
-            username: "proxyro".into(),
-            root_servers: vec!["10.0.0.1:2881".into()],
-        }],
+        ob_links: vec![link("ob1", &["10.0.0.1:2881"])],
         startup_parameters: vec![parameter("prometheus_sync_interval", "1s")],
         parameters: vec![parameter("syslog_level", "INFO")],
         password: Some("Abcdef12".into()),
@@ -242,4 +302,41 @@ async fn cluster(world: &World, hosts: &[&str], version: &str) -> Result<CreateO
             sql: "SELECT 1 FROM DUAL".into(),
         }),
     })
+}
+
+fn link(name: &str, root_servers: &[&str]) -> ObLinkParam {
+    ObLinkParam {
+        cluster_name: name.into(),
+        cluster_id: None,
+        ob_cluster_id: None,
+        username: "proxyro".into(),
+        root_servers: root_servers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A CONFIG_URL cluster that brings ob1, without a password of its own.
+async fn config_url(world: &World, hosts: &[&str], links: &[&str]) -> Result<CreateObproxyCluster> {
+    let links = links.iter().map(|name| match *name {
+        "ob1" => link("ob1", &["10.0.0.1:2881"]),
+        name => link(name, &[]),
+    });
+    Ok(CreateObproxyCluster {
+        work_mode: Some(WorkMode::ConfigUrl),
+        ob_links: links.collect(),
+        proxyro_password: None,
+        ..cluster(world, hosts, "4.2.1.0-11").await?
+    })
+}
+
+async fn register(world: &World, name: &str, root_server: &str, password: Option<&str>) -> Result<()> {
+    let body = RegisterObCluster {
+        name: name.into(),
+        ob_cluster_id: None,
+        cluster_type: ClusterType::Primary,
+        root_servers: vec![root_server.parse()?],
+        proxyro_password: password.map(str::to_owned),
+        account: None,
+    };
+    world.fleet.register_ob_cluster(&admin(), &body).await?;
+    Ok(())
 }

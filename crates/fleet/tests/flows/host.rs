@@ -14,7 +14,7 @@ use std::{
 
 use obfleet_fleet::{host_agent::HostAgentError, inventory::Host};
 use obfleet_wire::{
-    agent::{AttemptKey, Fence, OperationRequest, Outcome, ProxyFacts, ProxySpec},
+    agent::{AttemptKey, ConfigFacts, Fence, OperationRequest, Outcome, ProxyFacts, ProxySpec},
     version::ProxyVersion,
 };
 
@@ -137,6 +137,19 @@ struct Owned {
     process: Option<Process>,
     restart: Option<LastRestart>,
     parameters: BTreeMap<String, String>,
+    /// What it has from its config server.
+    config: ConfigFacts,
+}
+
+impl Owned {
+    /// A proxy shows the root servers it was started with as a parameter.
+    fn with_root_servers(mut self) -> Self {
+        if !self.spec.root_servers.is_empty() {
+            let list = self.spec.root_servers.join(";");
+            self.parameters.insert("rootservice_list".to_owned(), list);
+        }
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +266,7 @@ impl Machine {
         let proxies = self.proxies.values().map(|owned| {
             let runs = owned.process.as_ref();
             format!(
-                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, {:?}",
+                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, {:?}, {:?}",
                 owned.spec.cluster_name,
                 owned.spec.sql_port,
                 owned.phase,
@@ -262,7 +275,8 @@ impl Machine {
                 runs.map_or("nothing".to_owned(), |process| process.version.to_string()),
                 owned.wanted,
                 owned.supervised,
-                self.values(owned.spec.proxy_id).ok()
+                self.values(owned.spec.proxy_id).ok(),
+                owned.config
             )
         });
         packages.chain(slots).chain(proxies).collect()

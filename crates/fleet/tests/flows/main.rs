@@ -60,6 +60,12 @@ of_flow! {
     refresh_parameters: Flow::RefreshParameters;
     repair_drift: Flow::RepairDrift;
     accept_drift: Flow::AcceptDrift;
+    create_config_url: Flow::CreateConfigUrl;
+    upgrade_config_url: Flow::UpgradeConfigUrl;
+    add_links: Flow::AddLinks;
+    add_link_without_proxies: Flow::AddLinkWithoutProxies;
+    delete_link: Flow::DeleteLink;
+    update_ob_cluster: Flow::UpdateObCluster;
 }
 
 /// A new action that no flow of these tests has is not tested: add the flow to [`Flow`].

@@ -192,6 +192,24 @@ impl World {
         for cluster in fleet.clusters.values() {
             lines.extend(self.parameters(&fleet, cluster).await?);
         }
+        lines.extend(fleet.ob_clusters.values().map(|known| {
+            format!(
+                "OceanBase cluster {} {:?} {:?} {:?}, password {}",
+                known.name,
+                known.ob_cluster_id,
+                known.cluster_type,
+                known.root_servers,
+                known.proxyro_password.is_some()
+            )
+        }));
+        lines.extend(fleet.ob_links.iter().map(|link| {
+            let cluster = fleet.clusters.get(&link.cluster_id).map(|cluster| &cluster.name);
+            let behind = fleet.ob_clusters.get(&link.ob_cluster).map(|known| &known.name);
+            format!(
+                "link of {cluster:?} to {behind:?} {} as {}: {:?}, told {}",
+                link.name, link.username, link.status, link.told
+            )
+        }));
         lines.extend(self.locks().await?);
         lines.sort();
         Ok(lines)

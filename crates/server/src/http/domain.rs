@@ -104,6 +104,8 @@ fn thing(lock: &Lock) -> Thing {
         ("obproxy_cluster_name", _) => Thing::ClusterName(name),
         ("obproxy", _) => Thing::Proxy(name),
         ("software_package", _) => Thing::Other(format!("package {name}")),
+        ("ob_cluster", _) => Thing::ObCluster(name),
+        ("ob_links", _) => Thing::ObLinks(name),
         ("host_port", Some((host, port))) => Thing::HostPort {
             host: host.to_owned(),
             port: port.to_owned(),

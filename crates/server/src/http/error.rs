@@ -9,6 +9,7 @@ use axum::{
 use obfleet_wire::{
     Code, Refusal,
     envelope::{ErrorBody, SubError},
+    reason::Arg,
 };
 
 use super::{
@@ -159,8 +160,13 @@ pub fn seconds(wait: Duration) -> u64 {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
+        let is_conflict = |arg: &Arg| matches!(arg, Arg::Reason(reason) if reason.is_conflict());
+        let status = match refusal.args.iter().any(is_conflict) {
+            true => StatusCode::CONFLICT,
+            false => messages::message(refusal.code).status,
+        };
         Self(Box::new(Details {
-            status: messages::message(refusal.code).status,
+            status,
             refusal,
             fault: None,
             retry_after: None,

@@ -76,8 +76,8 @@ messages! {
         "There is no {0} with {1}. Look it up in the list and try again."
         "不存在 {1} 的{0}，请在列表中确认后再试。"
     Com10003 BAD_REQUEST
-        "The request cannot be understood: {0}."
-        "无法理解该请求：{0}。"
+        "The request cannot be understood or carried out: {0}."
+        "无法理解或执行该请求：{0}。"
     Com10005 CONFLICT
         "Task {1} ({2}) holds {0}. Wait until that task is done; if it has failed, retry it, roll it back or abandon it, which lets go of what it holds."
         "{0}正被任务 {1}（{2}）占用。请等待该任务结束；若任务已失败，请重试、回滚或放弃该任务以释放占用。"

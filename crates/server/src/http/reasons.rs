@@ -28,6 +28,15 @@ fn thing_text(thing: &Thing, language: Language) -> String {
             format!("the proxy cluster name {name}"),
             format!("OBProxy 集群名称 {name} "),
         ),
+        Thing::ObClusterKind => language.choose("OceanBase cluster", " OceanBase 集群").to_owned(),
+        Thing::ObCluster(id) => say(format!("OceanBase cluster {id}"), format!("OceanBase 集群 {id} ")),
+        Thing::ObLinkKind => language
+            .choose("link to an OceanBase cluster", "关联的 OceanBase 集群")
+            .to_owned(),
+        Thing::ObLinks(id) => say(
+            format!("the links of proxy cluster {id}"),
+            format!("OBProxy 集群 {id} 的 OceanBase 集群关联"),
+        ),
         Thing::Proxy(id) => say(format!("proxy server {id}"), format!("OBProxy 服务器 {id} ")),
         Thing::ProxyOnPort { proxy, port } => say(
             format!("proxy server {proxy} on port {port}"),
@@ -85,16 +94,88 @@ fn reason_text(reason: &Reason, language: Language) -> String {
              rootservice_list 中指定",
         ),
         Reason::RootServerForm(server) => say(
-            format!("the root server '{server}' is not of the form ip:sqlport"),
-            format!("RootServer '{server}' 的格式应为 ip:sqlport"),
+            format!(
+                "the root server '{server}' is not of the form ip:sqlport or ip:rpcport:sqlport, with an IP address"
+            ),
+            format!("RootServer '{server}' 的格式应为 ip:sqlport 或 ip:rpcport:sqlport，且必须使用 IP 地址"),
+        ),
+        Reason::TooManyRootServers { limit } => say(
+            format!("an OceanBase cluster has {limit} root servers at most"),
+            format!("一个 OceanBase 集群最多 {limit} 个 RootServer"),
+        ),
+        Reason::OtherRootServers { name, id } => say(
+            format!(
+                "OceanBase cluster {name} is registered with other root servers, so leave them out, or change them at \
+                 /api/v2/ob/clusters/{id}"
+            ),
+            format!(
+                "OceanBase 集群 {name} 已登记了不同的 RootServer，请不要在此指定，或通过 /api/v2/ob/clusters/{id} 修改"
+            ),
+        ),
+        Reason::UnknownObCluster { asked } => say(
+            format!(
+                "no OceanBase cluster {asked} with root servers is registered, so register it at /api/v2/ob/clusters, or give \
+                 its rootServers"
+            ),
+            format!(
+                "没有登记带 RootServer 的 OceanBase 集群 {asked}，请通过 /api/v2/ob/clusters 登记或指定 rootServers"
+            ),
+        ),
+        Reason::ObClusterNeeded => fixed(
+            "clusterName has to say which OceanBase cluster, or clusterId",
+            "必须通过 clusterName 或 clusterId 指定 OceanBase 集群",
+        ),
+        Reason::ObClusterNameForm => fixed(
+            "it must begin with a letter or digit, and have letters, digits, '_', '-' and '.' only, 128 at most; MetaDataBase \
+             is taken",
+            "应以字母或数字开头，只能包含字母、数字、下划线、连字符和点，且不超过 128 个字符，不能为 MetaDataBase",
+        ),
+        Reason::ObClusterIdRange(id) => say(
+            format!("{id} is not from 1 to 4294901759"),
+            format!("{id} 不在 1 至 4294901759 之间"),
+        ),
+        Reason::ObClusterIdNeeded { name } => say(
+            format!("there are several OceanBase clusters named {name}, and each needs its own obClusterId"),
+            format!("名为 {name} 的 OceanBase 集群有多个，每个都必须有各自的 obClusterId"),
+        ),
+        Reason::SecondPrimary { name, id } => say(
+            format!("OceanBase cluster {id}, which is named {name} too, is PRIMARY, so make it STANDBY first"),
+            format!("同名（{name}）的 OceanBase 集群 {id} 已是 PRIMARY，请先将其改为 STANDBY"),
+        ),
+        Reason::LinkedTwice { name } => say(
+            format!("OceanBase cluster {name} is named twice"),
+            format!("OceanBase 集群 {name} 重复"),
+        ),
+        Reason::FixedLink => fixed(
+            "the cluster's workMode is RS_LIST, so it has one OceanBase cluster for good, and to change its root servers, \
+             change those of the OceanBase cluster and restart the proxies",
+            "集群的 workMode 为 RS_LIST，只能固定关联一个 OceanBase 集群；如需变更 RootServer，请修改该 OceanBase 集群的登记并重启 OBProxy",
+        ),
+        Reason::LastLink { name } => say(
+            format!(
+                "{name} is the last OceanBase cluster of a proxy cluster with proxies, which would keep it, since they take no \
+                 configuration without one: link another first, or take the proxies away"
+            ),
+            format!(
+                "{name} 是该 OBProxy 集群关联的最后一个 OceanBase 集群，而 OBProxy 不接受空配置，会继续使用它；请先关联其他集群或删除 OBProxy"
+            ),
+        ),
+        Reason::TooManyProxyroPasswords => fixed(
+            "the OceanBase clusters behind one proxy cluster have more than two different passwords of proxyro, and a proxy \
+             keeps two",
+            "同一 OBProxy 集群关联的 OceanBase 集群中，proxyro 的密码超过两种，而 OBProxy 只能保存两个",
+        ),
+        Reason::Served { by } => say(
+            format!("it is served by proxy cluster {by}, so remove that link first"),
+            format!("它正由 OBProxy 集群 {by} 提供代理，请先删除该关联"),
+        ),
+        Reason::FollowsFromWorkMode { name } => say(
+            format!("{name} follows from the cluster's workMode and obLinks, so leave it out"),
+            format!("{name} 由集群的 workMode 与 obLinks 决定，请不要指定"),
         ),
         Reason::ClusterNameForm => fixed(
             "it must begin with a letter, and have letters, digits and '_' only, 64 at most",
             "应以字母开头，只能包含字母、数字和下划线，且不超过 64 个字符",
-        ),
-        Reason::ConfigUrl => fixed(
-            "a CONFIG_URL cluster cannot have proxies yet, so use RS_LIST",
-            "CONFIG_URL 集群暂不支持安装 OBProxy，请使用 RS_LIST",
         ),
         Reason::ContextTooLarge { size, limit } => say(
             format!("its task would carry {size} bytes, but {limit} is the most, so split it into several"),
@@ -180,6 +261,10 @@ mod tests {
             Thing::ClusterKind,
             Thing::Cluster(id()),
             Thing::ClusterName(id()),
+            Thing::ObClusterKind,
+            Thing::ObCluster(id()),
+            Thing::ObLinkKind,
+            Thing::ObLinks(id()),
             Thing::Proxy(id()),
             Thing::ProxyOnPort { proxy: 7, port: 2883 },
             Thing::HostPort { host: id(), port: id() },
@@ -206,8 +291,21 @@ mod tests {
             Reason::OneLink { given: 2 },
             Reason::NoRootServers,
             Reason::RootServerForm(name()),
+            Reason::TooManyRootServers { limit: 1 },
+            Reason::OtherRootServers { name: name(), id: 7 },
+            Reason::UnknownObCluster { asked: name() },
+            Reason::ObClusterNeeded,
+            Reason::ObClusterNameForm,
+            Reason::ObClusterIdRange(0),
+            Reason::ObClusterIdNeeded { name: name() },
+            Reason::SecondPrimary { name: name(), id: 7 },
+            Reason::LinkedTwice { name: name() },
+            Reason::FixedLink,
+            Reason::LastLink { name: name() },
+            Reason::TooManyProxyroPasswords,
+            Reason::Served { by: name() },
+            Reason::FollowsFromWorkMode { name: name() },
             Reason::ClusterNameForm,
-            Reason::ConfigUrl,
             Reason::ContextTooLarge { size: 2, limit: 1 },
             Reason::ParameterUnknown(name()),
             Reason::ParameterTwice(name()),

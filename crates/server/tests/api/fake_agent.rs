@@ -19,7 +19,7 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use obfleet_agent::token::{Token, proof, secret_digest};
 use obfleet_wire::{
     agent::{
-        AgentError, AgentMetrics, AgentStatus, DrainReport, EnrolRequest, Exported, HostFacts, Operation,
+        AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Exported, HostFacts, Operation,
         OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport, ProxyFacts,
         ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE, Series,
     },
@@ -366,6 +366,14 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
             known.extend(values.into_iter().map(|(name, value)| ((proxy_id, name), value)));
             Outcome::Done
         }
+        Operation::InspectConfig { .. } => Outcome::Config(ConfigFacts {
+            version: Some("one".to_owned()),
+            clusters: vec!["ob".to_owned()],
+        }),
+        Operation::RefreshConfig { version, clusters, .. } => Outcome::Config(ConfigFacts {
+            version: Some(version),
+            clusters,
+        }),
         Operation::AwaitRestart { .. } => Outcome::Drained(DrainReport::default()),
         Operation::RemoveProxy { proxy_id, .. } => {
             proxies.remove(&proxy_id);

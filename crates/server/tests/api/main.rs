@@ -4,6 +4,7 @@
 
 mod access_keys;
 mod chains;
+mod config_server;
 mod contract;
 mod diagnosis;
 mod enrolment;
@@ -11,8 +12,10 @@ mod errors;
 mod fake_agent;
 mod full_disk;
 mod idempotency;
+mod links;
 mod login;
 mod monitor;
+mod ob_clusters;
 mod operations;
 mod packages;
 mod parameters;

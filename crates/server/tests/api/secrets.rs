@@ -9,7 +9,13 @@ use crate::{
     support::{Api, NEW, OLD},
 };
 
-const SECRETS: [&str; 3] = ["R00t-at-proxysys", "Pr0xyro-at-observer", "Pr0be-at-tenant"];
+const SECRETS: [&str; 5] = [
+    "R00t-at-proxysys",
+    "Pr0xyro-at-observer",
+    "Pr0be-at-tenant",
+    "Pr0xyro-of-cluster",
+    "R00t-at-sys",
+];
 
 /// Which of them a text holds. They are letters, digits and `-`: the same in JSON, in a URL and in SQL.
 fn found(text: &[u8]) -> Vec<&'static str> {
@@ -40,13 +46,24 @@ async fn no_password_is_left_in_contexts_events_logs_or_files() {
     for package in [OLD, NEW] {
         api.upload(package).await.data();
     }
-    let [root, proxyro, probe] = SECRETS;
+    let [root, proxyro, probe, proxyro_there, account] = SECRETS;
+    let known = api
+        .post(
+            "/api/v2/ob/clusters",
+            json!({
+                "name": "ob", "rootServers": [{"ip": "127.0.0.1", "sqlPort": 1}], "proxyroPassword": proxyro_there,
+                "account": {"user": "root@sys", "password": account},
+            }),
+        )
+        .await
+        .data();
+    let known_path = format!("/api/v2/ob/clusters/{}", known["id"]);
     let made = api
         .post(
             "/api/v2/obproxy/clusters",
             json!({
                 "name": "test", "address": "db.example", "port": 2883, "workMode": "RS_LIST",
-                "obLinks": [{"clusterName": "ob", "username": "proxyro", "rootServers": ["127.0.0.1:2881"]}],
+                "obLinks": [{"clusterName": "ob", "username": "proxyro"}],
                 "password": root, "proxyroPassword": proxyro,
                 "probe": {"user": "probe@tenant#ob", "password": probe, "sql": "SELECT 1 FROM DUAL"},
                 "obproxyInstallParam": {"hostIds": [agent.host_id], "sqlPort": 2883, "exporterPort": 2884, "version": OLD},
@@ -66,7 +83,27 @@ async fn no_password_is_left_in_contexts_events_logs_or_files() {
     let removed = api.delete(&format!("{path}/obproxies/{proxy}")).await.data();
     ended_well(&api, &removed).await;
 
+    let unlinked = json!({"name": "other", "obproxyInstallParam": {"hostIds": []}});
+    let other = api.post("/api/v2/obproxy/clusters", unlinked).await.data();
+    ended_well(&api, &other).await;
+    let links = format!(
+        "/api/v2/obproxy/clusters/{}/obLinks/batchAdd",
+        other["obproxyClusterId"]
+    );
+    assert_eq!(api.post(&links, json!([{"clusterName": "ob"}])).await.status, 200);
+    api.until("/api/v2/ob/clusters", |known| {
+        known["contents"][0]["obproxyClusters"][1]["status"] == "RUNNING"
+    })
+    .await;
+    let changed = json!({"proxyroPassword": proxyro_there, "account": {"user": "root@sys", "password": account}});
+    let changed = api.patch(&known_path, changed).await.data();
+    api.rest(changed["taskId"].as_i64().unwrap()).await;
+
     let mut told = vec![
+        known.to_string(),
+        changed.to_string(),
+        api.get(&known_path).await.text,
+        api.post_nothing(&format!("{known_path}/probe")).await.text,
         made.to_string(),
         cluster.to_string(),
         upgraded.to_string(),

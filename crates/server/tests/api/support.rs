@@ -100,6 +100,10 @@ impl Api {
         Reply::of(self.request(Method::DELETE, path)).await
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+        Reply::of(self.request(Method::PATCH, path).json(&body)).await
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         Reply::of(self.request(Method::POST, path).json(&body)).await
     }

@@ -1,6 +1,6 @@
 //! Whole tables of the inventory, by id, without what is deleted; on a connection or in a transaction.
 
-use obfleet_fleet::inventory::{Cluster, Host, Package, Proxy};
+use obfleet_fleet::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy};
 use sqlx::Error;
 
 use super::rows;
@@ -22,6 +22,16 @@ pub(super) async fn proxies(db: impl Into<Target<'_>>) -> Result<Vec<Proxy>, Err
 
 pub(super) async fn packages(db: impl Into<Target<'_>>) -> Result<Vec<Package>, Error> {
     read(db, "SELECT * FROM software_package ORDER BY id", rows::package).await
+}
+
+pub(super) async fn ob_clusters(db: impl Into<Target<'_>>) -> Result<Vec<ObCluster>, Error> {
+    read(db, "SELECT * FROM ob_cluster ORDER BY id", rows::ob_cluster).await
+}
+
+pub(super) async fn ob_links(db: impl Into<Target<'_>>) -> Result<Vec<ObLink>, Error> {
+    let select = "SELECT l.cluster_id, l.name, l.ob_cluster, l.username, l.status, l.told FROM ob_link l \
+                  JOIN obproxy_cluster c ON c.id = l.cluster_id WHERE c.deleted = FALSE ORDER BY l.cluster_id, l.name";
+    read(db, select, rows::ob_link).await
 }
 
 async fn read<T>(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
 
-use super::{parameters, rows::word};
+use super::{ob_clusters, parameters, rows::word};
 use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
@@ -79,6 +79,15 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                     .bind(reserved)
                     .bind(host_id)
             }
+            InventoryChange::InsertObCluster(_)
+            | InventoryChange::SetObCluster { .. }
+            | InventoryChange::DeleteObCluster { .. }
+            | InventoryChange::InsertObLink(_)
+            | InventoryChange::SetObLink { .. }
+            | InventoryChange::DeleteObLink { .. } => {
+                ob_clusters::apply(tx, task, change).await?;
+                return touch_cluster(tx, task, change).await;
+            }
         };
         query.execute(&mut *tx).await?;
         touch_cluster(tx, task, change).await
@@ -97,12 +106,20 @@ const CLUSTER_OF_PROXY: &str = "UPDATE obproxy_cluster SET updated_at = \
 /// committed with.
 async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
     let (set, id) = match change {
-        // Says when it was made by itself; a host is no part of a cluster; nothing that is shown of it has changed.
+        // Says when it was made by itself; hosts and OceanBase clusters are no part of a cluster; nothing that is shown of it
+        // has changed.
         InventoryChange::InsertCluster(_)
         | InventoryChange::SetHostReserved { .. }
         | InventoryChange::ExpectParameterVersion { .. }
         | InventoryChange::SetParameterChanges { .. }
-        | InventoryChange::SetProxyConfig(_) => return Ok(()),
+        | InventoryChange::SetProxyConfig(_)
+        | InventoryChange::InsertObCluster(_)
+        | InventoryChange::SetObCluster { .. }
+        | InventoryChange::DeleteObCluster { .. } => return Ok(()),
+        InventoryChange::InsertObLink(link) => (CLUSTER, link.cluster_id),
+        InventoryChange::SetObLink { cluster_id, .. } | InventoryChange::DeleteObLink { cluster_id, .. } => {
+            (CLUSTER, *cluster_id)
+        }
         InventoryChange::InsertProxy(proxy) => (CLUSTER, proxy.cluster_id),
         InventoryChange::SetClusterDeleted { cluster_id, .. }
         | InventoryChange::SetWantedParameters { cluster_id, .. }
@@ -117,12 +134,17 @@ async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryCha
     Ok(())
 }
 
+/// Only one transaction at a time gets past this.
+pub(super) async fn wait_for_others(tx: &mut Transaction) -> Result<(), sqlx::Error> {
+    let for_update = tx.dialect().for_update();
+    let wait = sql::composed(format!("SELECT id FROM installation{for_update}"));
+    wait.fetch_optional(tx).await.map(drop)
+}
+
 /// The name was looked up before the transaction; somebody may have taken it since, or be about to: whoever makes a cluster
 /// waits for the others.
 async fn insert_cluster(tx: &mut Transaction, cluster: &Cluster) -> Result<(), ApplyError> {
-    let for_update = tx.dialect().for_update();
-    let wait = sql::composed(format!("SELECT id FROM installation{for_update}"));
-    wait.fetch_optional(&mut *tx).await?;
+    wait_for_others(tx).await?;
     let taken = sql::query("SELECT id FROM obproxy_cluster WHERE name = ? AND deleted = FALSE").bind(&cluster.name);
     if taken.fetch_optional(&mut *tx).await?.is_some() {
         return Err(ApplyError::Refused(format!(

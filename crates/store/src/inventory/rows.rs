@@ -1,6 +1,9 @@
 //! Rows of the inventory's tables as the fleet's types.
 
-use obfleet_fleet::inventory::{Cluster, EnrolToken, Host, HostPlace, HostProfile, Package, Proxy};
+use obfleet_fleet::{
+    inventory::{Cluster, EnrolToken, Host, HostPlace, HostProfile, ObCluster, ObLink, Package, Proxy},
+    secrets::Sealed,
+};
 use obfleet_wire::time::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Error;
@@ -119,6 +122,34 @@ pub(super) fn package(row: &Row) -> Result<Package, Error> {
         sha1: get(row, "sha1")?,
         sha256: get(row, "sha256")?,
         created: time(row, "created_at")?,
+    })
+}
+
+pub(super) fn ob_cluster(row: &Row) -> Result<ObCluster, Error> {
+    let account: Option<&str> = get(row, "account")?;
+    Ok(ObCluster {
+        id: get(row, "id")?,
+        name: get(row, "name")?,
+        ob_cluster_id: Some(get(row, "ob_cluster_id")?).filter(|id| *id != 0),
+        cluster_type: enumerated(row, "cluster_type")?,
+        root_servers: json(row, "root_servers")?,
+        proxyro_password: get::<Option<String>>(row, "proxyro_password")?.map(Sealed::from_text),
+        account: account.map(serde_json::from_str).transpose().map_err(decode)?,
+        creator_id: get(row, "creator_id")?,
+        creator_name: get(row, "creator_name")?,
+        created: time(row, "created_at")?,
+        updated: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn ob_link(row: &Row) -> Result<ObLink, Error> {
+    Ok(ObLink {
+        cluster_id: get(row, "cluster_id")?,
+        name: get(row, "name")?,
+        ob_cluster: get(row, "ob_cluster")?,
+        username: get(row, "username")?,
+        status: enumerated(row, "status")?,
+        told: get(row, "told")?,
     })
 }
 

@@ -17,6 +17,7 @@ mod logs;
 mod lost_answers;
 mod metrics;
 mod migrations;
+mod ob_clusters;
 mod outages;
 mod parameters;
 mod servers;

@@ -96,6 +96,23 @@ pub enum Operation {
         /// The proxy.
         proxy_id: i64,
     },
+    /// Reads what the proxy has from its config server. → [`Outcome::Config`]
+    InspectConfig {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Has the proxy ask its config server again, and waits until it holds this version and these clusters.
+    /// → [`Outcome::Config`]
+    RefreshConfig {
+        /// The proxy.
+        proxy_id: i64,
+        /// The version it is to have.
+        version: String,
+        /// The OceanBase clusters it is to know, and no others.
+        clusters: Vec<String>,
+        /// Whether it asks for the root servers of the clusters as well.
+        root_servers: bool,
+    },
     /// Checks everything a restart onto the slot needs, running the new binary in the scrubbed environment. → [`Outcome::Preflight`]
     Preflight {
         /// The proxy.
@@ -151,7 +168,7 @@ pub enum Operation {
 
 impl Operation {
     /// The names of all operations, as an agent lists them in [`AgentStatus::operations`].
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 19] = [
         "checkAbsent",
         "installPackage",
         "removeSlot",
@@ -164,6 +181,8 @@ impl Operation {
         "supervise",
         "setParameters",
         "inspect",
+        "inspectConfig",
+        "refreshConfig",
         "preflight",
         "backupConfig",
         "restart",
@@ -186,6 +205,8 @@ impl Operation {
             Self::Supervise { .. } => "supervise",
             Self::SetParameters { .. } => "setParameters",
             Self::Inspect { .. } => "inspect",
+            Self::InspectConfig { .. } => "inspectConfig",
+            Self::RefreshConfig { .. } => "refreshConfig",
             Self::Preflight { .. } => "preflight",
             Self::BackupConfig { .. } => "backupConfig",
             Self::Restart { .. } => "restart",

@@ -50,6 +50,8 @@ pub enum Outcome {
     },
     /// What runs.
     Proxy(ProxyFacts),
+    /// What a proxy has from its config server.
+    Config(ConfigFacts),
     /// What a restart will do.
     Preflight(PreflightReport),
     /// The new process was judged good.
@@ -68,6 +70,16 @@ pub struct ProxyFacts {
     pub version: ProxyVersion,
     /// SHA-256 of the executable that runs.
     pub binary_sha256: String,
+}
+
+/// What a proxy has from its config server, as it says itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigFacts {
+    /// Version of the configuration; `None` while it has none.
+    pub version: Option<String>,
+    /// The OceanBase clusters in it, by name.
+    pub clusters: Vec<String>,
 }
 
 /// What the preflight found.

@@ -30,13 +30,15 @@ const AT_START: &[&str] = &[
     "rootservice_list",
 ];
 
-/// What changes without anybody's doing: a restart sets the first three for its own time, and a proxy counts the last by
-/// itself.
+/// What changes without anybody's doing: a restart sets the first three for its own time, a proxy counts the next by itself,
+/// and one with a config server is started with values of our own for the last two.
 const RESTLESS: &[&str] = &[
     "hot_upgrade_exit_timeout",
     "hot_upgrade_rollback_timeout",
     "proxy_hot_upgrade_check_interval",
     "current_local_config_version",
+    "config_server_refresh_interval",
+    "enable_metadb_used",
 ];
 
 fn among(list: &[&str], name: &str) -> bool {

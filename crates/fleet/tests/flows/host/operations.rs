@@ -1,7 +1,7 @@
 //! What the agent's `operations/` do, but for restarts.
 
 use obfleet_wire::{
-    agent::{Operation, Outcome, PreflightReport, ProxySpec},
+    agent::{ConfigFacts, Operation, Outcome, PreflightReport, ProxySpec},
     version::ProxyVersion,
 };
 
@@ -15,6 +15,7 @@ pub(super) fn changes_host(operation: &Operation) -> bool {
         operation,
         Operation::CheckAbsent { .. }
             | Operation::Inspect { .. }
+            | Operation::InspectConfig { .. }
             | Operation::Preflight { .. }
             | Operation::AwaitRestart { .. }
     )
@@ -39,6 +40,16 @@ impl Machine {
                 job.may_go_on()?;
                 Ok(Outcome::Proxy(self.facts(proxy_id)?))
             }
+            Operation::InspectConfig { proxy_id } => {
+                job.may_go_on()?;
+                Ok(Outcome::Config(self.config(proxy_id)?))
+            }
+            Operation::RefreshConfig {
+                proxy_id,
+                version,
+                clusters,
+                ..
+            } => self.refresh_config(proxy_id, version, clusters, job),
             Operation::Preflight { proxy_id, version, .. } => self.preflight(proxy_id, &version, job),
             Operation::BackupConfig { proxy_id, .. } => {
                 self.at_rest(proxy_id)?;
@@ -140,7 +151,9 @@ impl Machine {
             process: None,
             restart: None,
             parameters: std::collections::BTreeMap::new(),
+            config: ConfigFacts::default(),
         };
+        let owned = owned.with_root_servers();
         self.proxies.insert(id, owned);
         self.find_slot(version)?;
         job.may_go_on()?;
@@ -232,6 +245,25 @@ impl Machine {
             self.changed(job, format!("supervision of proxy {id} {on}"));
         }
         Ok(Outcome::Done)
+    }
+
+    fn config(&self, id: i64) -> Result<ConfigFacts> {
+        self.facts(id)?;
+        Ok(self.get(id)?.config.clone())
+    }
+
+    fn refresh_config(&mut self, id: i64, version: String, clusters: Vec<String>, job: &Job<'_>) -> Result<Outcome> {
+        self.at_rest(id)?;
+        job.may_go_on()?;
+        let wanted = ConfigFacts {
+            version: Some(version),
+            clusters,
+        };
+        if self.config(id)? != wanted {
+            self.get_mut(id)?.config = wanted.clone();
+            self.changed(job, format!("proxy {id} asked its config server"));
+        }
+        Ok(Outcome::Config(wanted))
     }
 
     fn preflight(&self, id: i64, version: &ProxyVersion, job: &Job<'_>) -> Result<Outcome> {

@@ -9,10 +9,12 @@ use super::{Job, Machine};
 
 type Result<T> = std::result::Result<T, String>;
 
-const ITEMS: [&str; 5] = [
+const ITEMS: [&str; 7] = [
     "observer_sys_password",
+    "observer_sys_password1",
     "prometheus_sync_interval",
     "proxy_idc_name",
+    "rootservice_list",
     "syslog_level",
     "work_thread_num",
 ];
