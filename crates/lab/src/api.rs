@@ -57,6 +57,12 @@ impl Api {
         data(self.request(Method::GET, path), path).await
     }
 
+    /// The whole answer to a GET without a login.
+    pub async fn open(&self, path: &str) -> anyhow::Result<Value> {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await?;
+        Ok(answer.json().await?)
+    }
+
     /// `data` of the answer to a POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         data(self.request(Method::POST, path).json(body), path).await

@@ -119,6 +119,13 @@ impl ServerProcess {
     }
 }
 
+/// What is left of a server that was killed.
+#[derive(Debug)]
+pub struct LostServer {
+    state_dir: PathBuf,
+    port: PortLease,
+}
+
 /// A host: an agent's process.
 #[derive(Debug)]
 pub struct Host {
@@ -284,10 +291,23 @@ impl Fleet {
 
     /// Kills the server as `kill -9` does, and starts it again as a service manager would.
     pub async fn crash_server(&mut self) -> anyhow::Result<()> {
+        let lost = self.lose_server()?;
+        self.bring_back(lost).await
+    }
+
+    /// Kills the server as `kill -9` does, and leaves it so. → what brings it back
+    pub fn lose_server(&mut self) -> anyhow::Result<LostServer> {
         let server = self.server.take().context("the server was stopped")?;
         let state_dir = server.state_dir.clone();
-        let port = server.kill();
-        self.start_server(&state_dir, port).await
+        Ok(LostServer {
+            state_dir,
+            port: server.kill(),
+        })
+    }
+
+    /// Starts a server again that was killed.
+    pub async fn bring_back(&mut self, lost: LostServer) -> anyhow::Result<()> {
+        self.start_server(&lost.state_dir, lost.port).await
     }
 
     /// Stops the server with this many SIGTERMs, and starts it again as a service manager would. → how it ended
