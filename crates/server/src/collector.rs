@@ -52,12 +52,20 @@ impl Collector {
         let mut trouble = None;
         loop {
             let began = Instant::now();
-            let share = self.share().await;
-            let mut round = self.collect(share, &mut told).await;
-            if round.is_ok() && tidied.is_none_or(|last| last.elapsed() >= TIDY) {
-                round = self.tidy(share).await;
-                tidied = Some(Instant::now());
-            }
+            let round = async {
+                let share = self.share().await;
+                self.collect(share, &mut told).await?;
+                if tidied.is_none_or(|last| last.elapsed() >= TIDY) {
+                    self.tidy(share).await?;
+                    tidied = Some(Instant::now());
+                }
+                Ok::<_, MonitorError>(())
+            };
+            // What is cut off is done again: nothing waits for an agent when the server stops.
+            let round = tokio::select! {
+                round = round => round,
+                () = stop.cancelled() => return,
+            };
             // Once for each trouble, not every ten seconds.
             let now = round.err().map(|error| error.to_string());
             if let Some(error) = now.as_ref().filter(|now| trouble.as_ref() != Some(*now)) {

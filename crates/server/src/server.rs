@@ -23,7 +23,10 @@ use obfleet_fleet::{
 };
 use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -58,6 +61,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(10);
 /// A stolen certificate is of use for no longer, and a host may be away for four months.
 const AGENTS_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Statements under way are over in less.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Most steps are over in less; those that are not are agents' work, which goes on without the server.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// An OBProxy package has some 50 MB, with debug information some 500.
@@ -182,6 +187,8 @@ pub struct Running {
     serving: JoinHandle<io::Result<()>>,
     observing: JoinHandle<()>,
     renewing: JoinHandle<()>,
+    collecting: JoinHandle<()>,
+    database: Database,
     _nudging: Option<AbortOnDropHandle<()>>,
     drain_timeout: Duration,
     // Last: the directory stays locked until everything else is gone.
@@ -278,7 +285,7 @@ impl Server {
             peers: peers.clone(),
             keep: options.keep_metrics,
         };
-        tokio::spawn(collector.keep_up(stop.clone()));
+        let collecting = tokio::spawn(collector.keep_up(stop.clone()));
         tokio::spawn(tidying::keep_tidy(Arc::clone(&crew), stop.clone()));
         // To the very end: a server that stops has the most to tell.
         let nudging = peers.map(|peers| AbortOnDropHandle::new(tokio::spawn(nudges.send(peers))));
@@ -297,6 +304,8 @@ impl Server {
             serving,
             observing,
             renewing,
+            collecting,
+            database,
             _nudging: nudging,
             drain_timeout: options.drain_timeout,
             _state_dir: state_dir,
@@ -442,10 +451,18 @@ impl Running {
             peers.nudge().await;
         }
         tracing::info!(steps_handed_over = left, "server stopped");
-        for (who, ended) in [("observer", self.observing.await), ("renewal", self.renewing.await)] {
+        for (who, ended) in [
+            ("observer", self.observing.await),
+            ("renewal", self.renewing.await),
+            ("collector", self.collecting.await),
+        ] {
             if let Err(error) = ended {
                 tracing::warn!(who, %error, "ended badly");
             }
+        }
+        // Whoever copies the state next finds whole files, without what SQLite has beside them.
+        if timeout(CLOSING, self.database.close()).await.is_err() {
+            tracing::warn!("somebody still uses the database: it is closed when the process ends");
         }
         ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
     }
