@@ -185,7 +185,6 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-#[ignore = "not seen to run to its end yet: run it with --ignored, and take this away"]
 async fn links_come_and_go_under_sessions_and_proxies_do_without_the_server() {
     let (first, second) = (folder().unwrap(), folder().unwrap());
     let (maria, ocean) = tokio::join!(Database::mariadb(first.path()), Database::seekdb(second.path()));
