@@ -1,9 +1,10 @@
 //! What the agent can be asked to do, one function an [`Operation`], by theme: [`install`] packages and homes,
-//! [`lifecycle`] of the process, [`parameters`], what comes from the [`config_server`], [`restart`] onto another binary.
+//! [`lifecycle`] of the process, [`cycle`] to another one, [`balance`] of clients, [`parameters`], what comes from the
+//! [`config_server`], [`restart`] onto another binary.
 //!
 //! Each looks first and does what is left to do: any of them may be the second try of one that was cut off anywhere.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use obfleet_wire::agent::{Operation, Outcome};
@@ -18,8 +19,10 @@ use crate::{
     runner::{Job, Perform},
 };
 
+mod balance;
 mod config_server;
 mod create;
+mod cycle;
 mod error;
 mod guarding;
 mod install;
@@ -82,10 +85,19 @@ impl Node {
             Operation::InstallPackage { sha256, version } => self.install_package(sha256, version, job).await,
             Operation::RemoveSlot { version } => self.remove_slot(version, job).await,
             Operation::CreateProxy { spec, version } => self.create_proxy(spec, version, job).await,
-            Operation::StartProxy { proxy_id } => self.start_proxy(proxy_id, job).await,
+            Operation::StartProxy { proxy_id, wait } => self.start_proxy(proxy_id, wait, job).await,
             Operation::StopProxy { proxy_id, drain } => self.stop_proxy(proxy_id, drain, job).await,
+            Operation::CycleProxy { proxy_id, drain } => self.cycle_proxy(proxy_id, drain, job).await,
+            Operation::AwaitServing { proxy_id, limit_ms } => {
+                self.await_serving(proxy_id, Duration::from_millis(limit_ms), job).await
+            }
+            Operation::SetOnline {
+                proxy_id,
+                online,
+                best_effort,
+            } => self.set_online(proxy_id, online, best_effort, job).await,
             Operation::RemoveProxy { proxy_id, drain } => self.remove_proxy(proxy_id, drain, job).await,
-            Operation::RestoreProxy { proxy_id } => self.restore_proxy(proxy_id, job).await,
+            Operation::RestoreProxy { proxy_id, start } => self.restore_proxy(proxy_id, start, job).await,
             Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job).await,
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on),
             Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, &values, job).await,
@@ -150,10 +162,12 @@ fn thing_of(operation: &Operation) -> Option<Thing> {
     match operation {
         Operation::InstallPackage { .. } | Operation::RemoveSlot { .. } => Some(Thing::Slots),
         Operation::CreateProxy { spec, .. } => Some(Thing::Proxy(spec.proxy_id)),
-        Operation::StartProxy { proxy_id }
+        Operation::StartProxy { proxy_id, .. }
         | Operation::StopProxy { proxy_id, .. }
+        | Operation::CycleProxy { proxy_id, .. }
+        | Operation::SetOnline { proxy_id, .. }
         | Operation::RemoveProxy { proxy_id, .. }
-        | Operation::RestoreProxy { proxy_id }
+        | Operation::RestoreProxy { proxy_id, .. }
         | Operation::DiscardProxy { proxy_id }
         | Operation::Supervise { proxy_id, .. }
         | Operation::SetParameters { proxy_id, .. }
@@ -162,6 +176,7 @@ fn thing_of(operation: &Operation) -> Option<Thing> {
         | Operation::Restart { proxy_id, .. }
         | Operation::RevertRestart { proxy_id, .. } => Some(Thing::Proxy(*proxy_id)),
         Operation::CheckAbsent { .. }
+        | Operation::AwaitServing { .. }
         | Operation::Inspect { .. }
         | Operation::InspectConfig { .. }
         | Operation::Preflight { .. }

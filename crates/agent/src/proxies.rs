@@ -10,6 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use obfleet_obproxy::process::ProcessId;
 use obfleet_wire::{
     agent::{AttemptKey, ProxySpec},
     version::ProxyVersion,
@@ -42,6 +43,12 @@ pub struct Owned {
     pub restarts: u64,
     /// The last restart.
     pub restart: Option<LastRestart>,
+    /// The last time its process was replaced by another without a guard.
+    #[serde(default)]
+    pub cycle: Option<LastCycle>,
+    /// The process that load balancers were told to keep away from, on order; another one is online.
+    #[serde(default)]
+    pub offline: Option<ProcessId>,
 }
 
 /// Where a proxy stands between its making and its removal.
@@ -77,6 +84,16 @@ pub struct LastRestart {
     pub to: ProxyVersion,
     /// How much of the guard's log the attempt has told, in bytes.
     pub told: u64,
+}
+
+/// A process ended and another started on order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCycle {
+    /// The attempt that began it.
+    pub attempt: AttemptKey,
+    /// The processes there were, all to be ended.
+    pub before: Vec<ProcessId>,
 }
 
 impl LastRestart {
@@ -251,6 +268,11 @@ impl Registry {
             .collect()
     }
 
+    /// Wakes those who wait for changes: something happened to a proxy that its record does not tell.
+    pub fn announce(&self) {
+        self.changes.send_replace(());
+    }
+
     /// Wakes at each change.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -279,6 +301,8 @@ pub(crate) fn sample(proxy_id: i64) -> Owned {
         supervised: true,
         restarts: 0,
         restart: None,
+        cycle: None,
+        offline: None,
     }
 }
 
@@ -307,6 +331,13 @@ mod tests {
         assert!(!record.contains("s3cret"));
         let mode = fs::metadata(dir.path().join("7.secret")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+
+        // As an earlier release wrote it.
+        let mut older: serde_json::Value = serde_json::from_str(&record).unwrap();
+        for newer in ["cycle", "offline"] {
+            older.as_object_mut().unwrap().remove(newer).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<Owned>(older).unwrap(), again.get(7).unwrap());
 
         again.forget(7).unwrap();
         again.forget(7).unwrap();

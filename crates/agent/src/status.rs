@@ -187,10 +187,14 @@ fn is_installed(owned: &Owned) -> bool {
 }
 
 fn report(owned: &Owned, seen: Option<&Seen>, parameters: Option<String>) -> ProxyReport {
+    let process = seen.and_then(|seen| seen.process);
     ProxyReport {
         proxy_id: owned.spec.proxy_id,
-        serving: seen.map(|s| s.serving),
-        pid: seen.and_then(|s| s.process).map(|p| p.pid),
+        // Who asks in the moment between its end and the next look is told so.
+        serving: seen.map(|seen| seen.serving && process.is_some_and(ProcessId::is_alive)),
+        stopped: !owned.wanted,
+        offline: process.is_some() && process == owned.offline,
+        pid: process.map(|process| process.pid),
         version: seen.and_then(|s| s.version.clone()),
         restarts: owned.restarts,
         parameters,
@@ -233,5 +237,32 @@ mod tests {
             version: None,
         };
         assert_eq!(report(&owned, Some(&seen), None).serving, Some(false));
+    }
+
+    #[test]
+    fn a_process_that_ended_since_the_last_look_does_not_serve() {
+        let seen = |process| Seen {
+            serving: true,
+            asked: Instant::now(),
+            process: Some(process),
+            version: None,
+        };
+        let own = ProcessId::own().unwrap();
+        let gone = ProcessId {
+            start_ticks: own.start_ticks + 1,
+            ..own
+        };
+        let mut owned = sample(7);
+        assert_eq!(report(&owned, Some(&seen(own)), None).serving, Some(true));
+        assert_eq!(report(&owned, Some(&seen(gone)), None).serving, Some(false));
+
+        // The word was for one process.
+        owned.offline = Some(gone);
+        assert!(!report(&owned, Some(&seen(own)), None).offline);
+        owned.offline = Some(own);
+        assert!(report(&owned, Some(&seen(own)), None).offline);
+        assert!(!report(&owned, Some(&seen(own)), None).stopped);
+        owned.wanted = false;
+        assert!(report(&owned, Some(&seen(own)), None).stopped);
     }
 }

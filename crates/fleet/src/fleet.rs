@@ -6,9 +6,11 @@ mod exporters;
 mod holding;
 mod hosts;
 mod install;
+mod load_balance;
 mod ob_clusters;
 mod ob_links;
 mod offline;
+mod operate;
 mod packages;
 mod parameters;
 mod sites;
@@ -28,6 +30,7 @@ use crate::{
 };
 
 pub use exporters::ExporterTarget;
+pub use load_balance::LoadBalanceServer;
 pub use ob_clusters::ProbeTarget;
 pub use packages::PackageOnDisk;
 

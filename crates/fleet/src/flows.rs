@@ -6,13 +6,19 @@
 
 pub mod backends;
 pub mod crew;
+pub mod hot_restart;
 pub mod install;
 pub mod keys;
 pub mod ob_links;
 pub mod offline;
+pub mod operate;
 pub mod parameters;
+pub mod remove;
+pub mod restart;
 pub mod shared;
+pub mod start;
 pub mod step;
+pub mod stop;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -26,14 +32,19 @@ pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
     let steps = [
         install::steps(),
         upgrade::steps(),
+        hot_restart::steps(),
         offline::steps(),
         ob_links::steps(),
         parameters::steps(),
+        stop::steps(),
+        start::steps(),
+        restart::steps(),
+        remove::steps(),
+        operate::steps(),
         shared::steps(),
     ];
+    let steps = steps.into_iter().flatten();
     steps
-        .into_iter()
-        .flatten()
         .map(|step| Arc::new(step.with(Arc::clone(crew))) as Arc<dyn Action<InventoryChange>>)
         .collect()
 }

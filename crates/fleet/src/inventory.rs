@@ -17,10 +17,11 @@ mod site;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use obfleet_wire::time::Timestamp;
 
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
-pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage};
+pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting};
 pub use ob_cluster::{ObCluster, ObLink, SealedAccount};
 pub use package::Package;
 pub use parameters::{
@@ -29,8 +30,6 @@ pub use parameters::{
 };
 pub use proxy::Proxy;
 pub use site::{Added, DEFAULT_SITE, HostPlace, Idc, Removed, Site, SiteKind, SiteMap, Sites};
-
-use obfleet_wire::time::Timestamp;
 
 use crate::{plan::Snapshot, secrets::Sealed};
 
@@ -76,6 +75,14 @@ pub trait Inventory: Sites {
     async fn cluster(&self, id: i64) -> Result<Option<Cluster>, InventoryError>;
     /// Names of these clusters, by id, deleted or not.
     async fn cluster_names(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, InventoryError>;
+    /// Sets what clients of a cluster connect to, and when that was; `None` leaves it as it is.
+    async fn set_cluster_endpoint(
+        &self,
+        cluster_id: i64,
+        address: Option<&str>,
+        port: Option<u16>,
+        at: Timestamp,
+    ) -> Result<(), InventoryError>;
     /// One proxy, deleted or not.
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError>;
 

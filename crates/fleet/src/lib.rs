@@ -17,5 +17,5 @@ pub mod secrets;
 mod testing;
 mod view;
 
-pub use fleet::{Actor, Error, ExporterTarget, Fleet, PackageOnDisk, ProbeTarget, Started};
+pub use fleet::{Actor, Error, ExporterTarget, Fleet, LoadBalanceServer, PackageOnDisk, ProbeTarget, Started};
 pub use once::Once;

@@ -4,13 +4,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use obfleet_wire::{agent::AgentStatus, time::Timestamp};
+use obfleet_wire::{
+    agent::{AgentStatus, ProxyReport},
+    obproxy::OperateStatus,
+    time::Timestamp,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     flows::crew::Crew,
-    inventory::{Host, HostSighting},
+    inventory::{Host, HostSighting, InventoryError, Proxy, ProxySighting},
     readings::{self, Report, Reports},
 };
 
@@ -36,12 +40,14 @@ pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
 async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: CancellationToken) {
     let mut known = BTreeMap::<i64, HostSighting>::new();
     for look in 0_u64.. {
-        match crew.inventory.hosts().await {
-            Ok(hosts) => {
+        match read(&crew).await {
+            Ok((hosts, proxies)) => {
                 let looks = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
                 let (mut news, configured): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
                 reports.send_replace(configured.into_iter().flatten().collect());
-                let is_due = |seen: &HostSighting| known.get(&seen.host_id).is_none_or(|last| is_news(last, seen));
+                let is_due = |seen: &HostSighting| {
+                    known.get(&seen.host_id).is_none_or(|last| is_news(last, seen)) || contradicts(seen, &proxies)
+                };
                 news.retain(|seen| look % REFRESH == 0 || is_due(seen));
                 for batch in news.chunks(BATCH) {
                     match crew.inventory.record_sightings(batch).await {
@@ -60,11 +66,27 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
     }
 }
 
+/// Hosts, and proxies by id.
+async fn read(crew: &Crew) -> Result<(Vec<Host>, BTreeMap<i64, Proxy>), InventoryError> {
+    let (hosts, proxies) = (crew.inventory.hosts().await?, crew.inventory.proxies().await?);
+    Ok((hosts, proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect()))
+}
+
 fn is_news(last: &HostSighting, now: &HostSighting) -> bool {
-    (last.online, &last.agent_version, &last.serving) != (now.online, &now.agent_version, &now.serving)
+    (last.online, &last.agent_version, &last.proxies) != (now.online, &now.agent_version, &now.proxies)
+}
+
+/// Whether the inventory says otherwise of a proxy that no task holds: what was seen is no news, but when it was told the
+/// proxy was still held, or its status has been set since.
+fn contradicts(seen: &HostSighting, proxies: &BTreeMap<i64, Proxy>) -> bool {
+    let told = |(id, sighting): (&i64, &ProxySighting)| Some((proxies.get(id)?, *sighting));
+    let free = |(proxy, _): &(&Proxy, _)| proxy.operate_status == OperateStatus::Normal;
+    let mut told = seen.proxies.iter().filter_map(told).filter(free);
+    told.any(|(proxy, sighting)| sighting.changes(proxy.status) || sighting.offline != proxy.offline)
 }
 
 async fn look_at(crew: &Crew, host: &Host) -> (HostSighting, Reports) {
+    let asked = Timestamp::now();
     let status = crew.agents.status(host).await.ok();
     let proxies = status.iter().flat_map(|status| &status.proxies);
     let report = |digest: &String| Report {
@@ -73,35 +95,45 @@ async fn look_at(crew: &Crew, host: &Host) -> (HostSighting, Reports) {
     };
     let reports = proxies.filter_map(|proxy| Some((proxy.proxy_id, report(proxy.parameters.as_ref()?))));
     let reports = reports.collect();
-    (sighting(host.id, status, Timestamp::now()), reports)
+    (sighting(host.id, status, asked), reports)
 }
 
 /// What the answer of a host's agent tells, or its silence. A proxy the agent has not looked at yet is in no state:
 /// an agent that just started must not make its proxies look dead.
-fn sighting(host_id: i64, status: Option<AgentStatus>, at: Timestamp) -> HostSighting {
+fn sighting(host_id: i64, status: Option<AgentStatus>, asked: Timestamp) -> HostSighting {
+    let seen = |proxy: &ProxyReport| {
+        let sighting = ProxySighting {
+            serving: proxy.serving?,
+            stopped: proxy.stopped,
+            offline: proxy.offline,
+        };
+        Some((proxy.proxy_id, sighting))
+    };
     let proxies = status.iter().flat_map(|status| &status.proxies);
     HostSighting {
         host_id,
         online: status.is_some(),
-        serving: proxies
-            .filter_map(|proxy| Some((proxy.proxy_id, proxy.serving?)))
-            .collect(),
+        proxies: proxies.filter_map(seen).collect(),
         agent_version: status.as_ref().map(|status| status.version.clone()),
-        at,
+        asked,
+        at: Timestamp::now(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use obfleet_wire::agent::{HostFacts, ProxyReport};
+    use obfleet_wire::{agent::HostFacts, obproxy::ProxyStatus};
 
     use super::*;
+    use crate::testing;
 
     #[test]
     fn a_proxy_nobody_has_looked_at_yet_is_not_dead() {
         let report = |proxy_id, serving| ProxyReport {
             proxy_id,
             serving,
+            stopped: proxy_id == 2,
+            offline: false,
             pid: None,
             version: None,
             restarts: 0,
@@ -122,8 +154,49 @@ mod tests {
             certificate: None,
         };
         let seen = sighting(100, Some(status), Timestamp(7));
-        assert_eq!(seen.serving, BTreeMap::from([(1, true), (2, false)]));
+        let proxy = |serving, stopped| ProxySighting {
+            serving,
+            stopped,
+            offline: false,
+        };
+        assert_eq!(
+            seen.proxies,
+            BTreeMap::from([(1, proxy(true, false)), (2, proxy(false, true))])
+        );
+        assert_eq!(seen.asked, Timestamp(7));
         assert!(seen.online);
         assert!(!sighting(100, None, Timestamp(8)).online);
+    }
+
+    #[test]
+    fn what_the_inventory_says_otherwise_is_told_again_unless_a_task_holds_the_proxy() {
+        let fleet = testing::fleet_of(1, "4.2.1.0-11");
+        let seen = |serving| {
+            let sighting = ProxySighting {
+                serving,
+                stopped: false,
+                offline: false,
+            };
+            HostSighting {
+                proxies: BTreeMap::from([(10, sighting), (99, sighting)]),
+                ..sighting_of_nothing()
+            }
+        };
+        let mut proxies = fleet.proxies;
+        assert!(!contradicts(&seen(true), &proxies));
+        assert!(contradicts(&seen(false), &proxies));
+        let proxy = proxies.get_mut(&10).unwrap();
+        (proxy.status, proxy.operate_status) = (ProxyStatus::Upgrading, OperateStatus::Operating);
+        assert!(!contradicts(&seen(true), &proxies) && !contradicts(&seen(false), &proxies));
+        let proxy = proxies.get_mut(&10).unwrap();
+        (proxy.status, proxy.operate_status) = (ProxyStatus::Stopped, OperateStatus::Normal);
+        assert!(contradicts(&seen(true), &proxies));
+        assert!(!contradicts(&seen(false), &proxies), "it is as it should be");
+        proxies.get_mut(&10).unwrap().offline = true;
+        assert!(contradicts(&seen(false), &proxies));
+    }
+
+    fn sighting_of_nothing() -> HostSighting {
+        sighting(100, None, Timestamp(0))
     }
 }

@@ -5,6 +5,7 @@ pub mod config_server;
 pub mod install;
 pub mod ob;
 pub mod ob_links;
+pub mod operate;
 pub mod parameters;
 pub mod upgrade;
 
@@ -33,6 +34,37 @@ pub struct Snapshot {
     pub ob_links: Vec<ObLink>,
 }
 
+/// Proxies a request names, each counted once.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    /// The request's field they stand in.
+    pub field: &'static str,
+    ids: &'a [i64],
+}
+
+impl<'a> Selection<'a> {
+    /// As the older routes have them, in the path.
+    pub fn in_path(ids: &'a [i64]) -> Self {
+        Self::named("obproxyIds", ids)
+    }
+
+    /// As the newer routes have them, in the body.
+    pub fn in_body(ids: &'a [i64]) -> Self {
+        Self::named("obproxyServerIds", ids)
+    }
+
+    /// In a field of this name.
+    pub fn named(field: &'static str, ids: &'a [i64]) -> Self {
+        Self { field, ids }
+    }
+
+    /// The ids, each once, in the order asked for.
+    pub fn ids(&self) -> impl Iterator<Item = i64> {
+        let first = |(at, id): &(usize, &i64)| !self.ids[..*at].contains(id);
+        self.ids.iter().enumerate().filter(first).map(|(_, id)| *id)
+    }
+}
+
 impl Snapshot {
     /// The cluster, or ODP21001.
     pub fn cluster(&self, id: i64) -> Result<&Cluster, Refusal> {
@@ -48,20 +80,19 @@ impl Snapshot {
             .ok_or_else(|| Refusal::new(Code::Cmp07005, [id]).field("hostIds"))
     }
 
-    /// The proxies with these ids, in the order asked for. A missing one is ODP21002, one of another cluster ODP21015.
-    pub fn members(&self, cluster: &Cluster, ids: &[i64]) -> Result<Vec<&Proxy>, Refusal> {
-        ids.iter()
-            .map(|id| {
-                let proxy = self
-                    .proxies
-                    .get(id)
-                    .ok_or_else(|| Refusal::new(Code::Odp21002, [id]).field("obproxyIds"))?;
-                if proxy.cluster_id != cluster.id {
-                    return Err(Refusal::new(Code::Odp21015, [*id, cluster.id]).field("obproxyIds"));
-                }
-                Ok(proxy)
-            })
-            .collect()
+    /// The chosen proxies, in the order asked for. A missing one is ODP21002, one of another cluster ODP21015.
+    pub fn members(&self, cluster: &Cluster, selection: &Selection<'_>) -> Result<Vec<&Proxy>, Refusal> {
+        let find = |id| {
+            let proxy = self
+                .proxies
+                .get(&id)
+                .ok_or_else(|| Refusal::new(Code::Odp21002, [id]).field(selection.field))?;
+            if proxy.cluster_id != cluster.id {
+                return Err(Refusal::new(Code::Odp21015, [id, cluster.id]).field(selection.field));
+            }
+            Ok(proxy)
+        };
+        selection.ids().map(find).collect()
     }
 
     /// The proxies of a cluster.

@@ -58,6 +58,7 @@ pub fn fleet_of(size: i64, version: &str) -> Snapshot {
             parameter_version: 1,
             exporter_registered: true,
             last_active: None,
+            offline: false,
             deleted: false,
         };
         fleet.hosts.insert(host.id, host);
@@ -184,6 +185,15 @@ impl Inventory for Snapshot {
         Ok(self.proxies.get(&id).cloned())
     }
 
+    async fn set_cluster_endpoint(
+        &self,
+        _: i64,
+        _: Option<&str>,
+        _: Option<u16>,
+        _: Timestamp,
+    ) -> Result<(), InventoryError> {
+        Err(unchanging())
+    }
     async fn next_id(&self) -> Result<i64, InventoryError> {
         Err(unchanging())
     }

@@ -8,8 +8,8 @@ use obfleet_wire::{
     host::{Host as HostView, HostService},
     ob::{ObCluster as ObClusterView, ServedBy},
     obproxy::{
-        IdcCount, LinkStatus, ObLink as ObLinkView, ObproxyCluster, ObproxyServer, OperateStatus, ProxyStatus,
-        VersionCount,
+        IdcCount, LinkStatus, LoadBalanceStatus, ObLink as ObLinkView, ObproxyCluster, ObproxyServer, OperateStatus,
+        ProxyStatus, VersionCount,
     },
     package::SoftwarePackage,
     site::{HostType, Idc as IdcView, Region},
@@ -133,6 +133,11 @@ fn server(fleet: &Snapshot, proxy: &Proxy) -> ObproxyServer {
         idc_name: host.map(|host| idc_name(fleet, host)).unwrap_or_default(),
         ip: host.map(|host| host.address.clone()).unwrap_or_default(),
         last_active_time: proxy.last_active,
+        load_balance_status: if proxy.offline {
+            LoadBalanceStatus::Offline
+        } else {
+            LoadBalanceStatus::Online
+        },
         operate_status: proxy.operate_status,
         parameter_version: proxy.parameter_version,
         rpc_port: proxy.rpc_port,

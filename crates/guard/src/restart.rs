@@ -127,6 +127,13 @@ impl Restart {
         }
     }
 
+    /// Whether the executable to go to is the one that ran before: a plain restart. Version and digest then tell nobody
+    /// apart, only the process does.
+    pub(crate) fn is_onto_itself(&self) -> bool {
+        let before = self.state.before.as_ref();
+        before.is_some_and(|before| before.facts.binary_sha256 == self.plan.binary_sha256)
+    }
+
     /// How processes that go are emptied: as the order to go back says, else as planned.
     pub(crate) fn drain_policy(&self) -> DrainPolicy {
         self.orders.revert.get().unwrap_or(self.plan.drain)

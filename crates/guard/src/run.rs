@@ -82,6 +82,9 @@ async fn hot(restart: &mut Restart, mut old: Held) -> io::Result<()> {
         Err(failure) => {
             let useless = match failure.child {
                 Child::Useless(child) => Some(child),
+                // A hot restart away from it would lead to another of its kind, and as what ran before it would pass: the
+                // old process itself takes over again.
+                Child::Unfit(child) if restart.is_onto_itself() => Some(child),
                 Child::None | Child::Unfit(_) => None,
             };
             go_back(

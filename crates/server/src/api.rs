@@ -13,6 +13,7 @@ pub mod obproxies;
 pub mod packages;
 pub mod parameters;
 pub mod peers;
+pub mod servers;
 pub mod sites;
 pub mod system;
 pub mod task_events;

@@ -13,7 +13,7 @@ use obfleet_wire::Code;
 use crate::{
     api::{
         access_keys, agents, clusters, config_server, hosts, monitor, ob_clusters, ob_links, obproxies, packages,
-        parameters, peers, sites, system, tasks,
+        parameters, peers, servers, sites, system, tasks,
     },
     app::App,
     auth::{
@@ -35,6 +35,7 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
             guarded(
                 clusters::routes()
                     .merge(obproxies::routes())
+                    .merge(servers::routes())
                     .merge(parameters::routes())
                     .merge(ob_links::routes()),
                 Area::Obproxy,

@@ -211,6 +211,22 @@ impl Inventory for SqlInventory {
         named.collect::<Result<_, sqlx::Error>>().map_err(failed)
     }
 
+    async fn set_cluster_endpoint(
+        &self,
+        cluster_id: i64,
+        address: Option<&str>,
+        port: Option<u16>,
+        at: Timestamp,
+    ) -> Result<(), InventoryError> {
+        let query = sql::query(
+            "UPDATE obproxy_cluster SET address = COALESCE(?, address), port = COALESCE(?, port), updated_at = ? \
+             WHERE id = ? AND deleted = FALSE",
+        );
+        let query = query.bind(address).bind(port).bind(at.millis()).bind(cluster_id);
+        query.execute(&self.writer).await.map_err(failed)?;
+        Ok(())
+    }
+
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError> {
         let query = sql::query("SELECT * FROM obproxy_server WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;

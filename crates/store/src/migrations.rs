@@ -61,6 +61,11 @@ pub(crate) const STATE: &[Migration] = &[
     },
     Migration {
         part: "state",
+        version: 8,
+        sql: include_str!("../migrations/0008_operating.sql"),
+    },
+    Migration {
+        part: "state",
         version: 9,
         sql: include_str!("../migrations/0009_parameters.sql"),
     },

@@ -1,8 +1,14 @@
 //! Proxy clusters and their servers: bodies and answers of `/api/v2/obproxy/…`.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ob::ClusterType, time::Timestamp, version::ProxyVersion};
+
+mod servers;
+
+pub use servers::{ChosenServers, DeleteServers, RestartServers, UpgradeServers};
 
 /// How the proxies of a cluster learn their OceanBase servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +196,16 @@ pub struct UpgradeObproxy {
     pub short_rpm_name: Option<String>,
 }
 
+/// Body of `PATCH /api/v2/obproxy/clusters/{id}`: what clients of the cluster connect to. What is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchObproxyCluster {
+    /// Address, a load balancer's as a rule: 1 to 255 characters.
+    pub address: Option<String>,
+    /// Port.
+    pub port: Option<NonZeroU16>,
+}
+
 /// A proxy cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -346,6 +362,16 @@ pub enum OperateStatus {
     Operating,
 }
 
+/// *Extension*: whether load balancers may send a proxy server new connections. It refuses none either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LoadBalanceStatus {
+    /// They may.
+    Online,
+    /// They are told to keep away, until they are told otherwise or another process serves.
+    Offline,
+}
+
 /// One proxy server of a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -367,6 +393,8 @@ pub struct ObproxyServer {
     /// When it was last seen serving.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_active_time: Option<Timestamp>,
+    /// *Extension*: what load balancers are told that ask it.
+    pub load_balance_status: LoadBalanceStatus,
     /// NORMAL or OPERATING.
     pub operate_status: OperateStatus,
     /// Version of the parameter set it has.

@@ -110,6 +110,13 @@ pub enum Reason {
     },
     /// It takes the hosts that name no other.
     ForNewHosts,
+    /// An id that another list of the request does not have.
+    NotAmong {
+        /// The id.
+        id: i64,
+        /// The other list's name.
+        list: &'static str,
+    },
     /// The version to install is not given.
     VersionNeeded,
     /// A package that holds no OBProxy.

@@ -56,8 +56,14 @@ pub enum Code {
     Odp21015,
     /// Proxy server {0} in status {1} does not allow it.
     Odp21016,
+    /// Proxy server {0} in another status than {1}, which is needed.
+    Odp21017,
     /// Proxy server {0}: version too low, at least {1}.
     Odp21018,
+    /// No load balance app is named {0}.
+    Odp21102,
+    /// Already in status {0}: proxy server {1}.
+    Odp21104,
     /// Parameter {0} is read-only.
     Odp21105,
     /// Bad password format.

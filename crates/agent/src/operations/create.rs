@@ -50,6 +50,8 @@ impl Node {
             supervised: false,
             restarts: 0,
             restart: None,
+            cycle: None,
+            offline: None,
             spec: spec.clone(),
         };
         self.registry.insert(owned.clone())?;

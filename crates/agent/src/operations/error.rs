@@ -1,6 +1,6 @@
 //! Why an operation failed: object, reason, next step.
 
-use std::io;
+use std::{io, time::Duration};
 
 use obfleet_guard::WaitError;
 use obfleet_obproxy::{
@@ -83,6 +83,13 @@ pub(crate) enum OperationError {
     /// The password is the agent's own way in.
     #[error("{0} is not changed as a parameter: the agent itself logs in with it")]
     OwnPassword(String),
+    /// A command that acts at the next tick, and did not.
+    #[error("proxy {proxy_id} did not go {wanted} within {} s of the command: see its log, then try again", after.as_secs())]
+    NotObeyed {
+        proxy_id: i64,
+        wanted: &'static str,
+        after: Duration,
+    },
     #[error("proxy {proxy_id} cannot be stopped")]
     Stop {
         proxy_id: i64,

@@ -15,7 +15,7 @@ use obfleet_wire::{
     time::Timestamp,
 };
 
-use super::{Node, OperationError};
+use super::{Node, OperationError, balance::GO_OFFLINE};
 use crate::{
     durable::{self, FileError},
     proxies::{Owned, Phase},
@@ -24,12 +24,6 @@ use crate::{
 
 /// For one login and each question after it.
 const ADMIN: Duration = Duration::from_secs(5);
-/// `proxy_local_cmd` that makes `proxy_status()` tell load balancers to keep away, and its opposite. Nobody is refused.
-const GO_OFFLINE: u8 = 3;
-const GO_ONLINE: u8 = 4;
-/// What `proxy_status()` says of a proxy that is online.
-const ONLINE: &str = "ACTIVE";
-
 impl Node {
     /// A proxy that is installed and not in the hands of a guard.
     pub(super) fn at_rest(&self, proxy_id: i64) -> Result<Owned, OperationError> {
@@ -92,19 +86,18 @@ impl Node {
         self.facts(owned).await
     }
 
-    /// [`Self::ensure_running`], and takes back a stop that was broken off after it had begun.
-    async fn ensure_serving(&self, owned: &Owned) -> Result<ProxyFacts, OperationError> {
-        let proxy_id = owned.spec.proxy_id;
+    /// [`Self::ensure_running`], and takes back a stop that was broken off after it had begun: the process is online again,
+    /// unless it was taken offline on order.
+    pub(super) async fn ensure_serving(&self, owned: &Owned) -> Result<ProxyFacts, OperationError> {
         let facts = self.ensure_running(owned).await?;
-        let mut conn = self.login(owned).await?;
-        let online = async {
-            if conn.proxy_status().await? != ONLINE {
-                conn.local_command(GO_ONLINE).await?;
-            }
-            Ok(())
-        };
-        online.await.map_err(admin(proxy_id, "going online"))?;
-        conn.close().await;
+        let ordered = owned
+            .offline
+            .is_some_and(|offline| offline.pid == facts.pid && offline.is_alive());
+        if !ordered {
+            self.mark(owned, true).await?;
+        }
+        // Whoever watches need not wait for the next look.
+        self.registry.announce();
         Ok(facts)
     }
 
@@ -120,12 +113,13 @@ impl Node {
         Ok(())
     }
 
-    pub(super) async fn start_proxy(&self, proxy_id: i64, job: &Job) -> Result<Outcome, OperationError> {
+    pub(super) async fn start_proxy(&self, proxy_id: i64, wait: bool, job: &Job) -> Result<Outcome, OperationError> {
         self.at_rest(proxy_id)?;
-        let owned = self.registry.update(proxy_id, |o| {
-            o.wanted = true;
-            o.supervised = true;
-        })?;
+        let owned = self.registry.update(proxy_id, |o| o.wanted = true)?;
+        if !wait {
+            job.say("from now on the proxy ought to run");
+            return Ok(Outcome::Done);
+        }
         let facts = self.ensure_serving(&owned).await?;
         job.say(format!("process {} answers as {}", facts.pid, facts.version));
         Ok(Outcome::Proxy(facts))
@@ -143,7 +137,12 @@ impl Node {
         Ok(Outcome::Done)
     }
 
-    async fn drain_and_end(&self, owned: &Owned, policy: DrainPolicy, job: &Job) -> Result<(), OperationError> {
+    pub(super) async fn drain_and_end(
+        &self,
+        owned: &Owned,
+        policy: DrainPolicy,
+        job: &Job,
+    ) -> Result<(), OperationError> {
         if self.processes(owned)?.is_empty() {
             job.say("no process runs");
             return Ok(());
@@ -215,17 +214,25 @@ impl Node {
         Ok(Outcome::Done)
     }
 
-    pub(super) async fn restore_proxy(&self, proxy_id: i64, job: &Job) -> Result<Outcome, OperationError> {
+    pub(super) async fn restore_proxy(&self, proxy_id: i64, start: bool, job: &Job) -> Result<Outcome, OperationError> {
         let owned = self.registry.get(proxy_id)?;
+        if let Some(restart) = self.guarded(&owned) {
+            return Err(OperationError::Restarting { proxy_id, restart });
+        }
         if let Phase::Removed { aside, .. } = &owned.phase {
             move_dir(aside, &owned.home)?;
             job.say(format!("{} is back", owned.home.display()));
         }
         let owned = self.registry.update(proxy_id, |o| {
             o.phase = Phase::Installed;
-            o.wanted = true;
-            o.supervised = true;
+            if start {
+                o.wanted = true;
+                o.supervised = true;
+            }
         })?;
+        if !start {
+            return Ok(Outcome::Done);
+        }
         Ok(Outcome::Proxy(self.ensure_serving(&owned).await?))
     }
 

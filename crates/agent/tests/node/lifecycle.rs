@@ -17,6 +17,17 @@ fn create(spec: &ProxySpec) -> Operation {
     }
 }
 
+fn start() -> Operation {
+    Operation::StartProxy {
+        proxy_id: 7,
+        wait: true,
+    }
+}
+
+fn restore(start: bool) -> Operation {
+    Operation::RestoreProxy { proxy_id: 7, start }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_crashes_is_back_and_does_not_notice_the_agent_restart() {
     let authority = Authority::start().await;
@@ -114,9 +125,9 @@ async fn a_proxy_is_stopped_removed_restored_and_discarded() {
     }
     let inspected = caller.call(Operation::Inspect { proxy_id: 7 }).await;
     assert!(matches!(&inspected, Err(CallError::Failed { message }) if message.contains("start it first")));
-    let started = caller.proxy(Operation::StartProxy { proxy_id: 7 }).await;
+    let started = caller.proxy(start()).await;
     assert_ne!(started.pid, created.pid);
-    assert_eq!(caller.proxy(Operation::StartProxy { proxy_id: 7 }).await, started);
+    assert_eq!(caller.proxy(start()).await, started);
     assert_eq!(caller.proxy(Operation::Inspect { proxy_id: 7 }).await, started);
 
     for _ in 0..2 {
@@ -131,10 +142,12 @@ async fn a_proxy_is_stopped_removed_restored_and_discarded() {
     }
     TcpListener::bind(("127.0.0.1", spec.sql_port)).expect("its port is free");
     assert_eq!(fs::read_dir(host.root().join("removed")).unwrap().count(), 1);
-    let start = caller.call(Operation::StartProxy { proxy_id: 7 }).await;
+    let start = caller.call(start()).await;
     assert!(matches!(&start, Err(CallError::Failed { message }) if message.contains("restore it first")));
-    let restored = caller.proxy(Operation::RestoreProxy { proxy_id: 7 }).await;
-    assert_eq!(caller.proxy(Operation::RestoreProxy { proxy_id: 7 }).await, restored);
+    assert_eq!(caller.call(restore(false)).await.unwrap(), Outcome::Done);
+    assert!(process::of_home(&home).unwrap().is_empty(), "back, and stopped");
+    let restored = caller.proxy(restore(true)).await;
+    assert_eq!(caller.proxy(restore(true)).await, restored);
     assert_eq!(fs::read_dir(host.root().join("removed")).unwrap().count(), 0);
 
     for _ in 0..2 {

@@ -9,6 +9,7 @@ mod host;
 mod enrolment;
 mod lifecycle;
 mod metrics;
+mod operate;
 mod packages;
 mod parameters;
 mod preflight;

@@ -148,7 +148,12 @@ async fn what_waits_for_a_restart_is_told_until_the_restart() {
         drain: DRAIN,
     };
     caller.call(stop).await.unwrap();
-    caller.proxy(Operation::StartProxy { proxy_id: 7 }).await;
+    caller
+        .proxy(Operation::StartProxy {
+            proxy_id: 7,
+            wait: true,
+        })
+        .await;
     let told = other_digest(&caller, Some(&told)).await;
     let restarted = read(&caller).await;
     let threads = item(&restarted, "work_thread_num");

@@ -313,3 +313,34 @@ async fn a_dead_guard_is_replaced() {
     tokio::time::timeout(LONG, guard.wait_end(LONG)).await.unwrap().unwrap();
     assert_eq!(caller.proxy(revert(ID)).await.version.to_string(), OLD);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_restart_has_nothing_to_go_back_to() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, old) = ready(&host, &authority, Faults::default()).await;
+    let mut order = restart(ID);
+    if let Operation::Restart { version, .. } = &mut order {
+        *version = OLD.parse().unwrap();
+    }
+    let Ok(Outcome::Restarted(report)) = caller.call(order.clone()).await else {
+        panic!("{:#?}", caller.lines)
+    };
+    assert_eq!(report.before, old);
+    assert_eq!(
+        (&report.after.version, &report.after.binary_sha256),
+        (&old.version, &old.binary_sha256)
+    );
+    caller.call(await_end(ID)).await.unwrap();
+    assert_eq!(caller.proxy(revert(ID)).await, report.after);
+    assert_eq!(std::fs::read_dir(host.root().join("restarts")).unwrap().count(), 1);
+    // Of another task it is another restart.
+    if let Operation::Restart { restart_id, .. } = &mut order {
+        *restart_id = "r-2".into();
+    }
+    let Ok(Outcome::Restarted(next)) = caller.call(order).await else {
+        panic!("{:#?}", caller.lines)
+    };
+    assert_eq!(next.before, report.after);
+    assert_ne!(next.after.pid, report.after.pid);
+}

@@ -1,16 +1,19 @@
 //! Clusters: what is known of them, and a new one with its first proxies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+};
 
 use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Refusal,
-    obproxy::{CreateObproxyCluster, LinkStatus, ObproxyCluster, WorkMode},
+    obproxy::{CreateObproxyCluster, LinkStatus, ObproxyCluster, PatchObproxyCluster, WorkMode},
     reason::Reason,
     time::Timestamp,
 };
 
-use super::{Actor, Error, Fleet, Started, holding, install::creating};
+use super::{Actor, Error, Fleet, Started, holding, install::creating, sites::check_text};
 use crate::{
     Once, flows,
     inventory::{Cluster, ClusterSettings, InventoryChange, SealedProbe},
@@ -24,6 +27,8 @@ use crate::{
     view,
 };
 
+/// Longest address of a cluster, in characters.
+const ADDRESS: usize = 255;
 const DEFAULT_SQL_PORT: u16 = 2883;
 const DEFAULT_EXPORTER_PORT: u16 = 2884;
 
@@ -42,6 +47,22 @@ impl Fleet {
     pub async fn cluster(&self, id: i64) -> Result<ObproxyCluster, Error> {
         let fleet = self.snapshot().await?;
         Ok(view::cluster(&fleet, fleet.cluster(id)?, &self.base_url))
+    }
+
+    /// Changes what clients of a cluster connect to. Its proxies are not asked, so tasks that work on them are no obstacle.
+    pub async fn patch_cluster(&self, id: i64, body: PatchObproxyCluster) -> Result<ObproxyCluster, Error> {
+        self.snapshot().await?.cluster(id)?;
+        if let Some(address) = &body.address {
+            check_text("address", address, 1, ADDRESS)?;
+        }
+        if body.address.is_some() || body.port.is_some() {
+            let (address, port) = (body.address.as_deref(), body.port.map(NonZeroU16::get));
+            let inventory = &self.crew.inventory;
+            inventory
+                .set_cluster_endpoint(id, address, port, Timestamp::now())
+                .await?;
+        }
+        self.cluster(id).await
     }
 
     /// Id of the cluster of this name.

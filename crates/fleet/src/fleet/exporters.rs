@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use obfleet_wire::obproxy::ProxyStatus;
 use serde::Serialize;
 
 use super::{Error, Fleet};
@@ -40,7 +41,8 @@ impl Fleet {
         Ok(fleet
             .proxies
             .values()
-            .filter(|proxy| proxy.exporter_registered)
+            // One that was stopped has none, and is no reason for an alarm.
+            .filter(|proxy| proxy.exporter_registered && proxy.status != ProxyStatus::Stopped)
             .filter_map(target)
             .collect())
     }

@@ -94,6 +94,7 @@ pub(super) fn creating(id: i64, cluster: &Cluster, new: &NewProxy) -> InventoryC
         parameter_version: 0,
         exporter_registered: false,
         last_active: None,
+        offline: false,
         deleted: false,
     })
 }

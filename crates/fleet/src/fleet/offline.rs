@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Once, flows,
     inventory::{Cluster, InventoryChange, Proxy},
+    plan::Selection,
 };
 
 impl Fleet {
@@ -34,7 +35,7 @@ impl Fleet {
     ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
         let cluster = fleet.cluster(cluster_id)?;
-        let proxies = fleet.members(cluster, ids)?;
+        let proxies = fleet.members(cluster, &Selection::in_path(ids))?;
         let mut submission = self.offline(who, cluster, &proxies, false)?;
         submission.locks = locks(cluster_id, ids);
         Once::mark(once, &mut submission);

@@ -3,13 +3,19 @@
 use std::collections::BTreeSet;
 
 use obfleet_engine::{Submission, TaskView};
-use obfleet_wire::obproxy::{ProxyStatus, UpgradeObproxy};
+use obfleet_wire::obproxy::ProxyStatus;
 
 use super::{
     Actor, Error, Fleet,
     holding::{held, locks, package},
 };
-use crate::{Once, flows, plan::upgrade};
+use crate::{
+    Once, flows,
+    plan::{
+        Selection,
+        upgrade::{self, Wanted},
+    },
+};
 
 impl Fleet {
     /// Upgrades proxies of a cluster: one task.
@@ -17,11 +23,11 @@ impl Fleet {
         &self,
         who: &Actor,
         cluster_id: i64,
-        ids: &[i64],
-        body: UpgradeObproxy,
+        selection: Selection<'_>,
+        wanted: Wanted<'_>,
         once: Option<&Once>,
     ) -> Result<TaskView, Error> {
-        self.first_time(once, self.submit_upgrade(who, cluster_id, ids, body, once))
+        self.first_time(once, self.submit_upgrade(who, cluster_id, selection, wanted, once))
             .await
     }
 
@@ -29,21 +35,22 @@ impl Fleet {
         &self,
         who: &Actor,
         cluster_id: i64,
-        ids: &[i64],
-        body: UpgradeObproxy,
+        selection: Selection<'_>,
+        wanted: Wanted<'_>,
         once: Option<&Once>,
     ) -> Result<TaskView, Error> {
         let fleet = self.snapshot().await?;
-        let plan = upgrade::plan_upgrade(&fleet, cluster_id, ids, body.short_rpm_name.as_deref())?;
+        let plan = upgrade::plan_upgrade(&fleet, cluster_id, &selection, wanted)?;
         let cluster = fleet.cluster(cluster_id)?;
         let template = flows::upgrade::template(u32::try_from(plan.targets.len()).unwrap_or(u32::MAX))?;
         let mut submission = Submission::new("Upgrade obproxy", &who.name, template);
         submission.context = flows::upgrade::context(cluster, &plan);
         submission.cluster_id = Some(cluster_id);
-        submission.locks = locks(cluster_id, ids);
+        let ids: Vec<_> = selection.ids().collect();
+        submission.locks = locks(cluster_id, &ids);
         let packages: BTreeSet<i64> = plan.targets.iter().map(|target| target.package_id).collect();
         submission.locks.extend(packages.into_iter().map(package));
-        submission.changes = held(ids, ProxyStatus::Upgrading);
+        submission.changes = held(&ids, ProxyStatus::Upgrading);
         Once::mark(once, &mut submission);
         Ok(self.engine.submit(submission).await?)
     }

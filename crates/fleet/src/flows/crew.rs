@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use obfleet_engine::{ActionError, Attempt};
-use obfleet_wire::agent::{
-    AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters,
+use obfleet_wire::{
+    agent::{AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters},
+    time::Timestamp,
+    version::ProxyVersion,
 };
-use obfleet_wire::time::Timestamp;
 
 use crate::{
     flows::keys,
@@ -100,7 +101,52 @@ pub fn proxy_ids(attempt: &Attempt) -> Result<Vec<i64>, ActionError> {
     }
 }
 
+/// A version of the context.
+pub fn version(text: &str) -> Result<ProxyVersion, ActionError> {
+    text.parse()
+        .map_err(|error| ActionError::new(format!("the context holds a wrong version: {error}")))
+}
+
+/// An agent answered with another kind of outcome than the operation has.
+pub fn unexpected(outcome: &Outcome) -> ActionError {
+    ActionError::new(format!(
+        "the agent answered with an unexpected outcome ({outcome:?}); is it of another version?"
+    ))
+}
+
 impl Crew {
+    /// How sessions are drained in a step that may take this many seconds: a drain can take twice its window, and the
+    /// process has to end and another to start within the rest.
+    pub fn drain_within(&self, step_s: u32) -> DrainPolicy {
+        const BESIDES_S: u32 = 120;
+        let longest = u64::from(step_s.saturating_sub(BESIDES_S)) * 1000 / 2;
+        DrainPolicy {
+            window_ms: self.drain.window_ms.min(longest),
+            ..self.drain
+        }
+    }
+
+    /// The agent of the step's host answers and knows the operations that the task will ask of it.
+    pub async fn check_agent(&self, attempt: &Attempt, needed: &[&str]) -> Result<(), ActionError> {
+        let host = self.host(attempt).await?;
+        let status = self.agents.status(&host).await?;
+        let missing: Vec<_> = needed
+            .iter()
+            .filter(|needed| !status.operations.iter().any(|known| known == *needed))
+            .copied()
+            .collect();
+        if missing.is_empty() {
+            attempt.log(format!("host {}: agent {} answers", host.facts.name, status.version));
+            return Ok(());
+        }
+        Err(ActionError::new(format!(
+            "the agent of host {} (version {}) does not know {}; upgrade it, then retry",
+            host.facts.name,
+            status.version,
+            missing.join(", ")
+        )))
+    }
+
     /// The proxy a step is about.
     pub async fn proxy(&self, attempt: &Attempt) -> Result<Proxy, ActionError> {
         let id = proxy_id(attempt)?;

@@ -88,8 +88,7 @@ pub fn steps() -> Vec<Step> {
         Step::new(START, "Start obproxy process", 600, |c, a| create(c, a).boxed())
             .on_host()
             .undone_by(|c, a| discard(c, a).boxed()),
-        // Longer than OCP's 30 s: a CONFIG_URL proxy is waited for until it has its configuration.
-        Step::new(SYNC_PARAMETER, "Sync obproxy parameter", 600, |c, a| {
+        Step::new(SYNC_PARAMETER, "Sync obproxy parameter", 30, |c, a| {
             sync_parameters(c, a).boxed()
         })
         .on_host(),
@@ -276,23 +275,13 @@ async fn check_absent(crew: &Crew, attempt: &Attempt) -> StepResult {
 
 /// The agent knows every operation the task will ask of it.
 async fn check_commands(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let host = crew.host(attempt).await?;
-    let status = crew.agents.status(&host).await?;
-    let missing: Vec<_> = attempt
+    let needed: Vec<_> = attempt
         .list(keys::COMMANDS_TO_CHECK)?
         .iter()
-        .filter(|command| !status.operations.contains(command))
         .map(String::as_str)
         .collect();
-    if missing.is_empty() {
-        return Ok(Output::nothing());
-    }
-    Err(ActionError::new(format!(
-        "the agent of host {} (version {}) does not know {}; upgrade it, then retry",
-        host.facts.name,
-        status.version,
-        missing.join(", ")
-    )))
+    crew.check_agent(attempt, &needed).await?;
+    Ok(Output::nothing())
 }
 
 async fn install_slot(crew: &Crew, attempt: &Attempt) -> StepResult {

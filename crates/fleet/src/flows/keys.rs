@@ -8,6 +8,12 @@ pub const HOST_IDS: &str = "host_ids";
 pub const PACKAGE_IDS: &str = "package_ids";
 /// List: the version each proxy runs before.
 pub const FROM_VERSIONS: &str = "from_versions";
+/// List: what each proxy was doing before: RUNNING, STOPPED or UNAVAILABLE.
+pub const FROM_STATUSES: &str = "from_statuses";
+/// List: whether load balancers were told to keep away from each proxy before, `true` or `false`.
+pub const FROM_OFFLINE: &str = "from_offline";
+/// List: proxies of which nothing is asked on their hosts; absent when there are none.
+pub const SKIPPED_IDS: &str = "skip_host_operation_server_ids";
 /// List: `hot` or `cold` for each proxy.
 pub const RESTART_METHODS: &str = "restart_methods";
 /// List: what the plan says to know beforehand; absent when there is nothing.
@@ -36,6 +42,10 @@ pub const PACKAGE_NAME: &str = "package_name";
 pub const PACKAGE_VERSION: &str = "package_version";
 /// The parameter set a new proxy gets.
 pub const PARAMETER_VERSION: &str = "obproxy_parameter_version";
+/// What the proxies are shown to do while the task has them.
+pub const DURING_STATUS: &str = "during_status";
+/// What they do in the end; absent where that is RUNNING and the task frees them in the same step, or takes them away.
+pub const TO_STATUS: &str = "to_status";
 /// Whether the task can be rolled back.
 pub const PROHIBIT_ROLLBACK: &str = "prohibit_rollback";
 /// List: parameters that are set, the same on every proxy.

@@ -6,16 +6,19 @@ use obfleet_wire::agent::Operation;
 
 use super::{
     crew::{Crew, cluster_id, proxy_id, proxy_ids},
-    keys, shared,
+    keys, operate, shared,
     step::{Step, StepResult},
 };
-use crate::inventory::{Cluster, InventoryChange, Proxy};
+use crate::{
+    inventory::{Cluster, InventoryChange, Proxy},
+    plan::operate::Member,
+};
 
 const PREPARE: &str = "com.alipay.ocp.service.task.business.obproxy.PrepareOfflineObproxyTask";
 const UNINSTALL: &str = "com.alipay.ocp.service.task.business.obproxy.UninstallObproxyTask";
-const DELETE_INFO: &str = "com.alipay.ocp.service.task.business.obproxy.DeleteObproxyMetaInfoTask";
-const OFFLINE_EXPORTER: &str = "com.alipay.ocp.service.task.business.obproxy.OfflineObproxyExporterTask";
-const UNRESERVE: &str = "com.alipay.ocp.service.task.business.host.UnReserveHostTask";
+pub(super) const DELETE_INFO: &str = "com.alipay.ocp.service.task.business.obproxy.DeleteObproxyMetaInfoTask";
+pub(super) const OFFLINE_EXPORTER: &str = "com.alipay.ocp.service.task.business.obproxy.OfflineObproxyExporterTask";
+pub(super) const UNRESERVE: &str = "com.alipay.ocp.service.task.business.host.UnReserveHostTask";
 
 /// What each node does.
 pub fn steps() -> Vec<Step> {
@@ -23,7 +26,7 @@ pub fn steps() -> Vec<Step> {
         Step::new(PREPARE, "Prepare offline obproxy", 1800, |c, a| prepare(c, a).boxed())
             .undone_by(|c, a| shared::release(c, a).boxed()),
         Step::new(UNINSTALL, "Stop and uninstall obproxy", 1800, |c, a| {
-            uninstall(c, a).boxed()
+            move_aside(c, a).boxed()
         })
         .on_host()
         .undone_by(|c, a| restore(c, a).boxed()),
@@ -66,6 +69,14 @@ pub fn context(cluster: &Cluster, proxies: &[&Proxy], delete_cluster: bool) -> C
     context
         .with_list(keys::PROXY_IDS, proxies.iter().map(|proxy| proxy.id.to_string()))
         .with_list(keys::HOST_IDS, proxies.iter().map(|proxy| proxy.host_id.to_string()))
+        .with_list(
+            keys::FROM_STATUSES,
+            proxies.iter().map(|proxy| Member::of(proxy).status.as_str()),
+        )
+        .with_list(
+            keys::FROM_OFFLINE,
+            proxies.iter().map(|proxy| proxy.offline.to_string()),
+        )
         .with(keys::SERVICE_TYPE, "OB_PROXY")
         .with(keys::SERVICE_NAME, &cluster.name)
         .with(keys::CLUSTER_ID, cluster.id.to_string())
@@ -80,8 +91,8 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::nothing())
 }
 
-/// Drains and stops the proxy; its home is moved aside, so that it can be brought back.
-async fn uninstall(crew: &Crew, attempt: &Attempt) -> StepResult {
+/// Drains and stops the proxy, if that has not been done; its home is moved aside, so that it can be brought back.
+pub(super) async fn move_aside(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
     crew.perform(
         attempt,
@@ -94,14 +105,20 @@ async fn uninstall(crew: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::nothing())
 }
 
+/// The home is where it was; what runs in it is another step's.
+pub(super) async fn move_back(crew: &Crew, attempt: &Attempt) -> StepResult {
+    let proxy_id = proxy_id(attempt)?;
+    crew.perform(attempt, Operation::RestoreProxy { proxy_id, start: false })
+        .await?;
+    Ok(Output::nothing())
+}
+
+/// The proxy is where it was, and does what it did.
 async fn restore(crew: &Crew, attempt: &Attempt) -> StepResult {
-    crew.perform(
-        attempt,
-        Operation::RestoreProxy {
-            proxy_id: proxy_id(attempt)?,
-        },
-    )
-    .await?;
+    operate::run_as_before(crew, attempt).await?;
+    if operate::offline_before(attempt) {
+        return operate::as_before(crew, attempt).await;
+    }
     Ok(Output::nothing())
 }
 

@@ -8,13 +8,14 @@ use obfleet_engine::{
     ActionError, Attempt, Context, ContextDelta, Output, Template, TemplateBuilder, TemplateError, barrier,
 };
 use obfleet_wire::{
-    agent::{Operation, Outcome, RestartMethod},
+    agent::{Operation, Outcome},
     obproxy::WorkMode,
     version::ProxyVersion,
 };
 
 use super::{
-    crew::{Crew, cluster_id, proxy_id},
+    crew::{Crew, cluster_id, proxy_id, unexpected, version},
+    hot_restart::{self, method},
     keys, shared,
     step::{Step, StepResult},
 };
@@ -30,7 +31,6 @@ const UPGRADE_RPM: &str = "obfleet.upgrade.UpgradeRpm";
 const PREFLIGHT: &str = "obfleet.upgrade.CheckNewBinary";
 const RECORD: &str = "obfleet.upgrade.RecordInfo";
 const HOT_RESTART: &str = "obfleet.upgrade.HotRestart";
-const WAIT_RESTART: &str = "obfleet.upgrade.WaitHotRestart";
 const CHECK_VERSION: &str = "obfleet.upgrade.CheckVersion";
 const SET_VERSION: &str = "obfleet.upgrade.SetVersion";
 const SET_CLUSTER_VERSION: &str = "obfleet.upgrade.SetClusterVersion";
@@ -52,14 +52,9 @@ pub fn steps() -> Vec<Step> {
         .undone_by(|c, a| remove_slot(c, a).boxed()),
         Step::new(PREFLIGHT, "Check new binary", 600, |c, a| preflight(c, a).boxed()),
         Step::new(RECORD, "Record obproxy info", 1800, |c, a| record(c, a).boxed()),
-        Step::new(HOT_RESTART, "Hot restart obproxy", 1800, |c, a| {
-            hot_restart(c, a).boxed()
-        })
-        .on_host()
-        .undone_by(|c, a| go_back(c, a).boxed()),
-        Step::new(WAIT_RESTART, "Wait hot restart obproxy finish", 1800, |c, a| {
-            wait_restart(c, a).boxed()
-        }),
+        Step::new(HOT_RESTART, "Hot restart obproxy", 1800, |c, a| restart(c, a).boxed())
+            .on_host()
+            .undone_by(|c, a| hot_restart::go_back(c, a, c.drain).boxed()),
         Step::new(CHECK_VERSION, "Check proxy version", 1800, |c, a| {
             check_version(c, a).boxed()
         }),
@@ -83,7 +78,7 @@ pub fn template(proxies: u32) -> Result<Template, TemplateError> {
         at = template.barrier(&fan);
     }
     for index in 0..proxies {
-        for class in [HOT_RESTART, WAIT_RESTART, CHECK_VERSION] {
+        for class in [HOT_RESTART, hot_restart::WAIT, CHECK_VERSION] {
             at = template.then(&[at], class, Some(index));
         }
     }
@@ -114,7 +109,7 @@ pub fn context(cluster: &Cluster, plan: &UpgradePlan) -> Context {
         .with_list(keys::FROM_VERSIONS, list(|target| target.from.to_string()))
         .with_list(
             keys::RESTART_METHODS,
-            list(|target| method_name(target.method).to_owned()),
+            list(|target| hot_restart::method_name(target.method).to_owned()),
         )
         .with(keys::SERVICE_TYPE, "OB_PROXY")
         .with(keys::SERVICE_NAME, &cluster.name)
@@ -129,35 +124,8 @@ pub fn context(cluster: &Cluster, plan: &UpgradePlan) -> Context {
         .with(keys::PROHIBIT_ROLLBACK, "false")
 }
 
-fn method_name(method: RestartMethod) -> &'static str {
-    match method {
-        RestartMethod::Hot => "hot",
-        RestartMethod::Cold => "cold",
-    }
-}
-
-fn method(attempt: &Attempt) -> Result<RestartMethod, ActionError> {
-    Ok(if attempt.item(keys::RESTART_METHODS)? == "cold" {
-        RestartMethod::Cold
-    } else {
-        RestartMethod::Hot
-    })
-}
-
-fn version(text: &str) -> Result<ProxyVersion, ActionError> {
-    text.parse()
-        .map_err(|error| ActionError::new(format!("the context holds a wrong version: {error}")))
-}
-
 fn target_version(attempt: &Attempt) -> Result<ProxyVersion, ActionError> {
     version(attempt.string(keys::PACKAGE_VERSION)?)
-}
-
-/// An agent answered with another kind of outcome than the operation has.
-fn unexpected(outcome: &Outcome) -> ActionError {
-    ActionError::new(format!(
-        "the agent answered with an unexpected outcome ({outcome:?}); is it of another version?"
-    ))
 }
 
 /// The agent answers and the proxy runs the version the plan was made for.
@@ -256,92 +224,9 @@ async fn record(crew: &Crew, attempt: &Attempt) -> StepResult {
     }
 }
 
-/// The one step that can hurt. Its restart is named before it begins, so that undo finds it after any crash.
-async fn hot_restart(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let proxy_id = proxy_id(attempt)?;
-    let key = attempt.key();
-    let restart_id = format!("t{}-s{}-r{}", key.task, key.subtask, key.run_time);
-    attempt.checkpoint("restart_id", &restart_id).await?;
-    let cluster = crew.cluster(attempt).await?;
-    let operation = Operation::Restart {
-        proxy_id,
-        restart_id: restart_id.clone(),
-        version: target_version(attempt)?,
-        method: method(attempt)?,
-        drain: crew.drain,
-        probe: crew.probe(&cluster)?,
-    };
-    match crew.perform(attempt, operation).await? {
-        Outcome::Restarted(report) => {
-            attempt.log(format!(
-                "obproxy {proxy_id}: pid {} ({}) -> pid {} ({}), answered after {} ms, {}",
-                report.before.pid,
-                report.before.version,
-                report.after.pid,
-                report.after.version,
-                report.answered_after_ms,
-                if report.probed { "probed" } else { "not probed" }
-            ));
-            Ok(Output::delta(
-                ContextDelta::new().with(keys::restart_id(proxy_id), restart_id),
-            ))
-        }
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// Back to the binary that ran before, by whatever way is best from where the restart stands.
-async fn go_back(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let Some(restart_id) = attempt.checkpointed("restart_id").map(str::to_owned) else {
-        attempt.log("the restart had not begun");
-        return Ok(Output::nothing());
-    };
-    let proxy_id = proxy_id(attempt)?;
-    let cluster = crew.cluster(attempt).await?;
-    if let Outcome::Proxy(facts) = crew
-        .perform(
-            attempt,
-            Operation::RevertRestart {
-                proxy_id,
-                restart_id,
-                drain: crew.drain,
-                probe: crew.probe(&cluster)?,
-            },
-        )
-        .await?
-    {
-        attempt.log(format!(
-            "obproxy {proxy_id} runs {} again, pid {}",
-            facts.version, facts.pid
-        ));
-    }
-    Ok(Output::nothing())
-}
-
-async fn wait_restart(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let proxy_id = proxy_id(attempt)?;
-    let restart_id = attempt.string(&keys::restart_id(proxy_id))?.to_owned();
-    match crew
-        .perform(attempt, Operation::AwaitRestart { proxy_id, restart_id })
-        .await?
-    {
-        Outcome::Drained(report) => {
-            attempt.log(format!(
-                "old process gone after {} ms; {} sessions closed between transactions, {} cut",
-                report.took_ms,
-                report.closed_at_boundary,
-                report.cut.len()
-            ));
-            for cut in &report.cut {
-                attempt.log(format!(
-                    "cut: {} from {}, in a transaction for {} ms",
-                    cut.user, cut.client, cut.age_ms
-                ));
-            }
-            Ok(Output::nothing())
-        }
-        other => Err(unexpected(&other)),
-    }
+/// The one step that can hurt.
+async fn restart(crew: &Crew, attempt: &Attempt) -> StepResult {
+    hot_restart::begin(crew, attempt, target_version(attempt)?, method(attempt)?).await
 }
 
 /// What runs is the version and the very file that was wanted.
@@ -424,22 +309,28 @@ async fn reset_cluster_version(_: &Crew, attempt: &Attempt) -> StepResult {
 mod tests {
     use super::*;
     use crate::{
-        plan::upgrade::plan_upgrade,
+        plan::{
+            Selection, Snapshot,
+            upgrade::{Wanted, plan_upgrade},
+        },
         testing::{self, SnapshotExt as _},
     };
+
+    fn plan(fleet: &Snapshot) -> UpgradePlan {
+        plan_upgrade(fleet, 1, &Selection::in_path(&[10]), Wanted::default()).unwrap()
+    }
 
     #[test]
     fn the_plans_warnings_stand_in_the_reply() {
         let fleet = testing::fleet_of(1, "3.2.0-1").with_package(7, "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
-        let plan = plan_upgrade(&fleet, 1, &[10], None).unwrap();
-        let warned = context(&fleet.clusters[&1], &plan);
-        assert_eq!(warned.list_map[keys::WARNINGS], plan.warnings);
+        let plan_of_old = plan(&fleet);
+        let warned = context(&fleet.clusters[&1], &plan_of_old);
+        assert_eq!(warned.list_map[keys::WARNINGS], plan_of_old.warnings);
         assert_eq!(warned.string_map[keys::PACKAGE_NAME], "obproxy-ce");
 
         let fleet = testing::fleet_of(1, "4.2.1.0-11").with_package(7, "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
-        let plan = plan_upgrade(&fleet, 1, &[10], None).unwrap();
         assert!(
-            !context(&fleet.clusters[&1], &plan)
+            !context(&fleet.clusters[&1], &plan(&fleet))
                 .list_map
                 .contains_key(keys::WARNINGS)
         );
@@ -456,8 +347,8 @@ mod tests {
                 .unwrap()
         };
         let edge = |from, to| template.graph().upstreams(to) == [from];
-        assert!(edge(at(HOT_RESTART, 0), at(WAIT_RESTART, 0)));
-        assert!(edge(at(WAIT_RESTART, 0), at(CHECK_VERSION, 0)));
+        assert!(edge(at(HOT_RESTART, 0), at(hot_restart::WAIT, 0)));
+        assert!(edge(at(hot_restart::WAIT, 0), at(CHECK_VERSION, 0)));
         assert!(edge(at(CHECK_VERSION, 0), at(HOT_RESTART, 1)));
     }
 }

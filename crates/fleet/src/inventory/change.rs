@@ -64,6 +64,13 @@ pub enum InventoryChange {
         /// Whether a task holds it.
         operate_status: OperateStatus,
     },
+    /// Whether load balancers are told to keep away from a proxy.
+    SetProxyOffline {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether they are.
+        offline: bool,
+    },
     /// The version a proxy runs.
     SetProxyVersion {
         /// The proxy.

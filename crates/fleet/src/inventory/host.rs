@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use obfleet_wire::{agent::HostFacts, host::HostKind, time::Timestamp};
+use obfleet_wire::{agent::HostFacts, host::HostKind, obproxy::ProxyStatus, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::site::HostPlace;
@@ -103,8 +103,38 @@ pub struct HostSighting {
     pub online: bool,
     /// Version of the agent, when it answered.
     pub agent_version: Option<String>,
-    /// Its proxies, and whether each serves; without those the agent has not looked at yet.
-    pub serving: BTreeMap<i64, bool>,
-    /// When.
+    /// Its proxies; without those the agent has not looked at yet.
+    pub proxies: BTreeMap<i64, ProxySighting>,
+    /// When the agent was asked: what happened later may not be in it.
+    pub asked: Timestamp,
+    /// When it answered, or had not.
     pub at: Timestamp,
+}
+
+/// What the observer saw of one proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxySighting {
+    /// Whether its SQL port answers.
+    pub serving: bool,
+    /// Whether it was stopped on purpose.
+    pub stopped: bool,
+    /// Whether load balancers are told to keep away from it.
+    pub offline: bool,
+}
+
+impl ProxySighting {
+    /// What the proxy is doing, as far as can be seen.
+    pub fn status(self) -> ProxyStatus {
+        match self {
+            Self { serving: true, .. } => ProxyStatus::Running,
+            Self { stopped: true, .. } => ProxyStatus::Stopped,
+            _ => ProxyStatus::Unavailable,
+        }
+    }
+
+    /// Whether it tells anything new of a proxy with this status. One that was stopped is no failure, also where the agent
+    /// does not know that it was.
+    pub fn changes(self, from: ProxyStatus) -> bool {
+        from != self.status() && (self.serving || from != ProxyStatus::Stopped)
+    }
 }

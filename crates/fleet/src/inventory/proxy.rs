@@ -33,6 +33,8 @@ pub struct Proxy {
     pub exporter_registered: bool,
     /// When it was last seen serving.
     pub last_active: Option<Timestamp>,
+    /// Whether load balancers are told to keep away.
+    pub offline: bool,
     /// Whether it is gone.
     pub deleted: bool,
 }

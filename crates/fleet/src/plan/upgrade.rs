@@ -10,7 +10,7 @@ use obfleet_wire::{
     version::ProxyVersion,
 };
 
-use super::Snapshot;
+use super::{Selection, Snapshot};
 use crate::inventory::{Host, Package};
 
 /// OCP restarts proxies from this version on without cutting sessions; older ones know no hot restart.
@@ -44,25 +44,32 @@ pub struct Target {
     pub method: RestartMethod,
 }
 
-/// Plans the upgrade of the proxies `ids` of a cluster.
-///
-/// `short_rpm_name` names the package; without it the newest uploaded package is taken that is higher than every target
-/// and there for each architecture among them. A proxy held by a task is planned all the same: the lock refuses it with
+/// Which package to go to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// `obproxy-ce-4.3.1.0-1`; without it the newest uploaded package that is higher than every target and there for each
+    /// architecture among them.
+    pub short_rpm_name: Option<&'a str>,
+    /// Only packages built for this system, `el8`.
+    pub operating_system: Option<&'a str>,
+}
+
+/// Plans the upgrade of chosen proxies of a cluster. A proxy held by a task is planned all the same: the lock refuses it with
 /// the name of that task.
 pub fn plan_upgrade(
     fleet: &Snapshot,
     cluster_id: i64,
-    ids: &[i64],
-    short_rpm_name: Option<&str>,
+    selection: &Selection<'_>,
+    wanted: Wanted<'_>,
 ) -> Result<UpgradePlan, Refusal> {
     let cluster = fleet.cluster(cluster_id)?;
-    let members = fleet.members(cluster, ids)?;
+    let members = fleet.members(cluster, selection)?;
     let highest = members.iter().map(|proxy| &proxy.version).max();
-    let highest = highest.ok_or_else(|| Refusal::invalid("obproxyIds", Reason::Empty))?;
+    let highest = highest.ok_or_else(|| Refusal::invalid(selection.field, Reason::Empty))?;
     for proxy in &members {
         if proxy.operate_status == OperateStatus::Normal && proxy.status != ProxyStatus::Running {
             let status = proxy.status.as_str();
-            return Err(Refusal::new(Code::Odp21016, [proxy.id.to_string().as_str(), status]).field("obproxyIds"));
+            return Err(Refusal::new(Code::Odp21016, [proxy.id.to_string().as_str(), status]).field(selection.field));
         }
     }
     let hosts = members
@@ -71,12 +78,10 @@ pub fn plan_upgrade(
         .collect::<Result<Vec<_>, _>>()?;
     let architectures: BTreeSet<&str> = hosts.iter().map(|host| host.facts.architecture.as_str()).collect();
 
-    let releases = releases(fleet);
-    let (short, candidates) = match short_rpm_name {
+    let releases = releases(fleet, wanted.operating_system);
+    let (short, candidates) = match wanted.short_rpm_name {
         Some(name) => {
-            let candidates = releases
-                .get(name)
-                .ok_or_else(|| Refusal::new(Code::Pkg10014, [name]).field("shortRpmName"))?;
+            let candidates = releases.get(name).ok_or_else(|| missing(fleet, name, wanted))?;
             (name.to_owned(), candidates)
         }
         None => releases
@@ -131,7 +136,7 @@ pub fn plan_upgrade(
         });
         to = Some(package.name.version.clone());
     }
-    let to = to.ok_or_else(|| Refusal::invalid("obproxyIds", Reason::Empty))?;
+    let to = to.ok_or_else(|| Refusal::invalid(selection.field, Reason::Empty))?;
     Ok(UpgradePlan {
         targets,
         short_rpm_name: short,
@@ -140,10 +145,21 @@ pub fn plan_upgrade(
     })
 }
 
-/// Proxy packages by short name: one release, built for several systems and architectures.
-fn releases(fleet: &Snapshot) -> BTreeMap<String, Vec<&Package>> {
+/// There is no package of this name, or none for the system that is wanted.
+fn missing(fleet: &Snapshot, name: &str, wanted: Wanted<'_>) -> Refusal {
+    match wanted.operating_system {
+        Some(system) if releases(fleet, None).contains_key(name) => {
+            Refusal::new(Code::Pkg10014, [format!("{name}.{system}")]).field("packageOperatingSystem")
+        }
+        _ => Refusal::new(Code::Pkg10014, [name]).field("shortRpmName"),
+    }
+}
+
+/// Proxy packages by short name: one release, built for several systems, or for the one that is wanted, and architectures.
+fn releases<'a>(fleet: &'a Snapshot, system: Option<&str>) -> BTreeMap<String, Vec<&'a Package>> {
     let mut releases: BTreeMap<String, Vec<&Package>> = BTreeMap::new();
-    for package in fleet.packages.values().filter(|package| package.is_proxy) {
+    let fits = |package: &&Package| package.is_proxy && system.is_none_or(|system| package.name.os == system);
+    for package in fleet.packages.values().filter(fits) {
         releases.entry(package.name.short()).or_default().push(package);
     }
     releases
@@ -163,6 +179,19 @@ fn best_for<'a>(packages: &[&'a Package], host: &Host) -> Option<&'a Package> {
 mod tests {
     use super::*;
     use crate::testing::{self, SnapshotExt as _};
+
+    fn plan_upgrade(
+        fleet: &Snapshot,
+        cluster_id: i64,
+        ids: &[i64],
+        short_rpm_name: Option<&str>,
+    ) -> Result<UpgradePlan, Refusal> {
+        let wanted = Wanted {
+            short_rpm_name,
+            operating_system: None,
+        };
+        super::plan_upgrade(fleet, cluster_id, &Selection::in_path(ids), wanted)
+    }
 
     fn fleet() -> Snapshot {
         testing::fleet_of(3, "4.2.1.0-11")
@@ -233,5 +262,35 @@ mod tests {
         let plan = plan_upgrade(&fleet, 1, &[10], None).unwrap();
         assert_eq!(plan.targets[0].method, RestartMethod::Cold);
         assert!(plan.warnings[0].contains("3.2.0-1"), "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn a_system_that_is_wanted_narrows_the_choice() {
+        let mut fleet = fleet()
+            .with_package(7, "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm")
+            .with_package(8, "obproxy-ce-4.3.1.0-1.el8.x86_64.rpm")
+            .with_package(9, "obproxy-ce-4.3.2.0-1.el7.x86_64.rpm");
+        let plan = |fleet: &Snapshot, name, system| {
+            let wanted = Wanted {
+                short_rpm_name: name,
+                operating_system: system,
+            };
+            super::plan_upgrade(fleet, 1, &Selection::in_body(&[10]), wanted)
+        };
+        let package = |fleet: &Snapshot, name, system| plan(fleet, name, system).unwrap().targets[0].package_id;
+        let name = Some("obproxy-ce-4.3.1.0-1");
+        assert_eq!(package(&fleet, name, None), 7, "the host's own");
+        assert_eq!(package(&fleet, name, Some("el8")), 8);
+        assert_eq!(package(&fleet, None, Some("el8")), 8);
+        fleet.hosts.get_mut(&100).unwrap().facts.release = "el8".into();
+        assert_eq!(package(&fleet, name, None), 8);
+        let refused = |name, system, field: &str| {
+            let refusal = plan(&fleet, name, system).unwrap_err();
+            assert_eq!((refusal.code, refusal.field.as_deref()), (Code::Pkg10014, Some(field)));
+        };
+        refused(name, Some("el9"), "packageOperatingSystem");
+        refused(Some("obproxy-ce-4.3.2.0-1"), Some("el8"), "packageOperatingSystem");
+        refused(Some("nothing"), Some("el8"), "shortRpmName");
+        refused(None, Some("el9"), "shortRpmName");
     }
 }

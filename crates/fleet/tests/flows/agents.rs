@@ -13,7 +13,7 @@ use obfleet_wire::{
 };
 
 use crate::{
-    host::{Extent, Hosts},
+    host::{Extent, Hosts, Machine},
     trouble::{ATTEMPT, Consequence, Moment, REASON, Troubles},
 };
 
@@ -60,11 +60,12 @@ fn lost(host: &Host) -> HostAgentError {
 impl HostAgent for Agents {
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
         self.call(host, "status", |_| {
+            let proxies = self.hosts.at(host, Machine::reports);
             Ok(AgentStatus {
                 version: "0.1.0".into(),
                 host: host.facts.clone(),
                 operations: Operation::NAMES.map(str::to_owned).to_vec(),
-                proxies: Vec::new(),
+                proxies,
                 time: Timestamp(0),
                 certificate: None,
             })

@@ -2,12 +2,18 @@
 
 use anyhow::{Context as _, Result, ensure};
 use obfleet_engine::{TaskId, TaskStatus};
+use obfleet_fleet::{
+    inventory::{HostSighting, ProxySighting},
+    plan::{Selection, operate::Restart, upgrade::Wanted},
+};
 use obfleet_wire::{
     ob::{ClusterType, RegisterObCluster, UpdateObCluster},
     obproxy::{
-        AddObproxy, CreateObproxyCluster, ObLinkParam, ObproxyInstallParam, Parameter, Probe, UpgradeObproxy, WorkMode,
+        AddObproxy, CreateObproxyCluster, DeleteServers, ObLinkParam, ObproxyInstallParam, Parameter, Probe,
+        ProxyStatus, WorkMode,
     },
     parameter::{DriftSelection, UpdateParameters},
+    time::Timestamp,
 };
 
 use crate::world::{HOSTS, World, admin, package_name};
@@ -28,6 +34,22 @@ pub enum Flow {
     UpgradeCold,
     /// Two proxies of three.
     Delete,
+    /// The same of which one is stopped and one has failed.
+    DeleteMixed,
+    /// One proxy that serves, from which load balancers keep away, one that is stopped, one that has failed.
+    RemoveMixed,
+    /// Two proxies, one of them on a host that is gone.
+    RemoveWithoutHost,
+    /// The one that serves and the one that has failed, of such three.
+    Stop,
+    /// The other one and the one that has failed.
+    Start,
+    /// Two proxies by hot restart.
+    RestartHot,
+    /// One proxy that is too old for a hot restart.
+    RestartOld,
+    /// Three proxies of each kind, by force.
+    RestartForced,
     /// A cluster with two proxies.
     DeleteCluster,
     /// Other values for all of a cluster with two proxies, one of which has a value of its own.
@@ -53,7 +75,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -61,6 +83,14 @@ impl Flow {
         Self::UpgradeHot,
         Self::UpgradeCold,
         Self::Delete,
+        Self::DeleteMixed,
+        Self::RemoveMixed,
+        Self::RemoveWithoutHost,
+        Self::Stop,
+        Self::Start,
+        Self::RestartHot,
+        Self::RestartOld,
+        Self::RestartForced,
         Self::DeleteCluster,
         Self::EditParameters,
         Self::RefreshParameters,
@@ -86,12 +116,16 @@ impl Flow {
             Self::Add | Self::AddBeside => vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?],
             Self::UpgradeHot
             | Self::DeleteCluster
+            | Self::RemoveWithoutHost
+            | Self::RestartHot
             | Self::EditParameters
             | Self::RefreshParameters
             | Self::RepairDrift
             | Self::AcceptDrift => vec![cluster(world, &HOSTS[..2], "4.2.1.0-11").await?],
-            Self::UpgradeCold => vec![cluster(world, &HOSTS[..1], "3.1.0-1").await?],
-            Self::Delete => vec![cluster(world, &HOSTS, "4.2.1.0-11").await?],
+            Self::UpgradeCold | Self::RestartOld => vec![cluster(world, &HOSTS[..1], "3.1.0-1").await?],
+            Self::Delete | Self::DeleteMixed | Self::RemoveMixed | Self::Stop | Self::Start | Self::RestartForced => {
+                vec![cluster(world, &HOSTS, "4.2.1.0-11").await?]
+            }
             Self::CreateConfigUrl => {
                 register(world, "ob2", "10.0.1.1:2881", Some("Abcdef56")).await?;
                 return Ok(());
@@ -116,10 +150,10 @@ impl Flow {
         };
         for cluster in clusters {
             let started = world.fleet.create_cluster(&admin(), cluster, None).await?;
-            let view = world.rest(started.task.id).await?;
-            ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
+            succeed(world, started.task.id).await?;
         }
         match self {
+            Self::DeleteMixed | Self::RemoveMixed | Self::Stop | Self::Start | Self::RestartForced => mix(world).await,
             Self::EditParameters => edit_one(world).await,
             Self::RefreshParameters => lag_behind(world).await,
             Self::RepairDrift | Self::AcceptDrift => drift(world).await,
@@ -167,15 +201,51 @@ impl Flow {
                 return Ok(TaskId(updated.task_id.context("no task")?));
             }
             Self::UpgradeHot | Self::UpgradeCold | Self::UpgradeConfigUrl => {
-                let to = UpgradeObproxy {
-                    short_rpm_name: Some("obproxy-ce-4.3.1.0-1".into()),
+                let to = Wanted {
+                    short_rpm_name: Some("obproxy-ce-4.3.1.0-1"),
+                    operating_system: None,
                 };
                 let (cluster, proxies) = proxies(world).await?;
-                fleet.upgrade_obproxies(&who, cluster, &proxies, to, None).await?
+                let chosen = Selection::in_path(&proxies);
+                fleet.upgrade_obproxies(&who, cluster, chosen, to, None).await?
             }
             Self::Delete => {
                 let (cluster, proxies) = proxies(world).await?;
                 fleet.delete_obproxies(&who, cluster, &proxies[..2], None).await?
+            }
+            Self::DeleteMixed => {
+                let (cluster, proxies) = proxies(world).await?;
+                fleet.delete_obproxies(&who, cluster, &proxies, None).await?
+            }
+            Self::RemoveMixed | Self::RemoveWithoutHost => {
+                let (cluster, proxies) = proxies(world).await?;
+                let gone = self == Self::RemoveWithoutHost;
+                let body = DeleteServers {
+                    skip_host_operation_server_ids: proxies.iter().copied().take(usize::from(gone)).collect(),
+                    obproxy_server_ids: proxies,
+                };
+                fleet.delete_servers(&who, cluster, body, None).await?
+            }
+            Self::Stop => {
+                let (cluster, proxies) = proxies(world).await?;
+                let chosen = [proxies[0], proxies[2]];
+                let chosen = Selection::in_body(&chosen);
+                fleet.stop_obproxies(&who, cluster, chosen, None).await?
+            }
+            Self::Start => {
+                let (cluster, proxies) = proxies(world).await?;
+                let chosen = Selection::in_body(&proxies[1..]);
+                fleet.start_obproxies(&who, cluster, chosen, None).await?
+            }
+            Self::RestartHot | Self::RestartOld | Self::RestartForced => {
+                let how = match self {
+                    Self::RestartHot => Restart::Hot,
+                    Self::RestartOld => Restart::Recommended,
+                    _ => Restart::Forced,
+                };
+                let (cluster, proxies) = proxies(world).await?;
+                let chosen = Selection::in_body(&proxies);
+                fleet.restart_obproxies(&who, cluster, chosen, how, None).await?
             }
             Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0, None).await?,
             Self::EditParameters => {
@@ -221,9 +291,7 @@ fn parameter(name: &str, value: &str) -> Parameter {
 async fn edit(world: &mut World, body: UpdateParameters) -> Result<()> {
     let (cluster, _) = proxies(world).await?;
     let task = world.fleet.update_parameters(&admin(), cluster, body, None).await?;
-    let view = world.rest(task.id).await?;
-    ensure!(view.status == TaskStatus::Successful, "{view:?}");
-    Ok(())
+    succeed(world, task.id).await
 }
 
 async fn edit_one(world: &mut World) -> Result<()> {
@@ -245,6 +313,48 @@ async fn drift(world: &mut World) -> Result<()> {
         world.set_by_sql(*proxy, "syslog_level", "DEBUG").await?;
     }
     world.set_by_sql(proxies[0], "work_thread_num", "16").await
+}
+
+async fn succeed(world: &mut World, task: TaskId) -> Result<()> {
+    let view = world.rest(task).await?;
+    ensure!(view.status == TaskStatus::Successful, "no world to begin in: {view:?}");
+    Ok(())
+}
+
+/// Of three proxies that serve, has load balancers keep away from the first, stops the second and lets the third fail.
+async fn mix(world: &mut World) -> Result<()> {
+    let (cluster, proxies) = proxies(world).await?;
+    let stopped = [proxies[1]];
+    let (who, chosen) = (admin(), Selection::in_body(&stopped));
+    let stop = world.fleet.stop_obproxies(&who, cluster, chosen, None).await?;
+    succeed(world, stop.id).await?;
+    world.hosts.take_offline(proxies[0]);
+    world.hosts.crash(proxies[2]);
+    let inventory = &world.fleet.crew().inventory;
+    for (id, serving) in [(proxies[0], true), (proxies[2], false)] {
+        let proxy = inventory.proxy(id).await?.context("no proxy")?;
+        let seen = ProxySighting {
+            serving,
+            stopped: false,
+            offline: serving,
+        };
+        let (asked, at) = (Timestamp::now(), Timestamp::now());
+        let sighting = HostSighting {
+            host_id: proxy.host_id,
+            online: true,
+            agent_version: None,
+            proxies: [(id, seen)].into(),
+            asked,
+            at,
+        };
+        inventory.record_sightings(&[sighting]).await?;
+    }
+    let statuses = [ProxyStatus::Running, ProxyStatus::Stopped, ProxyStatus::Unavailable];
+    for (id, status) in proxies.into_iter().zip(statuses) {
+        let proxy = inventory.proxy(id).await?.context("no proxy")?;
+        ensure!(proxy.status == status, "no world to begin in: {proxy:?}");
+    }
+    Ok(())
 }
 
 async fn add(world: &World, host: &str, port: u16) -> Result<obfleet_engine::TaskView> {

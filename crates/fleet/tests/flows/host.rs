@@ -3,6 +3,7 @@
 //! that asked for it.
 
 mod journal;
+mod operate;
 mod operations;
 mod parameters;
 mod restart;
@@ -14,11 +15,12 @@ use std::{
 
 use obfleet_fleet::{host_agent::HostAgentError, inventory::Host};
 use obfleet_wire::{
-    agent::{AttemptKey, ConfigFacts, Fence, OperationRequest, Outcome, ProxyFacts, ProxySpec},
+    agent::{AttemptKey, ConfigFacts, Fence, OperationRequest, Outcome, ProxyFacts, ProxyReport, ProxySpec},
     version::ProxyVersion,
 };
 
 use journal::Journal;
+use operate::LastCycle;
 use restart::LastRestart;
 
 /// How much of an operation is done.
@@ -57,6 +59,24 @@ impl Hosts {
         }
     }
 
+    fn of_proxy(&self, id: i64, work: impl FnOnce(&mut Owned)) {
+        let mut machines = self.machines.lock().unwrap();
+        let mut owned = machines.values_mut().filter_map(|machine| machine.proxies.get_mut(&id));
+        work(owned.next().unwrap());
+    }
+
+    /// The process of the proxy ends by itself, and its supervisor has not noticed yet.
+    pub fn crash(&self, proxy_id: i64) {
+        self.of_proxy(proxy_id, |owned| owned.process = None);
+    }
+
+    /// Load balancers are told to keep away from the proxy.
+    pub fn take_offline(&self, proxy_id: i64) {
+        self.of_proxy(proxy_id, |owned| {
+            owned.offline = owned.process.as_ref().map(|process| process.pid);
+        });
+    }
+
     /// The call is on its way.
     pub fn keep_for_later(&self, host: &Host, request: &OperationRequest) {
         self.late.lock().unwrap().push((host.clone(), request.clone()));
@@ -82,7 +102,8 @@ impl Hosts {
 
     /// What there is, one line a thing.
     pub fn lines(&self) -> Vec<String> {
-        let machines = self.machines.lock().unwrap();
+        let mut machines = self.machines.lock().unwrap().clone();
+        machines.values_mut().for_each(Machine::start_what_ought_to_run);
         machines.values().flat_map(Machine::lines).collect()
     }
 
@@ -136,6 +157,9 @@ struct Owned {
     supervised: bool,
     process: Option<Process>,
     restart: Option<LastRestart>,
+    cycle: Option<LastCycle>,
+    /// The process that load balancers were told to keep away from.
+    offline: Option<i32>,
     parameters: BTreeMap<String, String>,
     /// What it has from its config server.
     config: ConfigFacts,
@@ -259,6 +283,42 @@ impl Machine {
         Ok(())
     }
 
+    /// As the supervisor does, before anybody looks.
+    fn start_what_ought_to_run(&mut self) {
+        let due = |owned: &Owned| {
+            let guarded = owned.restart.as_ref().is_some_and(LastRestart::is_guarded);
+            owned.phase == Phase::Installed && owned.wanted && owned.supervised && owned.process.is_none() && !guarded
+        };
+        let due: Vec<_> = self.proxies.iter().filter(|(_, owned)| due(owned)).collect();
+        let due: Vec<_> = due
+            .into_iter()
+            .map(|(id, owned)| (*id, owned.version.clone()))
+            .collect();
+        for (id, version) in due {
+            self.launch(id, &version).unwrap();
+        }
+    }
+
+    /// What the agent tells of its proxies.
+    pub fn reports(&mut self) -> Vec<ProxyReport> {
+        self.start_what_ought_to_run();
+        let installed = self.proxies.values().filter(|owned| owned.phase == Phase::Installed);
+        let report = |owned: &Owned| {
+            let pid = owned.process.as_ref().map(|process| process.pid);
+            ProxyReport {
+                proxy_id: owned.spec.proxy_id,
+                serving: Some(pid.is_some()),
+                stopped: !owned.wanted,
+                offline: pid.is_some() && owned.offline == pid,
+                pid,
+                version: owned.process.as_ref().map(|process| process.version.clone()),
+                restarts: 0,
+                parameters: None,
+            }
+        };
+        installed.map(report).collect()
+    }
+
     fn lines(&self) -> Vec<String> {
         let Self { name, .. } = self;
         let packages = self.packages.iter().map(|sha256| format!("{name} package {sha256}"));
@@ -266,7 +326,7 @@ impl Machine {
         let proxies = self.proxies.values().map(|owned| {
             let runs = owned.process.as_ref();
             format!(
-                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, {:?}, {:?}",
+                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, offline {}, {:?}, {:?}",
                 owned.spec.cluster_name,
                 owned.spec.sql_port,
                 owned.phase,
@@ -275,6 +335,7 @@ impl Machine {
                 runs.map_or("nothing".to_owned(), |process| process.version.to_string()),
                 owned.wanted,
                 owned.supervised,
+                runs.is_some_and(|process| owned.offline == Some(process.pid)),
                 self.values(owned.spec.proxy_id).ok(),
                 owned.config
             )

@@ -55,6 +55,14 @@ of_flow! {
     upgrade_hot: Flow::UpgradeHot;
     upgrade_cold: Flow::UpgradeCold;
     delete: Flow::Delete;
+    delete_mixed: Flow::DeleteMixed;
+    remove_mixed: Flow::RemoveMixed;
+    remove_without_host: Flow::RemoveWithoutHost;
+    stop: Flow::Stop;
+    start: Flow::Start;
+    restart_hot: Flow::RestartHot;
+    restart_old: Flow::RestartOld;
+    restart_forced: Flow::RestartForced;
     delete_cluster: Flow::DeleteCluster;
     edit_parameters: Flow::EditParameters;
     refresh_parameters: Flow::RefreshParameters;

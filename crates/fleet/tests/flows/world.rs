@@ -11,7 +11,7 @@ use obfleet_fleet::{
     flows::crew::Crew,
     inventory::{
         Cluster, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _, InventoryChange,
-        Package, ParameterRecords as _, ProxyConfig,
+        Package, ParameterRecords as _, ProxyConfig, ProxySighting,
     },
     package_files::PackageFiles,
     plan::Snapshot,
@@ -179,14 +179,15 @@ impl World {
         lines.extend(fleet.proxies.values().map(|proxy| {
             let cluster = fleet.clusters.get(&proxy.cluster_id).map(|cluster| &cluster.name);
             format!(
-                "row of proxy {cluster:?} {}:{}: {:?} {:?} {}, parameters {}, exporter {}",
+                "row of proxy {cluster:?} {}:{}: {:?} {:?} {}, parameters {}, exporter {}, offline {}",
                 fleet.hosts[&proxy.host_id].facts.name,
                 proxy.sql_port,
                 proxy.status,
                 proxy.operate_status,
                 proxy.version,
                 proxy.parameter_version,
-                proxy.exporter_registered
+                proxy.exporter_registered,
+                proxy.offline
             )
         }));
         for cluster in fleet.clusters.values() {
@@ -254,11 +255,17 @@ impl World {
     pub async fn is_seen(&self, proxy_id: i64, serving: bool) -> Result<()> {
         let inventory = self.database.inventory();
         let proxy = inventory.proxy(proxy_id).await?.context("no such proxy")?;
+        let seen = ProxySighting {
+            serving,
+            stopped: false,
+            offline: false,
+        };
         let sighting = HostSighting {
             host_id: proxy.host_id,
             online: true,
             agent_version: None,
-            serving: BTreeMap::from([(proxy_id, serving)]),
+            proxies: BTreeMap::from([(proxy_id, seen)]),
+            asked: Timestamp::now(),
             at: Timestamp::now(),
         };
         Ok(inventory.record_sightings(&[sighting]).await?)

@@ -82,6 +82,12 @@ impl Lab {
         self.build(&self.slot(), NEW, faults);
     }
 
+    /// What is planned from now on is a restart onto the executable that runs.
+    pub async fn restart_onto_itself(&self) {
+        let _exclusive = EXECUTABLES.lock().await;
+        fs::copy(self.home().join("bin/obproxy"), self.slot()).unwrap();
+    }
+
     fn build(&self, to: &Path, version: &str, faults: Faults) {
         let (version, build) = version.split_once('-').unwrap();
         let trailer = Trailer {
@@ -124,6 +130,14 @@ impl Lab {
 
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[0].port()))
+    }
+
+    /// A plan to go to the very version that runs.
+    pub fn plan_onto_itself(&self, method: RestartMethod, drain: DrainPolicy) -> Plan {
+        Plan {
+            version: OLD.parse().unwrap(),
+            ..self.plan(method, drain)
+        }
     }
 
     /// A plan to go to the new build.

@@ -4,6 +4,7 @@
 mod back;
 mod cold;
 mod forward;
+mod itself;
 mod lab;
 mod proxy;
 mod recovery;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract::State, routing::get};
 use obfleet_wire::{
     envelope::Paged,
-    obproxy::{CreateObproxyCluster, ObproxyCluster},
+    obproxy::{CreateObproxyCluster, ObproxyCluster, PatchObproxyCluster},
     task::TaskInstance,
 };
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::{
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/clusters", get(list).post(create))
-        .route("/clusters/{id}", get(detail).delete(remove))
+        .route("/clusters/{id}", get(detail).patch(change).delete(remove))
 }
 
 /// Lists all clusters.
@@ -46,6 +46,15 @@ pub async fn create(
     let mut task = task_view::started(&started.task);
     task.obproxy_cluster_id = Some(started.cluster_id);
     Ok(Data(task))
+}
+
+/// Changes what clients of a cluster connect to.
+pub async fn change(
+    State(app): AppState,
+    path: PathIds,
+    Json(body): Json<PatchObproxyCluster>,
+) -> ApiResult<Data<ObproxyCluster>> {
+    Ok(Data(app.fleet.patch_cluster(path.id("id")?, body).await?))
 }
 
 /// Deletes a cluster with its proxies.

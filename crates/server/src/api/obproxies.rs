@@ -7,10 +7,15 @@ use axum::{
     extract::State,
     routing::{delete, get, post},
 };
-use obfleet_fleet::ExporterTarget;
+use obfleet_fleet::{
+    ExporterTarget, LoadBalanceServer,
+    plan::{Selection, operate::Restart, upgrade::Wanted},
+};
 use obfleet_wire::{
+    Refusal,
     envelope::Contents,
     obproxy::{AddObproxy, UpgradeObproxy},
+    reason::Reason,
     task::TaskInstance,
 };
 
@@ -18,7 +23,7 @@ use crate::{
     api::monitor,
     app::{App, AppState},
     auth::Who,
-    http::{ApiResult, Data, Idempotency, Json, OptionalJson, PathIds},
+    http::{ApiResult, Data, Idempotency, Json, ListQuery, OptionalJson, PathIds},
     task_view,
 };
 
@@ -27,9 +32,11 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/clusters/{id}/obproxies/batchAdd", post(batch_add))
         .route("/clusters/{id}/obproxies/{obproxyIds}", delete(remove))
+        .route("/clusters/{id}/obproxies/{obproxyIds}/restart", post(restart))
         .route("/clusters/{id}/obproxies/{obproxyIds}/upgrade", post(upgrade))
         .route("/exporterTargets", get(exporter_targets))
         .route("/metrics", get(monitor::exposition))
+        .route("/loadBalanceInfo", get(load_balance_info))
 }
 
 /// Installs a proxy on each of some hosts: one task a host.
@@ -64,6 +71,25 @@ pub async fn remove(
     Ok(Data(task_view::started(&task)))
 }
 
+/// Restarts proxies one after another, hot where that can be: one task.
+pub async fn restart(
+    State(app): AppState,
+    Who(who, _): Who,
+    path: PathIds,
+    key: Idempotency,
+) -> ApiResult<Data<TaskInstance>> {
+    let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
+    let once = key.of(&(), None)?;
+    let restart = app.fleet.restart_obproxies(
+        &who,
+        cluster,
+        Selection::in_path(&proxies),
+        Restart::Recommended,
+        once.as_ref(),
+    );
+    Ok(Data(task_view::started(&restart.await?)))
+}
+
 /// Upgrades running proxies one after another: one task. Without a body, to the newest package that fits.
 pub async fn upgrade(
     State(app): AppState,
@@ -74,9 +100,14 @@ pub async fn upgrade(
 ) -> ApiResult<Data<TaskInstance>> {
     let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
     let once = key.of(&body, None)?;
+    let wanted = Wanted {
+        short_rpm_name: body.short_rpm_name.as_deref(),
+        operating_system: None,
+    };
+    let selection = Selection::in_path(&proxies);
     let upgrade = app
         .fleet
-        .upgrade_obproxies(&who, cluster, &proxies, body, once.as_ref());
+        .upgrade_obproxies(&who, cluster, selection, wanted, once.as_ref());
     let task = upgrade.await?;
     Ok(Data(task_view::started(&task)))
 }
@@ -84,4 +115,12 @@ pub async fn upgrade(
 /// The proxies' metrics endpoints, for Prometheus' HTTP service discovery: a plain JSON array, no envelope.
 pub async fn exporter_targets(State(app): AppState) -> ApiResult<axum::Json<Vec<ExporterTarget>>> {
     Ok(axum::Json(app.fleet.exporter_targets().await?))
+}
+
+/// The serving proxies of the cluster that `appName` names, for clients that balance load by themselves.
+pub async fn load_balance_info(State(app): AppState, query: ListQuery) -> ApiResult<Data<Contents<LoadBalanceServer>>> {
+    let name = query.text("appName");
+    let name = name.ok_or_else(|| Refusal::invalid("appName", Reason::Empty))?;
+    let contents = app.fleet.load_balance_servers(name).await?;
+    Ok(Data(Contents { contents }))
 }

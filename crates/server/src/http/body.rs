@@ -148,6 +148,7 @@ fn expected(reason: &str) -> Expected {
         "u64" => Expected::Integer(0, u64::MAX.into()),
         "u32" => Expected::Integer(0, u32::MAX.into()),
         "u16" => Expected::Integer(0, u16::MAX.into()),
+        "a nonzero u16" => Expected::Integer(1, u16::MAX.into()),
         _ if expected.starts_with("struct ") => Expected::Object,
         _ => Expected::Other,
     }

@@ -141,9 +141,18 @@ messages! {
     Odp21016 BAD_REQUEST
         "Proxy server {0} is {1}, which rules this out. Bring it into another state first."
         "OBProxy 服务器 {0} 处于 {1} 状态，不能执行该操作，请先使其恢复。"
+    Odp21017 BAD_REQUEST
+        "Proxy server {0} has to be {1} for this. Look at its status, and bring it there first."
+        "OBProxy 服务器 {0} 需处于 {1} 状态才能执行该操作，请先查看其状态并使其恢复。"
     Odp21018 BAD_REQUEST
         "The version of proxy server {0} does not fit: it takes at least {1}."
         "OBProxy 服务器 {0} 的版本不符合要求：至少需要 {1}。"
+    Odp21102 NOT_FOUND
+        "There is no proxy cluster named {0} to balance load over. Give a cluster's name as appName."
+        "没有名为 {0} 的 OBProxy 集群可供负载均衡，请以集群名作为 appName。"
+    Odp21104 BAD_REQUEST
+        "Proxy server {1} is {0} already. Leave it out of the request."
+        "OBProxy 服务器 {1} 已处于 {0} 状态，请从请求中去掉。"
     Odp21105 BAD_REQUEST
         "Parameter {0} can only be read."
         "参数 {0} 只能读取，不能修改。"

@@ -62,6 +62,7 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             format!("长度应为 {least} 至 {most} 个字符，不能包含控制字符，首尾不能有空格"),
         ),
         Reason::ForNewHosts => fixed("the hosts to come that name no other", "未指定其他归属的新主机"),
+        Reason::NotAmong { id, list } => say(format!("{id} is not among {list}"), format!("{id} 不在 {list} 中")),
         Reason::VersionNeeded => fixed(
             "it is needed to install on hosts: the file name of an uploaded package",
             "在主机上安装时必须指定，应为已上传安装包的文件名",
@@ -279,6 +280,7 @@ mod tests {
         let name = || "x".to_owned();
         [
             Reason::Empty,
+            Reason::NotAmong { id: 7, list: "x" },
             Reason::VersionNeeded,
             Reason::NoProxyPackage { package: name() },
             Reason::NotHigher {

@@ -1,7 +1,7 @@
 //! An agent that enrols as a real one does, and then says yes to everything without doing any of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
@@ -43,6 +43,8 @@ struct Hands {
     /// Values that are not as in [`ITEMS`], by proxy and name; and those the process started with.
     values: Mutex<BTreeMap<(i64, String), String>>,
     started: Mutex<BTreeMap<(i64, String), String>>,
+    stopped: Mutex<BTreeSet<i64>>,
+    offline: Mutex<BTreeSet<i64>>,
     busy: AtomicBool,
     refusing: Mutex<Option<String>>,
 }
@@ -120,6 +122,8 @@ impl FakeAgent {
             proxies: Mutex::default(),
             values: Mutex::default(),
             started: Mutex::default(),
+            stopped: Mutex::default(),
+            offline: Mutex::default(),
             busy: AtomicBool::new(false),
             refusing: Mutex::default(),
         });
@@ -244,9 +248,12 @@ async fn parameters(
 
 async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
     let proxies = hands.proxies.lock().unwrap();
+    let (stopped, offline) = (hands.stopped.lock().unwrap(), hands.offline.lock().unwrap());
     let report = |(id, version): (&i64, &ProxyVersion)| ProxyReport {
         proxy_id: *id,
-        serving: Some(true),
+        serving: Some(!stopped.contains(id)),
+        stopped: stopped.contains(id),
+        offline: offline.contains(id),
         pid: Some(1),
         version: Some(version.clone()),
         restarts: 0,
@@ -353,7 +360,24 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
             probed: false,
             answered_after_ms: 1,
         }),
-        Operation::Inspect { proxy_id } | Operation::StartProxy { proxy_id } => {
+        Operation::StopProxy { proxy_id, .. } => {
+            hands.stopped.lock().unwrap().insert(proxy_id);
+            Outcome::Done
+        }
+        Operation::StartProxy { proxy_id, .. } | Operation::CycleProxy { proxy_id, .. } => {
+            hands.stopped.lock().unwrap().remove(&proxy_id);
+            Outcome::Proxy(facts(proxies[&proxy_id].clone()))
+        }
+        Operation::SetOnline { proxy_id, online, .. } => {
+            let mut offline = hands.offline.lock().unwrap();
+            let _ = if online {
+                offline.remove(&proxy_id)
+            } else {
+                offline.insert(proxy_id)
+            };
+            Outcome::Done
+        }
+        Operation::Inspect { proxy_id } | Operation::AwaitServing { proxy_id, .. } => {
             Outcome::Proxy(facts(proxies[&proxy_id].clone()))
         }
         Operation::Preflight { proxy_id, .. } => Outcome::Preflight(PreflightReport {

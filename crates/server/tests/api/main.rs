@@ -4,6 +4,7 @@
 
 mod access_keys;
 mod chains;
+mod clusters;
 mod config_server;
 mod contract;
 mod diagnosis;
@@ -13,6 +14,7 @@ mod fake_agent;
 mod full_disk;
 mod idempotency;
 mod links;
+mod load_balance;
 mod login;
 mod monitor;
 mod ob_clusters;
@@ -22,6 +24,7 @@ mod parameters;
 mod renewal;
 mod restart;
 mod secrets;
+mod servers;
 mod shape;
 mod shared;
 mod signing;

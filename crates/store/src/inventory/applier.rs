@@ -51,8 +51,11 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                 status,
                 operate_status,
             } => {
-                let query = sql::query("UPDATE obproxy_server SET status = ?, operate_status = ? WHERE id = ?");
-                query.bind(word(status)).bind(word(operate_status)).bind(proxy_id)
+                let query = sql::query(PROXY_STATUS).bind(word(status)).bind(word(operate_status));
+                query.bind(task.0).bind(proxy_id)
+            }
+            InventoryChange::SetProxyOffline { proxy_id, offline } => {
+                sql::query(PROXY_OFFLINE).bind(offline).bind(task.0).bind(proxy_id)
             }
             InventoryChange::SetProxyVersion { proxy_id, version } => {
                 let query = sql::query("UPDATE obproxy_server SET version = ? WHERE id = ?");
@@ -94,6 +97,12 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
     }
 }
 
+/// With the time of the task's last event: what was seen before that is out of date.
+const PROXY_STATUS: &str = "UPDATE obproxy_server SET status = ?, operate_status = ?, status_at = \
+                            (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) WHERE id = ?";
+const PROXY_OFFLINE: &str = "UPDATE obproxy_server SET offline = ?, status_at = \
+                             (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) WHERE id = ?";
+
 /// Sets the time of a cluster to that of a task's last event.
 const CLUSTER: &str = "UPDATE obproxy_cluster SET updated_at = \
                        (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) WHERE id = ?";
@@ -125,6 +134,7 @@ async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryCha
         | InventoryChange::SetWantedParameters { cluster_id, .. }
         | InventoryChange::SetClusterVersion { cluster_id, .. } => (CLUSTER, *cluster_id),
         InventoryChange::SetProxyStatus { proxy_id, .. }
+        | InventoryChange::SetProxyOffline { proxy_id, .. }
         | InventoryChange::SetProxyVersion { proxy_id, .. }
         | InventoryChange::SetProxyParameterVersion { proxy_id, .. }
         | InventoryChange::SetExporterRegistered { proxy_id, .. }
@@ -180,8 +190,8 @@ async fn insert_cluster(tx: &mut Transaction, cluster: &Cluster) -> Result<(), A
 pub(super) async fn insert_proxy(tx: &mut Transaction, proxy: &Proxy) -> Result<(), ApplyError> {
     let query = sql::query(
         "INSERT INTO obproxy_server (id, cluster_id, host_id, version, sql_port, exporter_port, rpc_port, status, \
-         operate_status, parameter_version, exporter_registered, last_active_at, deleted) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         operate_status, parameter_version, exporter_registered, last_active_at, offline, deleted) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     let query = query
         .bind(proxy.id)
@@ -198,7 +208,8 @@ pub(super) async fn insert_proxy(tx: &mut Transaction, proxy: &Proxy) -> Result<
         .bind(proxy.parameter_version);
     let query = query
         .bind(proxy.exporter_registered)
-        .bind(proxy.last_active.map(|at| at.millis()));
+        .bind(proxy.last_active.map(|at| at.millis()))
+        .bind(proxy.offline);
     query.bind(proxy.deleted).execute(tx).await?;
     Ok(())
 }

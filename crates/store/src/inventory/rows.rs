@@ -109,6 +109,7 @@ pub(super) fn proxy(row: &Row) -> Result<Proxy, Error> {
         parameter_version: get(row, "parameter_version")?,
         exporter_registered: get(row, "exporter_registered")?,
         last_active: get::<Option<i64>>(row, "last_active_at")?.map(Timestamp),
+        offline: get(row, "offline")?,
         deleted: get(row, "deleted")?,
     })
 }

@@ -54,7 +54,8 @@ fn away(host_id: i64) -> HostSighting {
         host_id,
         online: false,
         agent_version: None,
-        serving: BTreeMap::new(),
+        proxies: BTreeMap::new(),
+        asked: Timestamp(0),
         at: Timestamp(7),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{
     Cluster, ClusterSettings, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _,
-    InventoryChange, Package, Proxy,
+    InventoryChange, Package, Proxy, ProxySighting,
 };
 use obfleet_store::sql;
 use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
@@ -131,6 +131,53 @@ pub(crate) fn cluster(id: i64) -> Cluster {
     }
 }
 
+on_every_database!(what_clients_connect_to_changes_where_it_is_told);
+
+async fn what_clients_connect_to_changes_where_it_is_told(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
+    let mut gone = cluster(2);
+    gone.deleted = true;
+    let mut tx = database.writer().write().await.unwrap();
+    for cluster in [cluster(1), gone] {
+        let insert = InventoryChange::InsertCluster(Box::new(cluster));
+        InventoryApplier.apply(&mut tx, TaskId(1), &insert).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    for (address, port) in [
+        (Some("数据库"), None),
+        (None, Some(65535)),
+        (Some("b"), Some(1)),
+        (None, None),
+    ] {
+        inventory
+            .set_cluster_endpoint(1, address, port, Timestamp(7))
+            .await
+            .unwrap();
+        inventory
+            .set_cluster_endpoint(2, address, port, Timestamp(7))
+            .await
+            .unwrap();
+        let now = inventory.cluster(1).await.unwrap().unwrap();
+        if let Some(address) = address {
+            assert_eq!(now.address.as_deref(), Some(address));
+        }
+        if let Some(port) = port {
+            assert_eq!(now.port, Some(port));
+        }
+    }
+    let now = inventory.cluster(1).await.unwrap().unwrap();
+    assert_eq!(
+        (now.address.as_deref(), now.port),
+        (Some("b"), Some(1)),
+        "what is not told stays"
+    );
+    assert_eq!((now.created, now.updated), (Timestamp(1), Timestamp(7)));
+    let gone = inventory.cluster(2).await.unwrap().unwrap();
+    assert_eq!((gone.address, gone.port, gone.updated), (None, None, Timestamp(1)));
+}
+
 pub(crate) fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: OperateStatus) -> Proxy {
     Proxy {
         id,
@@ -145,7 +192,28 @@ pub(crate) fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: Oper
         parameter_version: 1,
         exporter_registered: true,
         last_active: None,
+        offline: false,
         deleted: false,
+    }
+}
+
+/// What an agent told of these proxies, asked and heard at once.
+fn sighting(host_id: i64, ids: &[i64], seen: ProxySighting, at: i64) -> HostSighting {
+    HostSighting {
+        host_id,
+        online: true,
+        agent_version: None,
+        proxies: ids.iter().map(|id| (*id, seen)).collect(),
+        asked: Timestamp(at),
+        at: Timestamp(at),
+    }
+}
+
+fn seen(serving: bool, stopped: bool) -> ProxySighting {
+    ProxySighting {
+        serving,
+        stopped,
+        offline: false,
     }
 }
 
@@ -193,13 +261,7 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has(kind: Kind) {
     apply(&database, 8, 7, &[change(10, ProxyStatus::Upgrading)]).await;
     assert_eq!(times().await, [7, 1]);
 
-    let sighting = |serving, at| HostSighting {
-        host_id: 3,
-        online: true,
-        agent_version: None,
-        serving: BTreeMap::from([(10, serving)]),
-        at: Timestamp(at),
-    };
+    let sighting = |serving, at| sighting(3, &[10], seen(serving, false), at);
     inventory.record_sightings(&[sighting(true, 8)]).await.unwrap();
     assert_eq!(times().await, [8, 1]);
     inventory.record_sightings(&[sighting(true, 9)]).await.unwrap();
@@ -267,7 +329,8 @@ async fn a_host_has_changed_only_when_there_is_news(kind: Kind) {
             host_id,
             online,
             agent_version: version.map(str::to_owned),
-            serving: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            asked: Timestamp(at),
             at: Timestamp(at),
         };
         inventory.record_sightings(&[sighting]).await.unwrap();
@@ -287,13 +350,7 @@ async fn a_sighting_leaves_proxies_that_a_task_holds_alone(kind: Kind) {
         let insert = InventoryChange::InsertProxy(proxy(id, 1, host_id, operate_status));
         apply(&database, 7, id, &[insert]).await;
     }
-    let sighting = |serving, at| HostSighting {
-        host_id,
-        online: true,
-        agent_version: None,
-        serving: BTreeMap::from([(10, serving), (11, serving)]),
-        at: Timestamp(at),
-    };
+    let sighting = |serving, at| sighting(host_id, &[10, 11], seen(serving, false), at);
     inventory.record_sightings(&[sighting(false, 5)]).await.unwrap();
     let status = |proxies: Vec<Proxy>| proxies.iter().map(|proxy| proxy.status).collect::<Vec<_>>();
     assert_eq!(
@@ -319,22 +376,62 @@ async fn a_proxy_that_was_stopped_on_purpose_is_not_taken_for_one_that_failed(ki
         ..proxy(10, 1, host_id, OperateStatus::Normal)
     };
     apply(&database, 7, 1, &[InventoryChange::InsertProxy(stopped)]).await;
-    for (serving, status) in [
-        (false, ProxyStatus::Stopped),
+    for (proxy, status) in [
+        // An agent that does not know, or does not know yet.
+        (seen(false, false), ProxyStatus::Stopped),
+        (seen(false, true), ProxyStatus::Stopped),
         // Somebody started it by hand.
-        (true, ProxyStatus::Running),
-        (false, ProxyStatus::Unavailable),
+        (seen(true, true), ProxyStatus::Running),
+        (seen(false, true), ProxyStatus::Stopped),
+        (seen(true, false), ProxyStatus::Running),
+        (seen(false, false), ProxyStatus::Unavailable),
     ] {
-        let sighting = HostSighting {
-            host_id,
-            online: true,
-            agent_version: None,
-            serving: BTreeMap::from([(10, serving)]),
-            at: Timestamp(5),
-        };
+        let sighting = sighting(host_id, &[10], proxy, 5);
         inventory.record_sightings(&[sighting]).await.unwrap();
         assert_eq!(inventory.proxy(10).await.unwrap().unwrap().status, status);
     }
+}
+
+on_every_database!(what_was_seen_before_a_task_said_how_a_proxy_is_changes_nothing);
+
+async fn what_was_seen_before_a_task_said_how_a_proxy_is_changes_nothing(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
+    inventory.insert_token(&token("t")).await.unwrap();
+    let host_id = inventory.enrol("t", &host("a", "10.0.0.1")).await.unwrap().unwrap();
+    let insert = InventoryChange::InsertProxy(proxy(10, 1, host_id, OperateStatus::Normal));
+    apply(&database, 7, 1, &[insert]).await;
+    let stopped = InventoryChange::SetProxyStatus {
+        proxy_id: 10,
+        status: ProxyStatus::Stopped,
+        operate_status: OperateStatus::Normal,
+    };
+    apply(&database, 7, 20, &[stopped]).await;
+    let state = async || {
+        let proxy = inventory.proxy(10).await.unwrap().unwrap();
+        (proxy.status, proxy.offline)
+    };
+    let away = ProxySighting {
+        offline: true,
+        ..seen(true, false)
+    };
+    for (asked, expected) in [(19, (ProxyStatus::Stopped, false)), (20, (ProxyStatus::Running, true))] {
+        let late = HostSighting {
+            at: Timestamp(30),
+            ..sighting(host_id, &[10], away, asked)
+        };
+        inventory.record_sightings(&[late]).await.unwrap();
+        assert_eq!(state().await, expected, "asked at {asked}");
+    }
+    let online = InventoryChange::SetProxyOffline {
+        proxy_id: 10,
+        offline: false,
+    };
+    apply(&database, 7, 40, &[online]).await;
+    assert_eq!(state().await, (ProxyStatus::Running, false));
+    let late = sighting(host_id, &[10], away, 39);
+    inventory.record_sightings(&[late]).await.unwrap();
+    assert_eq!(state().await, (ProxyStatus::Running, false));
 }
 
 on_every_database!(a_cluster_name_is_taken_once);

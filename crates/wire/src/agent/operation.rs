@@ -48,17 +48,47 @@ pub enum Operation {
         /// The slot to run.
         version: ProxyVersion,
     },
-    /// Starts the proxy if it does not run. → [`Outcome::Proxy`]
+    /// Starts the proxy if it does not run, and waits until it serves → [`Outcome::Proxy`]; or leaves that to the
+    /// supervisor.
     StartProxy {
         /// The proxy.
         proxy_id: i64,
+        /// Whether to wait. Otherwise it is only noted that the proxy ought to run.
+        #[serde(default = "yes")]
+        wait: bool,
     },
-    /// Stops the proxy after draining it; supervision is suspended.
+    /// Stops the proxy after draining it; it stays so until it is started.
     StopProxy {
         /// The proxy.
         proxy_id: i64,
         /// How.
         drain: DrainPolicy,
+    },
+    /// Ends the proxy's process, if there is one, after draining it, and starts another, also where it was down or does not
+    /// answer. All attempts of one subtask together do so once. → [`Outcome::Proxy`]
+    CycleProxy {
+        /// The proxy.
+        proxy_id: i64,
+        /// How the process that goes is drained.
+        drain: DrainPolicy,
+    },
+    /// Waits until root@proxysys can log in. → [`Outcome::Proxy`]
+    AwaitServing {
+        /// The proxy.
+        proxy_id: i64,
+        /// Milliseconds to wait at most.
+        limit_ms: u64,
+    },
+    /// Tells load balancers, which ask `proxy_status()`, to send new connections or to keep away. Nobody is refused either
+    /// way, and a new process is online.
+    SetOnline {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether they may come.
+        online: bool,
+        /// A proxy that cannot be asked is left as it is; otherwise that is a failure.
+        #[serde(default)]
+        best_effort: bool,
     },
     /// Stops the proxy and moves its home aside.
     RemoveProxy {
@@ -67,10 +97,14 @@ pub enum Operation {
         /// How its sessions end.
         drain: DrainPolicy,
     },
-    /// Undoes [`Operation::RemoveProxy`]: moves the home back and starts the proxy.
+    /// Undoes [`Operation::RemoveProxy`]: moves the home back, if it was moved, and starts the proxy → [`Outcome::Proxy`];
+    /// or leaves that to others.
     RestoreProxy {
         /// The proxy.
         proxy_id: i64,
+        /// Whether to start it.
+        #[serde(default = "yes")]
+        start: bool,
     },
     /// Deletes what [`Operation::CreateProxy`] made, whatever of it is there.
     DiscardProxy {
@@ -166,15 +200,22 @@ pub enum Operation {
     },
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Operation {
     /// The names of all operations, as an agent lists them in [`AgentStatus::operations`].
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 22] = [
         "checkAbsent",
         "installPackage",
         "removeSlot",
         "createProxy",
         "startProxy",
         "stopProxy",
+        "cycleProxy",
+        "awaitServing",
+        "setOnline",
         "removeProxy",
         "restoreProxy",
         "discardProxy",
@@ -199,6 +240,9 @@ impl Operation {
             Self::CreateProxy { .. } => "createProxy",
             Self::StartProxy { .. } => "startProxy",
             Self::StopProxy { .. } => "stopProxy",
+            Self::CycleProxy { .. } => "cycleProxy",
+            Self::AwaitServing { .. } => "awaitServing",
+            Self::SetOnline { .. } => "setOnline",
             Self::RemoveProxy { .. } => "removeProxy",
             Self::RestoreProxy { .. } => "restoreProxy",
             Self::DiscardProxy { .. } => "discardProxy",
@@ -293,6 +337,16 @@ mod tests {
         for operation in [
             Operation::Inspect { proxy_id: 1 },
             Operation::RemoveProxy { proxy_id: 1, drain },
+            Operation::CycleProxy { proxy_id: 1, drain },
+            Operation::AwaitServing {
+                proxy_id: 1,
+                limit_ms: 1,
+            },
+            Operation::SetOnline {
+                proxy_id: 1,
+                online: true,
+                best_effort: false,
+            },
             Operation::RevertRestart {
                 proxy_id: 1,
                 restart_id: "r".into(),
@@ -303,5 +357,14 @@ mod tests {
             assert!(Operation::NAMES.contains(&operation.name()));
             assert_eq!(serde_json::to_value(&operation).unwrap()["kind"], operation.name());
         }
+    }
+
+    #[test]
+    fn a_server_of_an_earlier_release_means_what_it_meant() {
+        let read = |json| serde_json::from_value::<Operation>(json).unwrap();
+        let start = read(serde_json::json!({"kind": "startProxy", "proxyId": 1}));
+        assert!(matches!(start, Operation::StartProxy { wait: true, .. }));
+        let restore = read(serde_json::json!({"kind": "restoreProxy", "proxyId": 1}));
+        assert!(matches!(restore, Operation::RestoreProxy { start: true, .. }));
     }
 }

@@ -52,6 +52,12 @@ pub struct ProxyReport {
     pub proxy_id: i64,
     /// Whether its SQL port answers; `None` until the agent has looked for the first time.
     pub serving: Option<bool>,
+    /// Whether it was stopped on purpose: nobody starts it then.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Whether load balancers were told to keep away from the process that runs.
+    #[serde(default)]
+    pub offline: bool,
     /// Its process, if there is one.
     pub pid: Option<i32>,
     /// Version and build of what runs, when it was last asked.

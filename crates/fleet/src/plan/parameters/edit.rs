@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     inventory::{Cluster, Proxy, WantedRow},
-    plan::Snapshot,
+    plan::{Selection, Snapshot},
 };
 
 /// The proxies' member of the request.
@@ -117,15 +117,7 @@ pub fn plan_edit(
 
 /// The proxies asked for, each once.
 pub(super) fn members<'f>(fleet: &'f Snapshot, cluster: &Cluster, ids: &[i64]) -> Result<Vec<&'f Proxy>, Refusal> {
-    let mut distinct = Vec::new();
-    for id in ids {
-        if !distinct.contains(id) {
-            distinct.push(*id);
-        }
-    }
-    fleet
-        .members(cluster, &distinct)
-        .map_err(|refusal| refusal.field(SERVERS))
+    fleet.members(cluster, &Selection::named(SERVERS, ids))
 }
 
 /// What single proxies had of their own ends with a change for all.

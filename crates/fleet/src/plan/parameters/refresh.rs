@@ -3,7 +3,7 @@
 use obfleet_wire::{Refusal, reason::Reason};
 
 use super::{ParameterFacts, Values, edit::Target, refuse_unless_it_takes_values, values_of, wanted};
-use crate::plan::Snapshot;
+use crate::plan::{Selection, Snapshot};
 
 /// The proxies' part of the path.
 const PROXIES: &str = "obproxyIds";
@@ -25,7 +25,7 @@ pub fn plan_refresh(
     ids: &[i64],
 ) -> Result<RefreshPlan, Refusal> {
     let cluster = fleet.cluster(cluster_id)?;
-    let members = fleet.members(cluster, ids)?;
+    let members = fleet.members(cluster, &Selection::named(PROXIES, ids))?;
     if members.is_empty() {
         return Err(Refusal::invalid(PROXIES, Reason::Empty));
     }

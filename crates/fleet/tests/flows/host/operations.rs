@@ -14,6 +14,7 @@ pub(super) fn changes_host(operation: &Operation) -> bool {
     !matches!(
         operation,
         Operation::CheckAbsent { .. }
+            | Operation::AwaitServing { .. }
             | Operation::Inspect { .. }
             | Operation::InspectConfig { .. }
             | Operation::Preflight { .. }
@@ -29,7 +30,7 @@ impl Machine {
             Operation::RemoveSlot { version } => self.remove_slot(&version, job),
             Operation::CreateProxy { spec, version } => self.create_proxy(spec, &version, job),
             Operation::RemoveProxy { proxy_id, .. } => self.remove_proxy(proxy_id, job),
-            Operation::RestoreProxy { proxy_id } => self.restore_proxy(proxy_id, job),
+            Operation::RestoreProxy { proxy_id, start } => self.restore_proxy(proxy_id, start, job),
             Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job),
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on, job),
             Operation::SetParameters { proxy_id, values } => {
@@ -67,9 +68,15 @@ impl Machine {
             Operation::RevertRestart {
                 proxy_id, restart_id, ..
             } => self.revert_restart(proxy_id, &restart_id, job),
-            Operation::StartProxy { .. } | Operation::StopProxy { .. } => {
-                Err("no flow asks for this: teach it to this host first".into())
+            Operation::StartProxy { proxy_id, wait } => self.start_proxy(proxy_id, wait, job),
+            Operation::StopProxy { proxy_id, .. } => self.stop_proxy(proxy_id, job),
+            Operation::CycleProxy { proxy_id, .. } => self.cycle_proxy(proxy_id, job),
+            Operation::AwaitServing { proxy_id, .. } => {
+                job.may_go_on()?;
+                self.at_rest(proxy_id)?;
+                Ok(Outcome::Proxy(self.facts(proxy_id)?))
             }
+            Operation::SetOnline { proxy_id, online, .. } => self.set_online(proxy_id, online, job),
         }
     }
 
@@ -150,6 +157,8 @@ impl Machine {
             supervised: false,
             process: None,
             restart: None,
+            cycle: None,
+            offline: None,
             parameters: std::collections::BTreeMap::new(),
             config: ConfigFacts::default(),
         };
@@ -189,7 +198,7 @@ impl Machine {
         Ok(())
     }
 
-    fn end_process(&mut self, id: i64, job: &Job<'_>) -> Result<()> {
+    pub(super) fn end_process(&mut self, id: i64, job: &Job<'_>) -> Result<()> {
         if self.get_mut(id)?.process.take().is_some() {
             self.changed(job, format!("proxy {id} stopped"));
         }
@@ -212,15 +221,21 @@ impl Machine {
         Ok(Outcome::Done)
     }
 
-    fn restore_proxy(&mut self, id: i64, job: &Job<'_>) -> Result<Outcome> {
+    fn restore_proxy(&mut self, id: i64, start: bool, job: &Job<'_>) -> Result<Outcome> {
+        self.unguarded(id)?;
         if !self.get(id)?.home {
             self.get_mut(id)?.home = true;
             self.changed(job, format!("home of proxy {id} moved back"));
         }
         let owned = self.get_mut(id)?;
         owned.phase = Phase::Installed;
-        (owned.wanted, owned.supervised) = (true, true);
+        if start {
+            (owned.wanted, owned.supervised) = (true, true);
+        }
         job.may_go_on()?;
+        if !start {
+            return Ok(Outcome::Done);
+        }
         self.ensure_running(id, job)?;
         Ok(Outcome::Proxy(self.facts(id)?))
     }
