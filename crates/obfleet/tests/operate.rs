@@ -52,7 +52,6 @@ async fn stopped_started_and_restarted() {
     assert_eq!(process::of_home(&first.home), [0_u32; 0]);
     TcpStream::connect(first.address).unwrap_err();
     second.serves_as(OLD.version).await.unwrap();
-    // Neither the agent that watches it nor one that starts anew brings it back.
     let path = format!("/api/v2/obproxy/clusters/{}", bed.cluster);
     let status = |detail: &Value, id: i64| {
         let rows = detail["obproxies"].as_array().unwrap();
