@@ -13,7 +13,7 @@ use std::{
 use axum::{
     body::{Body, BodyDataStream},
     extract::Request,
-    http::{Method, request::Parts},
+    http::Method,
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -33,16 +33,29 @@ use tokio::{
 use tokio_util::io::ReaderStream;
 
 use super::signature::{Claim, Signed, Unsigned, WINDOW};
-use crate::http::{ApiError, ApiResult, Fault, body, fault::LoginFault};
+use crate::http::{
+    ApiError, ApiResult, Fault,
+    body::{self, CHUNK_PATIENCE, MULTIPART_ROOM},
+    fault::LoginFault,
+};
 
 /// The only path whose requests may have more than [`body::LIMIT`] bytes.
 const UPLOADS: &str = "/api/v2/software-packages";
 /// Uploads that are on the disk before it is known who sends them.
 const MOST_UPLOADS: usize = 2;
-/// Room for what a multipart body has beside the file.
-const MULTIPART_ROOM: u64 = 64 * 1024;
-/// Time between two chunks of a body.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Servers' clocks may differ: a signature is remembered for longer than any of them lets it in.
+const REMEMBERED: Duration = Duration::from_secs(2 * WINDOW.as_secs());
+
+/// What becomes of a body of more than [`body::LIMIT`] bytes.
+#[derive(Clone, Copy)]
+enum Large {
+    /// It goes to the disk.
+    Spooled,
+    /// Its path takes none.
+    Refused,
+    /// No key lets its sender in, whatever it is.
+    OfNobody,
+}
 
 /// Checks signed requests.
 pub struct SignedRequests {
@@ -73,7 +86,14 @@ impl SignedRequests {
         let (parts, body) = request.into_parts();
         let signed = Signed::of(&parts, now).map_err(|why| unsigned(why, now))?;
         let found = self.keys.find(&claim.access_key).await.map_err(failed)?;
-        let (md5, body) = self.arrive(&parts, body).await?;
+        // The disk is for those who may turn out to be somebody.
+        let is_upload = parts.method == Method::POST && parts.uri.path().trim_end_matches('/') == UPLOADS;
+        let large = match &found {
+            _ if !is_upload => Large::Refused,
+            Some((key, _)) if key.enabled => Large::Spooled,
+            _ => Large::OfNobody,
+        };
+        let (md5, body) = self.arrive(body, large).await?;
         // A key that nobody has costs what one costs that somebody has.
         let secret = match &found {
             Some((key, _)) => self.sealer.open(&key.secret).map_err(sealed)?,
@@ -88,7 +108,7 @@ impl SignedRequests {
         }
         // Who repeats a question learns no more; who asks the same twice in a second signs the same.
         if !parts.method.is_safe() {
-            let expires = (date + WINDOW).duration_since(UNIX_EPOCH).unwrap_or_default();
+            let expires = (date + REMEMBERED).duration_since(UNIX_EPOCH).unwrap_or_default();
             let expires = Timestamp(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX));
             if !self.keys.use_signature(&claim.id(), expires).await.map_err(failed)? {
                 return Err(refused(LoginFault::Used));
@@ -103,17 +123,18 @@ impl SignedRequests {
     }
 
     /// The body once all of it is here, and its MD5 as it is signed.
-    async fn arrive(&self, parts: &Parts, body: Body) -> ApiResult<(String, Body)> {
+    async fn arrive(&self, body: Body, large: Large) -> ApiResult<(String, Body)> {
         let mut chunks = body.into_data_stream();
         let mut md5 = Md5::new();
         let mut whole = BytesMut::new();
         while let Some(chunk) = next(&mut chunks).await? {
             md5.update(&chunk);
             if whole.len() + chunk.len() > body::LIMIT {
-                if parts.method != Method::POST || parts.uri.path().trim_end_matches('/') != UPLOADS {
-                    return Err(ApiError::fault(Fault::TooLarge(body::LIMIT as u64)));
-                }
-                let body = self.spool(&whole, chunk, chunks, &mut md5).await?;
+                let body = match large {
+                    Large::Spooled => self.spool(&whole, chunk, chunks, &mut md5).await?,
+                    Large::Refused => return Err(ApiError::fault(Fault::TooLarge(body::LIMIT as u64))),
+                    Large::OfNobody => return Err(refused(LoginFault::Signature)),
+                };
                 return Ok((hex::encode_upper(md5.finalize()), body));
             }
             whole.extend_from_slice(&chunk);
@@ -126,7 +147,7 @@ impl SignedRequests {
 
     /// Writes a body to the disk, to read it again from there.
     async fn spool(&self, begin: &[u8], chunk: Bytes, mut rest: BodyDataStream, md5: &mut Md5) -> ApiResult<Body> {
-        let written = |error| ApiError::internal(format!("the upload cannot be written: {error}"));
+        let written = |error| ApiError::storage("the upload cannot be written", &error);
         let room = Arc::clone(&self.room)
             .acquire_owned()
             .await
@@ -155,7 +176,7 @@ impl SignedRequests {
 
 async fn next(chunks: &mut BodyDataStream) -> ApiResult<Option<Bytes>> {
     let broken = || ApiError::fault(Fault::BodyBroken);
-    let chunk = timeout(PATIENCE, chunks.next()).await.map_err(|_| broken())?;
+    let chunk = timeout(CHUNK_PATIENCE, chunks.next()).await.map_err(|_| broken())?;
     chunk.transpose().map_err(|_| broken())
 }
 

@@ -16,6 +16,10 @@ use super::{
 
 /// Bytes a JSON body may have: several thousand host ids, or a page of parameters.
 pub const LIMIT: usize = 1 << 20;
+/// Room for the multipart borders and the other parts around a file of the largest size.
+pub const MULTIPART_ROOM: u64 = 64 * 1024;
+/// Time between two chunks of an upload.
+pub const CHUNK_PATIENCE: Duration = Duration::from_secs(30);
 /// Time a JSON body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 const JSON: &str = "application/json";

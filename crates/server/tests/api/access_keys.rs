@@ -284,6 +284,32 @@ async fn a_package_is_uploaded_by_a_signed_request() {
 }
 
 #[tokio::test]
+async fn nobodys_upload_does_not_get_to_the_disk() {
+    let api = Api::start().await;
+    let (disabled, nobodys) = (
+        Key::new(&api).await,
+        Key {
+            access_key: "0123456789abcdef".into(),
+            secret: "0".repeat(32),
+        },
+    );
+    let path = format!("{KEYS}/{}", disabled.access_key);
+    let off = api.request(Method::PATCH, &path).json(&json!({"status": "DISABLED"}));
+    Reply::of(off).await.data();
+    for key in [&disabled, &nobodys] {
+        let mut draft = Draft::new(&api, Method::POST, "/api/v2/software-packages");
+        draft.content_type = "multipart/form-data; boundary=b";
+        let signature = draft.signature(key);
+        // More than is kept in memory, and no end of it: whoever waits for that never answers.
+        let begin = futures::stream::iter([Ok::<_, std::io::Error>(vec![7_u8; 2 << 20])]);
+        let endless = futures::StreamExt::chain(begin, futures::stream::pending());
+        let request = draft.with(&api, &signature).body(reqwest::Body::wrap_stream(endless));
+        let reply = tokio::time::timeout(Duration::from_secs(20), Reply::of(request)).await;
+        assert_refused(&reply.unwrap(), "does not match");
+    }
+}
+
+#[tokio::test]
 async fn secrets_are_nowhere_in_clear_text() {
     let api = Api::start().await;
     let key = Key::new(&api).await;

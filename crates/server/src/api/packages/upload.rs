@@ -3,7 +3,6 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use axum::{
@@ -18,13 +17,12 @@ use tokio::{
     io::{AsyncWriteExt as _, BufWriter},
 };
 
-use crate::http::{ApiError, ApiResult, Fault};
+use crate::http::{
+    ApiError, ApiResult, Fault,
+    body::{CHUNK_PATIENCE, MULTIPART_ROOM},
+};
 
 const PART: &str = "file";
-/// Room for the multipart borders and the other parts around a file of the largest size.
-const MULTIPART_ROOM: u64 = 64 * 1024;
-/// Time between two chunks of an upload.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file that has arrived; removed unless somebody has moved it elsewhere.
 pub struct Upload {
@@ -93,7 +91,7 @@ async fn pass_over(mut field: Field<'_>, mut room: u64) -> ApiResult<u64> {
 
 async fn in_time<T>(read: impl Future<Output = Result<T, MultipartError>>) -> ApiResult<T> {
     let broken = || ApiError::fault(Fault::BodyBroken);
-    tokio::time::timeout(PATIENCE, read)
+    tokio::time::timeout(CHUNK_PATIENCE, read)
         .await
         .map_err(|_| broken())?
         .map_err(|_| broken())
