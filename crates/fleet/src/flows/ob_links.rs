@@ -179,7 +179,7 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     }
     for proxy in attempt.list(keys::PROXIES_LEFT_OUT).unwrap_or_default() {
         attempt.log(format!(
-            "obproxy {proxy} does not run, or its host is away: it is not told, and asks by itself when it starts"
+            "obproxy {proxy} does not run, or its host is away: it is not told, and asks by itself: within ten seconds if it runs, else when it starts"
         ));
     }
     Ok(Output::nothing())

@@ -57,7 +57,7 @@ fn check_changeable(cluster: &Cluster) -> Result<(), Refusal> {
 pub struct Concerned {
     /// Those that run, with their hosts.
     pub proxies: Vec<(i64, i64)>,
-    /// Those that do not, which ask by themselves when they start.
+    /// Those that do not, as far as is known; they ask by themselves: each ten seconds or so, and when they start.
     pub skipped: Vec<i64>,
 }
 
