@@ -12,19 +12,19 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, PACKAGE_BYTES, ProxyParameters, Validity,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
+    OperationReport, OperationRequest, PACKAGE_BYTES, ProxyParameters, Validity,
 };
 use obfleet_wire::time::Timestamp;
 use serde::Deserialize;
 
 use crate::{
     certificate::{Certificate, ReplaceError},
-    describe,
+    describe, discovery,
     metrics::Gauges,
     operations::OperationError,
     packages::{Packages, Presence, PutError},
-    proxies::RegistryError,
+    proxies::{Registry, RegistryError},
     runner::Runner,
     status::StatusBoard,
 };
@@ -38,6 +38,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) runner: Arc<Runner>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) packages: Packages,
     pub(crate) status: Arc<StatusBoard>,
     pub(crate) gauges: Arc<Gauges>,
@@ -49,6 +50,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
+        .route("/v1/obproxies", get(obproxies))
         .route(
             "/v1/packages/{sha256}",
             head(has_package).put(put_package).layer(DefaultBodyLimit::disable()),
@@ -99,6 +101,15 @@ impl IntoResponse for Answer {
 
 async fn status(State(api): State<Api>) -> Json<AgentStatus> {
     Json(api.status.read())
+}
+
+async fn obproxies(State(api): State<Api>) -> Result<Json<Vec<FoundProxy>>, Answer> {
+    let found = discovery::find(&api.registry)
+        .await
+        .map_err(|error| AgentError::Internal {
+            reason: format!("the processes of this host cannot be read: {error}"),
+        })?;
+    Ok(Json(found.into_iter().map(|proxy| proxy.told).collect()))
 }
 
 #[derive(Debug, Deserialize)]

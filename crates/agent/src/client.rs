@@ -16,8 +16,8 @@ use std::{
 
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, OperationReport,
-    OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyParameters, Validity, agent_name,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
+    OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyParameters, Validity, agent_name,
 };
 use obfleet_wire::time::Timestamp;
 use reqwest::{
@@ -42,6 +42,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that are answered at once.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Each proxy's executable is run once, which may take ten seconds.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// A fence waits up to a minute for what it fenced off.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A large package over a slow line.
@@ -207,6 +209,15 @@ impl Endpoint {
     pub async fn parameters(&self, proxy_id: i64, patience: Duration) -> Result<ProxyParameters, CallError> {
         let url = format!("{}/proxies/{proxy_id}/parameters", self.base);
         until_answered(patience, || self.json(self.http.get(&url).timeout(CALL_TIMEOUT))).await
+    }
+
+    /// Every proxy that runs on the host.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn obproxies(&self) -> Result<Vec<FoundProxy>, CallError> {
+        let call = self.http.get(format!("{}/obproxies", self.base)).timeout(LOOK_TIMEOUT);
+        self.json(call).await
     }
 
     /// A signing request for the agent's key, PEM.

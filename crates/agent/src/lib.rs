@@ -11,6 +11,7 @@
 mod api;
 mod certificate;
 pub mod client;
+mod discovery;
 mod durable;
 mod each_proxy;
 mod enrol;

@@ -148,6 +148,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let journal = Journal::open(&layout.journal(), Timestamp::now())?;
     let api = Api {
         packages: node.packages.clone(),
+        registry: Arc::clone(&node.registry),
         status: Arc::clone(&status),
         gauges: Arc::clone(&gauges),
         certificate: Arc::clone(&certificate),

@@ -11,6 +11,8 @@ use std::{
 use obfleet_wire::version::ProxyVersion;
 use sha2::{Digest as _, Sha256};
 
+use crate::run_as::RunAs;
+
 /// `-V` only prints: one that takes longer hangs in a library or is no proxy.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -111,11 +113,18 @@ pub fn check_elf(path: &Path) -> Result<(), BinaryError> {
 ///
 /// The exit code tells nothing: OBProxy ends with 0 whatever happens. The text is on stderr.
 pub async fn version(path: &Path, home: &Path) -> Result<ProxyVersion, BinaryError> {
+    version_as(path, home, None).await
+}
+
+/// [`version`], run by another user: root must not run what others can change.
+pub async fn version_as(path: &Path, home: &Path, run_as: Option<RunAs>) -> Result<ProxyVersion, BinaryError> {
     let failed = |reason: String| BinaryError::DoesNotRun {
         path: path.to_owned(),
         reason,
     };
-    let mut command = tokio::process::Command::new(path);
+    let mut command = std::process::Command::new(path);
+    RunAs::apply(run_as, &mut command);
+    let mut command = tokio::process::Command::from(command);
     command.arg("-V").current_dir(home).env_clear().kill_on_drop(true);
     command
         .stdin(Stdio::null())

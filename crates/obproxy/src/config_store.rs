@@ -65,12 +65,14 @@ pub enum StoreError {
 
 /// Copies the store of the proxy in `home`, running or not, to `to`, replacing what is there.
 pub async fn back_up(home: &Path, to: &Path) -> Result<(), StoreError> {
-    let store = [STORE, OLD_STORE]
-        .map(|name| home.join(name))
-        .into_iter()
-        .find(|path| path.exists());
-    let store = store.ok_or_else(|| StoreError::Missing { home: home.to_owned() })?;
+    let store = path(home).ok_or_else(|| StoreError::Missing { home: home.to_owned() })?;
     copy(&store, to).await
+}
+
+/// The store of the proxy in `home`, whichever version it is of.
+pub(crate) fn path(home: &Path) -> Option<PathBuf> {
+    let stores = [STORE, OLD_STORE].map(|name| home.join(name));
+    stores.into_iter().find(|path| path.exists())
 }
 
 /// Makes the store readable for `target`: versions from 4.1 on want a new file and do not import the old one.

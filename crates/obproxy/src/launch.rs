@@ -25,7 +25,7 @@ mod log_tail;
 mod options;
 
 use log_tail::LogTail;
-pub use options::{DEFAULT_CHECK_INTERVAL, sql_address};
+pub use options::{DEFAULT_CHECK_INTERVAL, password_hash, sql_address};
 
 /// A proxy listens 0.15 s after its start; a loaded host with a large store gets two hundred times that.
 const START_DEADLINE: Duration = Duration::from_secs(30);

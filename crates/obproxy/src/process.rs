@@ -18,7 +18,7 @@ mod usage;
 
 pub use handle::{ProcessHandle, SignalError};
 pub use nix::sys::signal::Signal;
-pub use ports::{listens_on, listens_on_ipv4, port_owners};
+pub use ports::{listening_of, listens_on, listens_on_ipv4, port_owners, port_user};
 pub use usage::Usage;
 
 /// One process for ever: a pid alone is used again.
@@ -112,18 +112,28 @@ impl Process {
         self.argv.first().map(|argv0| self.cwd.join(argv0))
     }
 
+    /// Whether its `argv[0]` is this path, however it is written.
+    fn is_called(&self, path: &Path) -> bool {
+        let Some(called) = self.argv0_path() else {
+            return false;
+        };
+        let directory = called.parent().and_then(|parent| parent.canonicalize().ok());
+        directory.as_deref() == path.parent() && called.file_name() == path.file_name()
+    }
+
     /// A path that reads the executable it really runs, also after the file was replaced.
     pub fn exe_path(&self) -> PathBuf {
         proc_dir(self.id.pid).join("exe")
     }
 }
 
-/// The proxies that run in a home, oldest first: working directory `home`, executable in its `bin`.
+/// The proxies that run in a home, oldest first: working directory `home`, executable in its `bin` or called by the
+/// name it has there. That may be a link to somewhere else.
 pub fn of_home(home: &Path) -> io::Result<Vec<Process>> {
     let home = home.canonicalize()?;
     let bin = home.join("bin");
     let mut found = in_directory(&home)?;
-    found.retain(|process| process.exe.starts_with(&bin));
+    found.retain(|process| process.exe.starts_with(&bin) || process.is_called(&bin.join("obproxy")));
     Ok(found)
 }
 
@@ -168,6 +178,39 @@ pub fn command_line(pid: i32) -> io::Result<Vec<String>> {
     Ok(split_nul(&fs::read(proc_dir(pid).join("cmdline"))?))
 }
 
+/// The user a process runs as.
+pub fn user(pid: i32) -> io::Result<u32> {
+    effective(pid, "Uid:")
+}
+
+/// The group a process runs as.
+pub fn group(pid: i32) -> io::Result<u32> {
+    effective(pid, "Gid:")
+}
+
+/// Of the real, the effective and the others, the second.
+fn effective(pid: i32, field: &str) -> io::Result<u32> {
+    let status = fs::read_to_string(proc_dir(pid).join("status"))?;
+    let id = status_field(&status, field).and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
+    id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The name the kernel has for a process, cut to 15 characters; anybody may read it.
+pub fn short_name(pid: i32) -> io::Result<String> {
+    Ok(fs::read_to_string(proc_dir(pid).join("comm"))?.trim_end().to_owned())
+}
+
+/// Whether it shares mounts with this process: if not, its paths are not those of this process.
+pub fn shares_mounts(pid: i32) -> io::Result<bool> {
+    let of = |whose: &Path| fs::read_link(whose.join("ns/mnt"));
+    Ok(of(&proc_dir(pid))? == of(Path::new("/proc/self"))?)
+}
+
+/// The control groups of a process, as the kernel lists them.
+pub fn control_groups(pid: i32) -> io::Result<String> {
+    fs::read_to_string(proc_dir(pid).join("cgroup"))
+}
+
 /// The pid a process sees as its own: another one than here if it lives in a pid namespace of its own.
 pub fn pid_in_own_namespace(pid: i32) -> io::Result<i32> {
     let status = fs::read_to_string(proc_dir(pid).join("status"))?;
@@ -197,7 +240,7 @@ fn proc_dir(pid: i32) -> PathBuf {
 }
 
 /// The kernel marks an executable that was replaced or removed.
-fn without_deleted(exe: PathBuf) -> PathBuf {
+pub(crate) fn without_deleted(exe: PathBuf) -> PathBuf {
     match exe.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
         Some(path) => PathBuf::from(path),
         None => exe,
@@ -211,16 +254,16 @@ fn split_nul(bytes: &[u8]) -> Vec<String> {
 
 /// The fields of `/proc/<pid>/stat` used here.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+pub(crate) struct Stat {
     state: char,
-    ppid: i32,
-    start_ticks: u64,
+    pub(crate) ppid: i32,
+    pub(crate) start_ticks: u64,
     /// In its own code and in the kernel.
     cpu_ticks: u64,
 }
 
 impl Stat {
-    fn read(pid: i32) -> io::Result<Self> {
+    pub(crate) fn read(pid: i32) -> io::Result<Self> {
         let text = fs::read_to_string(proc_dir(pid).join("stat"))?;
         Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -241,7 +284,7 @@ impl Stat {
         })
     }
 
-    fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
@@ -269,6 +312,9 @@ mod tests {
         assert!(!environment(own.pid).unwrap().is_empty());
         assert!(all_pids().unwrap().any(|pid| pid == own.pid));
         assert_eq!(pid_in_own_namespace(own.pid).unwrap(), own.pid);
+        assert_eq!(user(own.pid).unwrap(), nix::unistd::geteuid().as_raw());
+        assert!(shares_mounts(own.pid).unwrap());
+        assert!(!short_name(own.pid).unwrap().is_empty());
     }
 
     #[test]
@@ -330,5 +376,29 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(of_home(home.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn finds_a_process_whose_file_is_a_link_out_of_the_home() {
+        let (home, repository) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bin = home.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::copy("/bin/sleep", repository.path().join("obproxy")).unwrap();
+        std::os::unix::fs::symlink(repository.path().join("obproxy"), bin.join("obproxy")).unwrap();
+        for argv0 in ["./bin/obproxy", bin.join("obproxy").to_str().unwrap()] {
+            let mut command = std::process::Command::new(bin.join("obproxy"));
+            std::os::unix::process::CommandExt::arg0(&mut command, argv0);
+            let mut child = command.arg("60").current_dir(home.path()).spawn().unwrap();
+            // Another program that works there is none.
+            let mut other = std::process::Command::new("/bin/sleep");
+            let mut other = other.arg("60").current_dir(home.path()).spawn().unwrap();
+            let found = of_home(home.path()).unwrap();
+            for process in [&mut child, &mut other] {
+                process.kill().unwrap();
+                process.wait().unwrap();
+            }
+            let pids: Vec<_> = found.iter().map(|process| process.id.pid).collect();
+            assert_eq!(pids, [child.id() as i32], "{argv0}");
+        }
     }
 }

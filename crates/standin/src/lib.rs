@@ -8,6 +8,8 @@
 //! One process, read from the top: `start` → `proxy` (what everything shares) → `lifecycle` (ticks and signals, deciding with
 //! `hot_restart`) and `session` (one client: `admin`, `relay` or `fake_backend`).
 //!
+//! [`foreign`] starts a stand-in the way other tools start a proxy, watchdogs and all.
+//!
 //! One rule of the real proxy is left out on purpose: it refuses to start on a host that has only a loopback address.
 
 mod admin;
@@ -15,6 +17,7 @@ mod config;
 mod config_server;
 mod fake_backend;
 mod faults;
+pub mod foreign;
 mod home;
 mod hot_restart;
 mod inherited;

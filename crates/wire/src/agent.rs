@@ -9,6 +9,7 @@
 //! | `POST /v1/operations` | starts an [`OperationRequest`], or attaches to it when its key is known |
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
 //! | `GET /v1/proxies/{id}/parameters` | [`ProxyParameters`]: reads the proxy's whole configuration |
+//! | `GET /v1/obproxies` | a list of [`FoundProxy`]: every proxy that runs on the host, its own or not |
 //! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
 //! | `PUT /v1/certificate` | [`CertificateUpdate`]: the certificate to use from the next connection on |
 //! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
@@ -25,6 +26,7 @@ pub const PACKAGE_BYTES: &str = "package-bytes";
 
 mod attempt;
 mod certificate;
+mod discovery;
 mod enrolment;
 mod error;
 mod metrics;
@@ -35,6 +37,7 @@ mod status;
 
 pub use attempt::{AttemptKey, AttemptKeyError, Fence};
 pub use certificate::{CertificateRequest, CertificateUpdate, Validity};
+pub use discovery::{CronEntry, FoundProcess, FoundProxy, FoundWatchdog, PackageLayout, StartMethod};
 pub use enrolment::{EnrolRequest, EnrolResponse, SERVER_NAME, agent_name};
 pub use error::AgentError;
 pub use metrics::{AgentMetrics, Exported, ProxySample, Series};

@@ -36,7 +36,7 @@ pub const DRAIN: DrainPolicy = DrainPolicy {
 
 /// The executable with all roles. `cargo test` with a filter does not build examples, and a stale one would test
 /// yesterday's agent: so it is built here.
-fn node() -> PathBuf {
+pub fn node() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let own = std::env::current_exe().unwrap();

@@ -4,8 +4,10 @@
 
 mod authority;
 mod certificate;
+mod foreign;
 mod host;
 
+mod discovery;
 mod enrolment;
 mod lifecycle;
 mod metrics;

@@ -86,8 +86,9 @@ pub(super) fn first_start(spec: &ProxySpec) -> Result<Arguments, LaunchError> {
     })
 }
 
-/// `-o` takes the SHA-1 of the password. No password is the empty value: the hash of nothing locks everybody out.
-fn password_hash(password: &str) -> String {
+/// `-o` takes the SHA-1 of the password, hexadecimal. No password is the empty value: the hash of nothing locks everybody
+/// out.
+pub fn password_hash(password: &str) -> String {
     if password.is_empty() {
         String::new()
     } else {
