@@ -23,6 +23,7 @@ use obfleet_wire::Refusal;
 
 use crate::{
     flows::crew::Crew,
+    host_agent::HostAgentError,
     inventory::{InventoryChange, InventoryError},
     package_files::PackageFileError,
     plan::Snapshot,
@@ -73,6 +74,9 @@ pub enum Error {
     /// A package file cannot be had or kept.
     #[error(transparent)]
     PackageFile(#[from] PackageFileError),
+    /// The agent of a host did not answer as it should.
+    #[error(transparent)]
+    Agent(#[from] HostAgentError),
 }
 
 /// The fleet. Cheap to clone.

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters},
+    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 
@@ -63,6 +63,9 @@ pub trait HostAgent: Send + Sync {
         proxy_id: i64,
         patience: Duration,
     ) -> Result<ProxyParameters, HostAgentError>;
+
+    /// Every proxy that runs on the host, whoever started it; answers within half a minute.
+    async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError>;
 
     /// Gives the host the package file with this digest, unless it has it. → bytes that had to be sent
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError>;

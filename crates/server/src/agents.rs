@@ -15,7 +15,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters, Validity},
+    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters, Validity},
     time::Timestamp,
 };
 use tokio::{net::lookup_host, time::timeout};
@@ -148,6 +148,10 @@ impl HostAgent for Agents {
     ) -> Result<ProxyParameters, HostAgentError> {
         let endpoint = self.endpoint(host).await?;
         endpoint.parameters(proxy_id, patience).await.map_err(failed(host))
+    }
+
+    async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
+        self.endpoint(host).await?.obproxies().await.map_err(failed(host))
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

@@ -27,7 +27,7 @@ async fn find(endpoint: &Endpoint, foreign: &Foreign) -> FoundProxy {
     one.clone()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn proxies_of_every_tool_are_told_apart() {
     let authority = Authority::start().await;
     let host = Host::started(&authority);
@@ -86,7 +86,7 @@ async fn proxies_of_every_tool_are_told_apart() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn its_own_are_marked() {
     let authority = Authority::start().await;
     let host = Host::started(&authority);
@@ -101,7 +101,7 @@ async fn its_own_are_marked() {
     assert_eq!((own.start_method, &own.watchdogs), (StartMethod::Obfleet, &Vec::new()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_executable_that_was_linked_or_replaced_is_still_the_proxys() {
     let authority = Authority::start().await;
     let host = Host::started(&authority);
@@ -121,7 +121,7 @@ async fn an_executable_that_was_linked_or_replaced_is_still_the_proxys() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_a_watchdog_is_shown() {
     let authority = Authority::start().await;
     let host = Host::started(&authority);
@@ -147,7 +147,7 @@ fn children_of(pid: i32) -> Vec<i32> {
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn another_users_proxy_is_asked_as_that_user() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root can start one");

@@ -1,6 +1,6 @@
 //! Hosts, and how agents join with theirs.
 
-use obfleet_wire::{host::Host as HostView, time::Timestamp};
+use obfleet_wire::{agent::FoundProxy, host::Host as HostView, time::Timestamp};
 
 use super::{Error, Fleet};
 use crate::{
@@ -22,6 +22,13 @@ impl Fleet {
             &fleet,
             fleet.host(id).map_err(|refusal| refusal.field("hostId"))?,
         ))
+    }
+
+    /// The proxies that run on a host, whoever started them, as its agent sees them now.
+    pub async fn obproxies_on_host(&self, id: i64) -> Result<Vec<FoundProxy>, Error> {
+        let fleet = self.snapshot().await?;
+        let host = fleet.host(id).map_err(|refusal| refusal.field("hostId"))?;
+        Ok(self.crew.agents.obproxies(host).await?)
     }
 
     /// Keeps a token an agent can enrol with once.

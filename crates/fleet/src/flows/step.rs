@@ -97,7 +97,10 @@ mod tests {
         AttemptFacts, AttemptKey, AttemptSink, CheckpointError, Context, SubtaskId, TaskId, attempt::Attempt,
     };
     use obfleet_wire::{
-        agent::{AgentMetrics, AgentStatus, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProxyParameters},
+        agent::{
+            AgentMetrics, AgentStatus, DrainPolicy, Fence, FoundProxy, Operation, OperationRequest, Outcome,
+            ProxyParameters,
+        },
         time::Timestamp,
     };
     use tokio_util::sync::CancellationToken;
@@ -140,6 +143,10 @@ mod tests {
         }
 
         async fn parameters(&self, host: &Host, _: i64, _: Duration) -> Result<ProxyParameters, HostAgentError> {
+            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+        }
+
+        async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
             Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
         }
 

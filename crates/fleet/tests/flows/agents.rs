@@ -8,7 +8,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, Operation, OperationRequest, Outcome, ProxyParameters},
+    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, Operation, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 
@@ -88,6 +88,11 @@ impl HostAgent for Agents {
             read.map_err(HostAgentError::Failed)
         };
         self.call(host, "parameters", read).await
+    }
+
+    /// No flow asks for all of them.
+    async fn obproxies(&self, _: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
+        Ok(Vec::new())
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<u64, HostAgentError> {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, routing::get};
-use obfleet_wire::{envelope::Paged, host::Host};
+use obfleet_wire::{
+    agent::FoundProxy,
+    envelope::{Contents, Paged},
+    host::Host,
+};
 use serde_json::Value;
 
 use crate::{
@@ -16,6 +20,7 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/hosts", get(list))
         .route("/hosts/{hostId}", get(detail))
+        .route("/hosts/{hostId}/obproxies", get(obproxies))
 }
 
 /// Lists hosts by status, IDC, service type and keyword (name, alias, address or service).
@@ -52,4 +57,10 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>
     let certificates = app.agents.certificates();
     host.certificate_expire_time = certificates.get(&host.id).map(|validity| validity.not_after);
     Ok(Data(host))
+}
+
+/// *extension*: the proxies that run on a host, whoever installed and started them.
+pub async fn obproxies(State(app): AppState, path: PathIds) -> ApiResult<Data<Contents<FoundProxy>>> {
+    let contents = app.fleet.obproxies_on_host(path.id("hostId")?).await?;
+    Ok(Data(Contents { contents }))
 }

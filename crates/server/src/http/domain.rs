@@ -26,6 +26,10 @@ impl From<obfleet_fleet::Error> for ApiError {
                 tracing::error!(path = %path.display(), error = %source, "a package file cannot be kept, read or removed");
                 Self::storage("the package file cannot be kept, read or removed", &source)
             }
+            Error::Agent(error) => {
+                tracing::warn!(%error, "a host's agent did not answer");
+                Self::internal(error).with_status(StatusCode::BAD_GATEWAY)
+            }
             Error::Inventory(_) | Error::Seal(_) | Error::Template(_) | Error::PackageFile(_) => failed(&error),
         }
     }

@@ -13,7 +13,7 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics as Measured, AgentStatus, Fence, OperationRequest, Outcome, ProxyParameters},
+    agent::{AgentMetrics as Measured, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters},
     time::Timestamp,
 };
 use prometheus_client::{
@@ -151,6 +151,10 @@ impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
     ) -> Result<ProxyParameters, HostAgentError> {
         let work = self.agents.parameters(host, proxy_id, patience);
         self.metrics.agents.time("parameters", work).await
+    }
+
+    async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
+        self.metrics.agents.time("obproxies", self.agents.obproxies(host)).await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

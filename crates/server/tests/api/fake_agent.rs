@@ -19,9 +19,9 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use obfleet_agent::token::{Token, proof, secret_digest};
 use obfleet_wire::{
     agent::{
-        AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Exported, HostFacts, Operation,
-        OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport, ProxyFacts,
-        ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE, Series,
+        AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Exported, FoundProxy, HostFacts,
+        Operation, OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport,
+        ProxyFacts, ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE, Series,
     },
     time::Timestamp,
     version::ProxyVersion,
@@ -45,6 +45,7 @@ struct Hands {
     started: Mutex<BTreeMap<(i64, String), String>>,
     stopped: Mutex<BTreeSet<i64>>,
     offline: Mutex<BTreeSet<i64>>,
+    found: Mutex<Vec<FoundProxy>>,
     busy: AtomicBool,
     refusing: Mutex<Option<String>>,
 }
@@ -124,6 +125,7 @@ impl FakeAgent {
             started: Mutex::default(),
             stopped: Mutex::default(),
             offline: Mutex::default(),
+            found: Mutex::default(),
             busy: AtomicBool::new(false),
             refusing: Mutex::default(),
         });
@@ -135,6 +137,7 @@ impl FakeAgent {
         let router = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/metrics", get(metrics))
+            .route("/v1/obproxies", get(obproxies))
             .route("/v1/packages/{sha256}", get(async || ()))
             .route("/v1/proxies/{id}/parameters", get(parameters))
             .route("/v1/operations", post(operate))
@@ -175,6 +178,11 @@ impl FakeAgent {
     /// What a proxy has is what its process goes by, as after a restart.
     pub fn restarted(&self) {
         *self.state.started.lock().unwrap() = self.state.values.lock().unwrap().clone();
+    }
+
+    /// What runs on the host besides.
+    pub fn finds(&self, found: Vec<FoundProxy>) {
+        *self.state.found.lock().unwrap() = found;
     }
 
     /// While refusing, proxies are neither made nor taken back.
@@ -267,6 +275,10 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
         time: Timestamp::now(),
         certificate: None,
     })
+}
+
+async fn obproxies(State(hands): State<Arc<Hands>>) -> Json<Vec<FoundProxy>> {
+    Json(hands.found.lock().unwrap().clone())
 }
 
 /// As of the last two minutes: transactions at 10 a second for each proxy, and its exporter.

@@ -31,6 +31,7 @@ mod signing;
 mod sites;
 mod skew;
 mod support;
+mod take_over;
 mod task_events;
 mod task_operations;
 mod tasks;
