@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use obfleet_standin::{
@@ -71,7 +71,7 @@ impl Stranger {
 }
 
 /// Makes a stand-in of the version.
-pub fn pack_version(version: &str, to: &PathBuf) {
+pub fn pack_version(version: &str, to: &Path) {
     let (dotted, build) = version.split_once('-').unwrap();
     let trailer = Trailer {
         version: dotted.into(),
