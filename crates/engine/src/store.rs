@@ -157,6 +157,8 @@ pub struct TaskFilter {
     pub task_type: Option<TaskType>,
     /// Only of this cluster.
     pub cluster_id: Option<i64>,
+    /// Only of these clusters; of none where there are none.
+    pub clusters: Option<Vec<i64>>,
     /// Only of this host.
     pub host_id: Option<i64>,
     /// Page, from 1.
@@ -177,6 +179,7 @@ impl Default for TaskFilter {
             status: Vec::new(),
             task_type: None,
             cluster_id: None,
+            clusters: None,
             host_id: None,
             page: 1,
             size: 10,

@@ -1,13 +1,21 @@
 //! Who is calling: HTTP Basic against the users of the state database, or a signature by one of their access keys.
 //!
-//! A signed request ([`signed`]) costs no argon2. A password is checked with argon2id once and then remembered for a while ([`memory`]); one argon2 runs at a time, and
-//! whoever guesses is slowed down ([`throttle`]). Credentials that were right before are never made to wait, so guessing
-//! somebody's password does not lock that somebody out.
+//! A signed request ([`signed`]) costs no argon2. A password is checked with argon2id once and then remembered for a while
+//! ([`memory`]); one argon2 runs at a time, and whoever guesses is slowed down ([`throttle`]), and locked out for a while in
+//! the end, on all servers. Credentials that were right before are never made to wait, so guessing somebody's password does
+//! not lock that somebody out.
+//!
+//! The user is read from the database for each request, so that what is changed of a user, a role or a key counts at once,
+//! on all servers. What a user may do then is told by the roles ([`granted`]), and what a route takes by the route
+//! ([`access`]).
 
+pub mod access;
 pub mod basic;
 pub mod first_user;
+pub mod granted;
 pub mod memory;
 pub mod password;
+pub mod right;
 pub mod role;
 pub mod signature;
 pub mod signed;
@@ -31,13 +39,14 @@ use axum::{
 use obfleet_fleet::Actor;
 use obfleet_store::{
     access_keys::AccessKeysError,
-    users::{User, Users, UsersError},
+    users::{User, Users, UsersError, failures::LockRule},
 };
-use obfleet_wire::{Code, Refusal};
+use obfleet_wire::{Code, Refusal, time::Timestamp};
 use tokio::sync::Semaphore;
 
 use self::{
     basic::Credentials,
+    granted::Granted,
     memory::{Memory, Recall},
     signature::Claim,
     signed::SignedRequests,
@@ -49,8 +58,17 @@ use crate::http::{ApiError, Fault, error::seconds, fault::LoginFault, language::
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// User or password is wrong.
-    #[error("user or password is wrong")]
-    Wrong,
+    #[error("user or password is wrong, {left} tries are left")]
+    Wrong {
+        /// Tries until the name is locked.
+        left: i64,
+    },
+    /// The name is locked.
+    #[error("the user name is locked for {0:?}")]
+    Locked(Duration),
+    /// The user is disabled.
+    #[error("the user is disabled")]
+    Disabled,
     /// Too many failures.
     #[error("there were too many failures, wait for {0:?}")]
     Wait(Duration),
@@ -61,6 +79,12 @@ pub enum AuthError {
     #[error("the server is stopping")]
     Stopping,
 }
+
+/// Ten failures in a row lock a name for a quarter of an hour. Between them are waits, so this takes at least half a minute.
+pub const LOCK_RULE: LockRule = LockRule {
+    failures: 10,
+    time: Duration::from_secs(15 * 60),
+};
 
 /// Checks credentials. Cheap to clone.
 #[derive(Clone)]
@@ -109,25 +133,50 @@ impl Authenticator {
     pub async fn authenticate(&self, credentials: Credentials, address: IpAddr) -> Result<User, AuthError> {
         let user = self.inner.users.find(&credentials.user).await?;
         if self.inner.admit(user.as_ref(), &credentials, address)? == Recall::Fresh {
-            return user.ok_or(AuthError::Wrong);
+            return let_in(user);
         }
         let turn = Arc::clone(&self.inner.gate)
             .acquire_owned()
             .await
             .map_err(|_| AuthError::Stopping)?;
         // Whoever was before us in the queue may have had the same credentials, or have failed once too often.
-        if self.inner.admit(user.as_ref(), &credentials, address)? == Recall::Fresh {
-            return user.ok_or(AuthError::Wrong);
+        let recall = self.inner.admit(user.as_ref(), &credentials, address)?;
+        if recall == Recall::Fresh {
+            return let_in(user);
         }
         let inner = Arc::clone(&self.inner);
-        // The turn and the outcome's record belong to the closure: a caller who hangs up changes neither.
-        let verify = move || {
+        // The turn and the outcome's record belong to the task: a caller who hangs up changes neither.
+        let verifying = tokio::spawn(async move {
             let _turn = turn;
-            inner.verify(user, &credentials, address)
-        };
-        tokio::task::spawn_blocking(verify)
-            .await
-            .map_err(|_| AuthError::Stopping)?
+            inner.verify(user, credentials, address, recall).await
+        });
+        verifying.await.map_err(|_| AuthError::Stopping)?
+    }
+
+    /// Whether a password is the user's own; costs an argon2, and no failure is counted.
+    pub async fn is_password(&self, password: String, hash: String) -> Result<bool, AuthError> {
+        let _turn = self.inner.gate.acquire().await.map_err(|_| AuthError::Stopping)?;
+        let verify = tokio::task::spawn_blocking(move || password::verify(&password, &hash));
+        verify.await.map_err(|_| AuthError::Stopping)
+    }
+
+    /// Forgets the failed logins that are too old to count.
+    pub async fn forget_failures(&self) -> Result<u64, UsersError> {
+        self.inner.users.forget_failures(LOCK_RULE, Timestamp::now()).await
+    }
+
+    /// Forgets what this server holds against a name.
+    pub fn unlocked(&self, name: &str) {
+        self.inner.throttle().forgive(name);
+    }
+}
+
+/// A user whose password is right.
+fn let_in(user: Option<User>) -> Result<User, AuthError> {
+    match user {
+        Some(user) if user.enabled => Ok(user),
+        Some(_) => Err(AuthError::Disabled),
+        None => Err(AuthError::Stopping),
     }
 }
 
@@ -151,20 +200,56 @@ impl Inner {
         Ok(recall)
     }
 
-    fn verify(&self, user: Option<User>, credentials: &Credentials, address: IpAddr) -> Result<User, AuthError> {
+    async fn verify(
+        self: Arc<Self>,
+        user: Option<User>,
+        credentials: Credentials,
+        address: IpAddr,
+        recall: Recall,
+    ) -> Result<User, AuthError> {
+        let now = Timestamp::now();
+        // Credentials that were right before are no guesses.
+        if recall == Recall::Nothing
+            && let Some(until) = self.users.locked_until(&credentials.user, now).await?
+        {
+            let millis = u64::try_from(until.millis() - now.millis()).unwrap_or_default();
+            return Err(AuthError::Locked(Duration::from_millis(millis)));
+        }
+        let name = credentials.user.clone();
+        let inner = Arc::clone(&self);
+        let verify = move || inner.compare(user, &credentials, address);
+        let verified = tokio::task::spawn_blocking(verify).await;
+        match verified.map_err(|_| AuthError::Stopping)? {
+            Some((user, is_first)) => {
+                if is_first {
+                    self.users.forgive(&name).await?;
+                }
+                let_in(Some(user))
+            }
+            None => {
+                let failures = self.users.login_failed(&name, LOCK_RULE, now).await?;
+                let left = (LOCK_RULE.failures - failures).max(0);
+                Err(AuthError::Wrong { left })
+            }
+        }
+    }
+
+    /// The user if the password is right, and whether there were failures before. Takes as long for nobody.
+    fn compare(&self, user: Option<User>, credentials: &Credentials, address: IpAddr) -> Option<(User, bool)> {
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.password_hash);
         self.verifications.fetch_add(1, Ordering::Relaxed);
         let right = password::verify(&credentials.password, hash);
-        match user {
-            Some(user) if right => {
+        match user.filter(|_| right) {
+            Some(user) => {
                 let fingerprint = self.memory.fingerprint(credentials);
+                let is_first = self.memory.recall(fingerprint, &user.password_hash, Instant::now()) == Recall::Nothing;
                 self.memory.remember(fingerprint, &user.password_hash, Instant::now());
                 self.throttle().succeeded(&credentials.user, address);
-                Ok(user)
+                Some((user, is_first))
             }
-            _ => {
+            None => {
                 self.throttle().failed(&credentials.user, address, Instant::now());
-                Err(AuthError::Wrong)
+                None
             }
         }
     }
@@ -173,7 +258,9 @@ impl Inner {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Wrong => Self::plain(Code::Iam10004),
+            AuthError::Wrong { left } => Refusal::new(Code::Iam10004, [left]).into(),
+            AuthError::Locked(wait) => Self::from(Refusal::new(Code::Iam10003, [seconds(wait)])).retry_after(wait),
+            AuthError::Disabled => Self::plain(Code::Iam10001),
             AuthError::Wait(wait) => Self::from(Refusal::new(Code::Iam10007, [seconds(wait)])).retry_after(wait),
             AuthError::Users(_) | AuthError::Stopping => Self::internal(error),
         }
@@ -200,7 +287,9 @@ pub async fn require_login_unless_local(
     next: Next,
 ) -> Result<Response, ApiError> {
     if !is_local(peer, request.headers()) {
-        (_, request) = log_in(&authenticator, peer, request).await?;
+        let who;
+        (who, request) = log_in(&authenticator, peer, request).await?;
+        request.extensions_mut().insert(who);
     }
     Ok(next.run(request).await)
 }
@@ -226,11 +315,7 @@ async fn log_in(authenticator: &Authenticator, peer: SocketAddr, request: Reques
             })?
         }
     };
-    let actor = Actor {
-        id: user.id,
-        name: user.name,
-    };
-    Ok((Who(actor, user.roles.into()), request))
+    Ok((Who::from(user), request))
 }
 
 async fn by_password(authenticator: &Authenticator, peer: SocketAddr, headers: &HeaderMap) -> Result<User, ApiError> {
@@ -246,9 +331,32 @@ fn nobody() -> ApiError {
     ApiError::fault(Fault::Login(LoginFault::Nobody))
 }
 
-/// The caller and its roles, in a handler behind [`require_login`].
+/// The caller, in a handler behind [`require_login`].
 #[derive(Debug, Clone)]
-pub struct Who(pub Actor, pub Arc<[String]>);
+pub struct Who(pub Actor, pub Arc<Login>);
+
+/// What is known of a caller besides the name.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// What the user may do.
+    pub granted: Granted,
+    /// Whether the password is to be changed before anything else.
+    pub must_change: bool,
+}
+
+impl From<User> for Who {
+    fn from(user: User) -> Self {
+        let login = Login {
+            granted: Granted::of(&user.roles),
+            must_change: user.must_change,
+        };
+        let actor = Actor {
+            id: user.id,
+            name: user.name,
+        };
+        Self(actor, Arc::new(login))
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = ApiError;

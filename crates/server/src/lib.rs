@@ -6,9 +6,9 @@
 //! | room | is for |
 //! |---|---|
 //! | [`server`], [`address`] | starting and stopping, and where it is reached |
-//! | [`router`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
+//! | [`router`], [`routes`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
-//! | [`auth`] | users and passwords |
+//! | [`auth`] | users, passwords, signatures, and who may do what |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
 //! | [`ob_probe`] | what OceanBase servers answer |
 //! | [`peers`] | the other servers on the database |
@@ -35,6 +35,7 @@ pub mod pki;
 pub mod renewal;
 pub mod retention;
 pub mod router;
+pub mod routes;
 pub mod server;
 pub mod state_dir;
 pub mod task_view;

@@ -6,76 +6,70 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware,
-    routing::{get, post},
 };
 use obfleet_wire::Code;
 
 use crate::{
     api::{
         access_keys, agents, clusters, config_server, hosts, monitor, ob_clusters, ob_links, obproxies, packages,
-        parameters, peers, servers, sites, system, tasks,
+        parameters, peers, peers::require_pass, servers, sites, system, tasks,
     },
     app::App,
-    auth::{
-        require_login, require_login_unless_local,
-        role::{Area, require_role},
-    },
+    auth::{access::Access, require_login, require_login_unless_local},
     http::{ApiError, Fault, body, envelope},
     metrics,
-    peers::Peers,
+    routes::Routes,
 };
+
+/// Every route there is.
+pub fn routes() -> Routes {
+    let obproxy = clusters::routes()
+        .merge(obproxies::routes())
+        .merge(servers::routes())
+        .merge(parameters::routes())
+        .merge(ob_links::routes());
+    let compute = hosts::routes().merge(agents::routes()).merge(sites::routes());
+    Routes::new()
+        .nest("/api/v2/obproxy", obproxy)
+        .nest("/api/v2/monitor", monitor::routes())
+        .nest("/api/v2/ob", ob_clusters::routes())
+        .nest("/api/v2/tasks", tasks::routes())
+        .nest("/api/v2", packages::routes())
+        .nest("/api/v2/compute", compute)
+        .nest("/api/v2/iam", access_keys::routes())
+        .merge(system::routes())
+        .merge(config_server::routes())
+        .nest("/internal", peers::routes())
+}
 
 /// The service; `server_id` is told in every envelope.
 pub fn router(app: Arc<App>, server_id: &str) -> Router {
     let authenticator = app.authenticator.clone();
     let metrics = Arc::clone(&app.metrics);
-    let private = Router::new()
-        .nest(
-            "/api/v2/obproxy",
-            guarded(
-                clusters::routes()
-                    .merge(obproxies::routes())
-                    .merge(servers::routes())
-                    .merge(parameters::routes())
-                    .merge(ob_links::routes()),
-                Area::Obproxy,
-            ),
-        )
-        .nest("/api/v2/monitor", monitor::routes())
-        .nest("/api/v2/ob", guarded(ob_clusters::routes(), Area::Obproxy))
-        .nest("/api/v2/tasks", guarded(tasks::routes(), Area::Task))
-        .nest("/api/v2/software-packages", guarded(packages::routes(), Area::Package))
-        .route("/api/v2/files/sys-package/{fileName}", get(packages::download))
-        .nest(
-            "/api/v2/compute",
-            guarded(
-                hosts::routes().merge(agents::routes()).merge(sites::routes()),
-                Area::Host,
-            ),
-        )
-        .nest("/api/v2/iam", access_keys::routes())
+    let mut routes = routes();
+    let private = routes
+        .router(&app, |access| matches!(access, Access::Own | Access::Needs(..)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(authenticator.clone(), require_login));
-    let local = Router::new()
-        .route("/metrics", get(system::metrics))
+    let local = routes
+        .router(&app, |access| matches!(access, Access::NeedsUnlessLocal(_)))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
             authenticator,
             require_login_unless_local,
         ));
-    let public = Router::new()
-        .route("/api/v2/time", get(system::time))
-        .route("/healthz", get(system::alive))
-        .route("/readyz", get(system::ready))
-        .route("/api/v2/compute/agents/enrol", post(agents::enrol))
-        .merge(config_server::routes())
+    let public = routes
+        .router(&app, |access| access == Access::Open)
         .method_not_allowed_fallback(wrong_method);
-    let internal = app.peers.as_ref().map(internal).unwrap_or_default();
-    private
-        .merge(public)
-        .merge(local)
-        .merge(internal)
+    let mut service = private.merge(public).merge(local);
+    // What other servers ask for.
+    if let Some(peers) = &app.peers {
+        let internal = routes.router(&app, |access| access == Access::Servers);
+        let pass = middleware::from_fn_with_state(Arc::clone(peers), require_pass);
+        service = service.merge(internal.layer(pass));
+    }
+    service
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn_with_state(
             Arc::<str>::from(server_id),
@@ -83,22 +77,6 @@ pub fn router(app: Arc<App>, server_id: &str) -> Router {
         ))
         .layer(middleware::from_fn_with_state(metrics, metrics::http::measure))
         .with_state(app)
-}
-
-/// What other servers ask for.
-fn internal(app_peers: &Arc<Peers>) -> Router<Arc<App>> {
-    Router::new()
-        .route("/internal/nudge", post(peers::nudge))
-        .route("/internal/packages/{sha256}", get(peers::package).post(peers::offered))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(app_peers),
-            peers::require_pass,
-        ))
-}
-
-/// Routes on which changes take the area's role.
-fn guarded(routes: Router<Arc<App>>, area: Area) -> Router<Arc<App>> {
-    routes.layer(middleware::from_fn_with_state(area, require_role))
 }
 
 async fn wrong_method() -> ApiError {

@@ -42,23 +42,22 @@ impl AccessKeys {
 
     /// The key of this name and the user it belongs to.
     pub async fn find(&self, access_key: &str) -> Result<Option<(AccessKey, User)>, AccessKeysError> {
-        let query = sql::query(
-            "SELECT k.access_key, k.user_id, k.secret, k.enabled, k.description, k.created, \
-             u.id, u.name, u.password_hash, u.roles \
-             FROM access_keys k JOIN users u ON u.id = k.user_id WHERE k.access_key = ?",
-        );
-        let row = query.bind(access_key).fetch_optional(&self.readers).await?;
-        Ok(row
-            .as_ref()
-            .map(|row| Ok::<_, sqlx::Error>((read(row)?, users::read(row)?)))
-            .transpose()?)
+        let (columns, roles) = (users::COLUMNS, users::ROLES);
+        let query = sql::composed(format!(
+            "SELECT k.access_key, k.user_id, k.secret, k.enabled AS key_enabled, k.description AS key_description, \
+             k.created AS key_created, {columns} \
+             FROM access_keys k JOIN users u ON u.id = k.user_id {roles} WHERE k.access_key = ?"
+        ));
+        let rows = query.bind(access_key).fetch_all(&self.readers).await?;
+        let user = users::read_all(&rows)?.pop();
+        Ok(rows.first().map(read).transpose()?.zip(user))
     }
 
     /// A user's keys, the oldest first.
     pub async fn of(&self, user_id: i64) -> Result<Vec<AccessKey>, AccessKeysError> {
         let query = sql::query(
-            "SELECT access_key, user_id, secret, enabled, description, created FROM access_keys \
-             WHERE user_id = ? ORDER BY created, access_key",
+            "SELECT access_key, user_id, secret, enabled AS key_enabled, description AS key_description, \
+             created AS key_created FROM access_keys WHERE user_id = ? ORDER BY created, access_key",
         );
         let rows = query.bind(user_id).fetch_all(&self.readers).await?;
         Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
@@ -130,8 +129,8 @@ fn read(row: &Row) -> Result<AccessKey, sqlx::Error> {
         access_key: row.get("access_key")?,
         user_id: row.get("user_id")?,
         secret: Sealed::from_text(row.get("secret")?),
-        enabled: row.get("enabled")?,
-        description: row.get("description")?,
-        created: Timestamp(row.get("created")?),
+        enabled: row.get("key_enabled")?,
+        description: row.get("key_description")?,
+        created: Timestamp(row.get("key_created")?),
     })
 }

@@ -84,6 +84,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 20,
         sql: include_str!("../migrations/0020_access_keys.sql"),
     },
+    Migration {
+        part: "state",
+        version: 21,
+        sql: include_str!("../migrations/0021_rights.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

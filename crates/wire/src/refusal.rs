@@ -24,14 +24,50 @@ pub enum Code {
     Com10999,
     /// Not logged on.
     Iam10000,
-    /// Wrong user or password.
+    /// The user is disabled.
+    Iam10001,
+    /// The user is locked, for {0} seconds.
+    Iam10003,
+    /// Wrong user or password; {0} more tries.
     Iam10004,
+    /// The same, of the browser's login.
+    Iam10006,
     /// Too many failures, wait.
     Iam10007,
+    /// User name {0} cannot be.
+    Iam10008,
+    /// The password is no good one.
+    Iam10009,
+    /// The present password is another one.
+    Iam10011,
+    /// Role name {0} cannot be.
+    Iam10016,
+    /// The right {0} does not go so far.
+    Iam10017,
     /// The user has {0} access keys, which is the most.
     Iam10018,
-    /// Not permitted without role {0}.
+    /// The password has to be changed first.
+    Iam10020,
+    /// The new password is the old one.
+    Iam10021,
+    /// Not permitted without the right {0}, which roles {1} have.
     Iam11000,
+    /// {0} is no right that a custom role may have.
+    Iam11002,
+    /// Role {0} is there from the beginning and cannot be deleted.
+    Iam11003,
+    /// User {0} is there from the beginning and cannot be deleted.
+    Iam11004,
+    /// User name {0} is reserved.
+    Iam11005,
+    /// The roles of user {0} cannot be changed.
+    Iam11006,
+    /// User {0} is there from the beginning and cannot be disabled.
+    Iam11007,
+    /// Nobody deletes or disables themselves.
+    Iam11008,
+    /// Role {0} is there from the beginning and cannot be changed.
+    Iam11009,
     /// Task {0} missing.
     Tsk10001,
     /// Task {0} in state {1} does not allow it.

@@ -235,6 +235,8 @@ impl<C: Clone + Send + Sync + 'static> Store<C> for MemoryStore<C> {
                 && (filter.status.is_empty() || filter.status.contains(&task.status))
                 && filter.task_type.is_none_or(|wanted| wanted == task.task_type)
                 && (filter.cluster_id.is_none() || filter.cluster_id == task.cluster_id)
+                && (filter.clusters.as_ref())
+                    .is_none_or(|clusters| task.cluster_id.is_some_and(|id| clusters.contains(&id)))
                 && (filter.host_id.is_none() || filter.host_id == task.host_id)
         };
         let mut found: Vec<_> = inner.tasks.values().filter(|state| fits(&state.task)).collect();

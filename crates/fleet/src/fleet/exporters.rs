@@ -11,6 +11,9 @@ use crate::inventory::Proxy;
 /// One entry of Prometheus' HTTP service discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExporterTarget {
+    /// The proxy's cluster; not shown but as a label.
+    #[serde(skip)]
+    pub cluster_id: i64,
     /// `address:port`, one of them.
     pub targets: Vec<String>,
     /// What the series are labelled with.
@@ -31,6 +34,7 @@ impl Fleet {
                 ("host", host.facts.name.clone()),
             ];
             Some(ExporterTarget {
+                cluster_id: cluster.id,
                 targets: vec![format!("{}:{}", host.address, proxy.exporter_port)],
                 labels: labels
                     .into_iter()

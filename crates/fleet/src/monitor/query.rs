@@ -41,6 +41,8 @@ pub struct Query {
     pub group_by: Vec<String>,
     /// Only of what has these labels.
     pub only: Vec<(String, String)>,
+    /// Only of proxies of these clusters.
+    pub clusters: Option<BTreeSet<i64>>,
 }
 
 /// A proxy something is asked about.
@@ -50,6 +52,8 @@ pub struct Subject {
     pub proxy_id: i64,
     /// Its host.
     pub host_id: i64,
+    /// Its cluster.
+    pub cluster_id: i64,
     /// Its [`FLEET_LABELS`].
     pub labels: BTreeMap<&'static str, String>,
 }
@@ -68,6 +72,7 @@ impl Subject {
         Self {
             proxy_id: proxy.id,
             host_id: host.id,
+            cluster_id: cluster.id,
             labels: labels.into(),
         }
     }
@@ -84,9 +89,10 @@ pub struct Group {
 
 impl Query {
     pub(super) fn is_about(&self, subject: &Subject) -> bool {
-        self.only
-            .iter()
-            .all(|(label, value)| subject.labels.get(label.as_str()).is_none_or(|own| own == value))
+        let within = |clusters: &BTreeSet<i64>| clusters.contains(&subject.cluster_id);
+        let mut only = self.only.iter();
+        self.clusters.as_ref().is_none_or(within)
+            && only.all(|(label, value)| subject.labels.get(label.as_str()).is_none_or(|own| own == value))
     }
 
     /// The metric of a key that is asked for.
@@ -205,6 +211,7 @@ mod tests {
         Subject {
             proxy_id,
             host_id: proxy_id,
+            cluster_id: 1,
             labels: [
                 ("obproxy_cluster", cluster.to_owned()),
                 ("obproxy_id", proxy_id.to_string()),
@@ -220,6 +227,7 @@ mod tests {
             step: 60_000,
             metrics: metrics.iter().map(|name| Metric::named(name).unwrap()).collect(),
             group_by: group_by.iter().map(|&label| label.to_owned()).collect(),
+            clusters: None,
             only: only
                 .iter()
                 .map(|&(label, value)| (label.to_owned(), value.to_owned()))

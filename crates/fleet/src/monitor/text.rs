@@ -93,6 +93,7 @@ mod tests {
         Subject {
             proxy_id,
             host_id: 100,
+            cluster_id: 1,
             labels: [("app", "obproxy".to_owned()), ("obproxy_id", proxy_id.to_string())].into(),
         }
     }

@@ -1,12 +1,6 @@
 //! The caller's own access keys: `/api/v2/iam/accessKeys…`. A key has exactly its user's roles, so managing them takes none.
 
-use std::sync::Arc;
-
-use axum::{
-    Router,
-    extract::State,
-    routing::{get, patch, post},
-};
+use axum::extract::State;
 use obfleet_store::access_keys::{AccessKey as Stored, AccessKeysError};
 use obfleet_wire::{
     Code, Refusal,
@@ -20,8 +14,9 @@ use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
-    auth::Who,
+    auth::{Who, access::Access},
     http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, OptionalJson, PathIds},
+    routes::Routes,
 };
 
 /// Keys of one user: enough to change them one after another on several clients.
@@ -31,11 +26,13 @@ const LONGEST_DESCRIPTION: usize = 255;
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Below `/api/v2/iam`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/accessKeys", get(list).post(create))
-        .route("/accessKeys/{accessKey}", patch(change).delete(remove))
-        .route("/accessKeys/{accessKey}/rotate", post(rotate))
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/accessKeys", Access::Own, list)
+        .post("/accessKeys", Access::Own, create)
+        .patch("/accessKeys/{accessKey}", Access::Own, change)
+        .delete("/accessKeys/{accessKey}", Access::Own, remove)
+        .post("/accessKeys/{accessKey}/rotate", Access::Own, rotate)
 }
 
 /// Lists the caller's keys.

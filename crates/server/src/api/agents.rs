@@ -1,8 +1,8 @@
 //! Enrolment of host agents: `/api/v2/compute/agents…` (obfleet's own; OCP reaches hosts by SSH).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{Router, extract::State, routing::post};
+use axum::extract::State;
 use obfleet_agent::token::{Token, proof_holds, secret_digest};
 use obfleet_fleet::inventory::{EnrolToken, Host, HostProfile, HostStage};
 use obfleet_wire::{
@@ -12,14 +12,18 @@ use obfleet_wire::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::{App, AppState},
+    app::AppState,
+    auth::{access::Access, right::Right},
     http::{ApiError, ApiResult, Data, Fault, Json, OptionalJson, Wanted, fault::EnrolmentFault},
     pki::PkiError,
+    routes::Routes,
 };
 
 /// Below `/api/v2/compute`. Enrolment itself is open.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/agents/tokens", post(create_token))
+pub fn routes() -> Routes {
+    Routes::new()
+        .post("/agents/tokens", Right::HostManage.whole(), create_token)
+        .post("/agents/enrol", Access::Open, enrol)
 }
 
 const DEFAULT_VALID_SECONDS: u64 = 60 * 60;

@@ -1,8 +1,6 @@
 //! Proxy clusters: `/api/v2/obproxy/clusters…`.
 
-use std::sync::Arc;
-
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use obfleet_wire::{
     envelope::Paged,
     obproxy::{CreateObproxyCluster, ObproxyCluster, PatchObproxyCluster},
@@ -11,22 +9,28 @@ use obfleet_wire::{
 use serde_json::Value;
 
 use crate::{
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, granted::Scope, right::Right},
     http::{ApiResult, Data, Idempotency, Json, ListQuery, PathIds},
+    routes::Routes,
     task_view,
 };
 
 /// Below `/api/v2/obproxy`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/clusters", get(list).post(create))
-        .route("/clusters/{id}", get(detail).patch(change).delete(remove))
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/clusters", Right::ObproxyView.filtered(), list)
+        .post("/clusters", Right::ObproxyManage.whole(), create)
+        .get("/clusters/{id}", Right::ObproxyView.of_cluster("id"), detail)
+        .patch("/clusters/{id}", Right::ObproxyManage.of_cluster("id"), change)
+        .delete("/clusters/{id}", Right::ObproxyManage.of_cluster("id"), remove)
 }
 
-/// Lists all clusters.
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
-    Ok(Data(query.page(app.fleet.clusters().await?)?))
+/// Lists the clusters that the user may see.
+pub async fn list(State(app): AppState, scope: Scope, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+    let mut clusters = app.fleet.clusters().await?;
+    clusters.retain(|cluster| scope.holds(cluster.id));
+    Ok(Data(query.page(clusters)?))
 }
 
 /// Shows one cluster.

@@ -4,11 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use obfleet_fleet::{
     Fleet,
@@ -22,14 +21,14 @@ use obfleet_wire::config_server::{Answer, OneOrAll, VersionOnly};
 use serde::Serialize;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::app::{App, AppState};
+use crate::{app::AppState, auth::access::Access, routes::Routes};
 
 /// What was read is told for so long, so that however many proxies ask, the database is asked a few times a second at most.
 const FRESH: Duration = Duration::from_millis(200);
 
 /// At the root.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/services", get(answer))
+pub fn routes() -> Routes {
+    Routes::new().get("/services", Access::Open, answer)
 }
 
 /// What was read last, and when.

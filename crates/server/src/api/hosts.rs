@@ -1,8 +1,6 @@
 //! Hosts: `/api/v2/compute/hosts…`.
 
-use std::sync::Arc;
-
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use obfleet_wire::{
     agent::FoundProxy,
     envelope::{Contents, Paged},
@@ -11,16 +9,18 @@ use obfleet_wire::{
 use serde_json::Value;
 
 use crate::{
-    app::{App, AppState},
+    app::AppState,
+    auth::right::Right,
     http::{ApiResult, Data, ListQuery, PathIds},
+    routes::Routes,
 };
 
 /// Below `/api/v2/compute`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/hosts", get(list))
-        .route("/hosts/{hostId}", get(detail))
-        .route("/hosts/{hostId}/obproxies", get(obproxies))
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/hosts", Right::HostView.shared(), list)
+        .get("/hosts/{hostId}", Right::HostView.shared(), detail)
+        .get("/hosts/{hostId}/obproxies", Right::HostView.whole(), obproxies)
 }
 
 /// Lists hosts by status, IDC, service type and keyword (name, alias, address or service).

@@ -3,14 +3,10 @@
 mod catalogue;
 mod question;
 
-use std::sync::Arc;
-
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use obfleet_fleet::monitor::query::{Group, Query};
 use obfleet_wire::{
@@ -20,16 +16,18 @@ use obfleet_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    app::{App, AppState},
+    app::AppState,
+    auth::{granted::Scope, right::Right},
     http::{ApiResult, Data, ListQuery, language::Language},
+    routes::Routes,
 };
 
 /// Below `/api/v2/monitor`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/metricGroups", get(groups))
-        .route("/metric", get(metric))
-        .route("/metricsWithLabel", get(with_label))
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/metricGroups", Right::ObproxyView.shared(), groups)
+        .get("/metric", Right::ObproxyView.filtered(), metric)
+        .get("/metricsWithLabel", Right::ObproxyView.filtered(), with_label)
 }
 
 /// The metrics there are, by class and group.
@@ -39,8 +37,8 @@ pub async fn groups(headers: HeaderMap, query: ListQuery) -> ApiResult<Data<Page
 }
 
 /// Values by time: one entry for each time and group.
-pub async fn metric(State(app): AppState, query: ListQuery) -> ApiResult<Data<Contents<Value>>> {
-    let query = question::read(&query, Timestamp::now())?;
+pub async fn metric(State(app): AppState, scope: Scope, query: ListQuery) -> ApiResult<Data<Contents<Value>>> {
+    let query = question::read(&query, &scope, Timestamp::now())?;
     let groups = app.monitor.ask(&query).await?;
     let entries = groups.iter().flat_map(|group| {
         samples(&query, group).map(|mut sample| {
@@ -53,8 +51,8 @@ pub async fn metric(State(app): AppState, query: ListQuery) -> ApiResult<Data<Co
 }
 
 /// Values by group: its labels, and `data` with an entry for each time.
-pub async fn with_label(State(app): AppState, query: ListQuery) -> ApiResult<Data<Contents<Value>>> {
-    let query = question::read(&query, Timestamp::now())?;
+pub async fn with_label(State(app): AppState, scope: Scope, query: ListQuery) -> ApiResult<Data<Contents<Value>>> {
+    let query = question::read(&query, &scope, Timestamp::now())?;
     let groups = app.monitor.ask(&query).await?;
     let entry = |group: &Group| {
         let mut entry: Map<String, Value> = labels(group).collect();

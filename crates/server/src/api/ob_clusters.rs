@@ -1,12 +1,6 @@
 //! OceanBase clusters: `/api/v2/ob/clusters…`.
 
-use std::sync::Arc;
-
-use axum::{
-    Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::extract::State;
 use obfleet_wire::{
     envelope::Paged,
     ob::{
@@ -17,18 +11,22 @@ use obfleet_wire::{
 use serde_json::Value;
 
 use crate::{
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, right::Right},
     http::{ApiResult, Data, Idempotency, Json, ListQuery, NoData, OptionalJson, PathIds},
     ob_probe,
+    routes::Routes,
 };
 
 /// Below `/api/v2/ob`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/clusters", get(list).post(register))
-        .route("/clusters/{id}", get(detail).patch(update).delete(remove))
-        .route("/clusters/{id}/probe", post(probe))
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/clusters", Right::ObproxyView.shared(), list)
+        .post("/clusters", Right::ObproxyManage.whole(), register)
+        .get("/clusters/{id}", Right::ObproxyView.shared(), detail)
+        .patch("/clusters/{id}", Right::ObproxyManage.whole(), update)
+        .delete("/clusters/{id}", Right::ObproxyManage.whole(), remove)
+        .post("/clusters/{id}/probe", Right::ObproxyManage.whole(), probe)
 }
 
 /// Lists clusters by type and keyword (name or root server).

@@ -1,26 +1,22 @@
 //! The OceanBase clusters a proxy cluster serves: `/api/v2/obproxy/clusters/{id}/obLinks…`. As with OCP there is no data in
 //! the answers; how far a link is, is told by its status in the cluster.
 
-use std::sync::Arc;
-
-use axum::{
-    Router,
-    extract::State,
-    routing::{delete, post},
-};
+use axum::extract::State;
 use obfleet_wire::obproxy::AddObLinks;
 
 use crate::{
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, right::Right},
     http::{ApiResult, Idempotency, Json, NoData, PathIds},
+    routes::Routes,
 };
 
 /// Below `/api/v2/obproxy`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/clusters/{id}/obLinks/batchAdd", post(batch_add))
-        .route("/clusters/{id}/obLinks/{obClusterName}", delete(remove))
+pub fn routes() -> Routes {
+    let manage = Right::ObproxyManage.of_cluster("id");
+    Routes::new()
+        .post("/clusters/{id}/obLinks/batchAdd", manage, batch_add)
+        .delete("/clusters/{id}/obLinks/{obClusterName}", manage, remove)
 }
 
 /// Adds links: one task.

@@ -1,18 +1,12 @@
 //! The proxies of a cluster: `/api/v2/obproxy/clusters/{id}/obproxies…`, and where their metrics are.
 
-use std::sync::Arc;
-
-use axum::{
-    Router,
-    extract::State,
-    routing::{delete, get, post},
-};
+use axum::extract::State;
 use obfleet_fleet::{
     ExporterTarget, LoadBalanceServer,
     plan::{Selection, operate::Restart, upgrade::Wanted},
 };
 use obfleet_wire::{
-    Refusal,
+    Code, Refusal,
     envelope::Contents,
     obproxy::{AddObproxy, UpgradeObproxy},
     reason::Reason,
@@ -21,22 +15,24 @@ use obfleet_wire::{
 
 use crate::{
     api::monitor,
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, granted::Scope, right::Right},
     http::{ApiResult, Data, Idempotency, Json, ListQuery, OptionalJson, PathIds},
+    routes::Routes,
     task_view,
 };
 
 /// Below `/api/v2/obproxy`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/clusters/{id}/obproxies/batchAdd", post(batch_add))
-        .route("/clusters/{id}/obproxies/{obproxyIds}", delete(remove))
-        .route("/clusters/{id}/obproxies/{obproxyIds}/restart", post(restart))
-        .route("/clusters/{id}/obproxies/{obproxyIds}/upgrade", post(upgrade))
-        .route("/exporterTargets", get(exporter_targets))
-        .route("/metrics", get(monitor::exposition))
-        .route("/loadBalanceInfo", get(load_balance_info))
+pub fn routes() -> Routes {
+    let manage = Right::ObproxyManage.of_cluster("id");
+    Routes::new()
+        .post("/clusters/{id}/obproxies/batchAdd", manage, batch_add)
+        .delete("/clusters/{id}/obproxies/{obproxyIds}", manage, remove)
+        .post("/clusters/{id}/obproxies/{obproxyIds}/restart", manage, restart)
+        .post("/clusters/{id}/obproxies/{obproxyIds}/upgrade", manage, upgrade)
+        .get("/exporterTargets", Right::ObproxyView.filtered(), exporter_targets)
+        .get("/metrics", Right::ObproxyView.whole(), monitor::exposition)
+        .get("/loadBalanceInfo", Right::ObproxyView.filtered(), load_balance_info)
 }
 
 /// Installs a proxy on each of some hosts: one task a host.
@@ -113,14 +109,24 @@ pub async fn upgrade(
 }
 
 /// The proxies' metrics endpoints, for Prometheus' HTTP service discovery: a plain JSON array, no envelope.
-pub async fn exporter_targets(State(app): AppState) -> ApiResult<axum::Json<Vec<ExporterTarget>>> {
-    Ok(axum::Json(app.fleet.exporter_targets().await?))
+pub async fn exporter_targets(State(app): AppState, scope: Scope) -> ApiResult<axum::Json<Vec<ExporterTarget>>> {
+    let mut targets = app.fleet.exporter_targets().await?;
+    targets.retain(|target| scope.holds(target.cluster_id));
+    Ok(axum::Json(targets))
 }
 
 /// The serving proxies of the cluster that `appName` names, for clients that balance load by themselves.
-pub async fn load_balance_info(State(app): AppState, query: ListQuery) -> ApiResult<Data<Contents<LoadBalanceServer>>> {
+pub async fn load_balance_info(
+    State(app): AppState,
+    scope: Scope,
+    query: ListQuery,
+) -> ApiResult<Data<Contents<LoadBalanceServer>>> {
     let name = query.text("appName");
     let name = name.ok_or_else(|| Refusal::invalid("appName", Reason::Empty))?;
+    let cluster = app.fleet.cluster_named(name).await?;
+    if cluster.is_some_and(|cluster| !scope.holds(cluster)) {
+        return Err(Refusal::new(Code::Iam10017, [Right::ObproxyView.name()]).into());
+    }
     let contents = app.fleet.load_balance_servers(name).await?;
     Ok(Data(Contents { contents }))
 }

@@ -3,14 +3,11 @@
 mod download;
 mod upload;
 
-use std::sync::Arc;
-
 use axum::{
-    Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::HeaderMap,
+    http::{HeaderMap, Method},
     response::Response,
-    routing::{delete, get, post},
+    routing::post,
 };
 use obfleet_wire::{envelope::Paged, package::SoftwarePackage};
 use serde_json::Value;
@@ -18,17 +15,22 @@ use serde_json::Value;
 pub use self::download::answer as file_response;
 use self::upload::Upload;
 use crate::{
-    app::{App, AppState},
+    app::AppState,
+    auth::right::Right,
     http::{ApiResult, Data, ListQuery, NoData, PathIds},
+    routes::Routes,
 };
 
-/// Below `/api/v2/software-packages`.
-pub fn routes() -> Router<Arc<App>> {
+/// Below `/api/v2`.
+pub fn routes() -> Routes {
     // A package is bounded while it is written to disk, not in memory.
     let upload = post(upload).layer(DefaultBodyLimit::disable());
-    Router::new()
-        .route("/", get(list).merge(upload))
-        .route("/{id}", delete(remove))
+    let manage = Right::PackageManage.whole();
+    Routes::new()
+        .get("/software-packages", Right::PackageView.shared(), list)
+        .on(Method::POST, "/software-packages", manage, upload)
+        .delete("/software-packages/{id}", manage, remove)
+        .get("/files/sys-package/{fileName}", Right::PackageView.shared(), download)
 }
 
 /// Lists packages by type, version, operating system, architecture and keyword.

@@ -1,12 +1,6 @@
 //! Parameters: `/api/v2/obproxy/parameterInfo` and `/api/v2/obproxy/clusters/{id}/parameters…`.
 
-use std::sync::Arc;
-
-use axum::{
-    Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::extract::State;
 use obfleet_wire::{
     envelope::{Contents, Page, Paged},
     parameter::{
@@ -16,22 +10,32 @@ use obfleet_wire::{
 };
 
 use crate::{
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, right::Right},
     http::{ApiResult, Data, Idempotency, Json, ListQuery, OptionalJson, PathIds},
+    routes::Routes,
     task_view,
 };
 
 /// Below `/api/v2/obproxy`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/parameterInfo", get(info))
-        .route("/clusters/{id}/parameters", get(list).put(update))
-        .route("/clusters/{id}/parameters/history", get(history))
-        .route("/clusters/{id}/parameters/drift", get(drift))
-        .route("/clusters/{id}/parameters/drift/repair", post(repair))
-        .route("/clusters/{id}/parameters/drift/accept", post(accept))
-        .route("/clusters/{id}/obproxies/{obproxyIds}/refreshParameters", post(refresh))
+pub fn routes() -> Routes {
+    let (view, manage) = (
+        Right::ObproxyView.of_cluster("id"),
+        Right::ObproxyManage.of_cluster("id"),
+    );
+    Routes::new()
+        .get("/parameterInfo", Right::ObproxyView.shared(), info)
+        .get("/clusters/{id}/parameters", view, list)
+        .put("/clusters/{id}/parameters", manage, update)
+        .get("/clusters/{id}/parameters/history", view, history)
+        .get("/clusters/{id}/parameters/drift", view, drift)
+        .post("/clusters/{id}/parameters/drift/repair", manage, repair)
+        .post("/clusters/{id}/parameters/drift/accept", manage, accept)
+        .post(
+            "/clusters/{id}/obproxies/{obproxyIds}/refreshParameters",
+            manage,
+            refresh,
+        )
 }
 
 /// Lists the parameters there are, of a `version`, or the one called `name`.

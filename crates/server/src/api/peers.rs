@@ -13,9 +13,19 @@ use obfleet_wire::{Code, Refusal, time::Timestamp};
 use super::packages::file_response;
 use crate::{
     app::AppState,
+    auth::access::Access,
     http::{ApiError, ApiResult, PathIds},
     peers::{Peers, pass, pass::PassError},
+    routes::Routes,
 };
+
+/// Below `/internal`.
+pub fn routes() -> Routes {
+    Routes::new()
+        .post("/nudge", Access::Servers, nudge)
+        .get("/packages/{sha256}", Access::Servers, package)
+        .post("/packages/{sha256}", Access::Servers, offered)
+}
 
 /// Lets in only who has a pass.
 pub async fn require_pass(State(peers): State<Arc<Peers>>, request: Request, next: Next) -> Response {

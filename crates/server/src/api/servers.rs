@@ -1,8 +1,6 @@
 //! The proxies of a cluster, chosen in the body: `/api/v2/obproxy/clusters/{id}/servers/…`. One task each.
 
-use std::sync::Arc;
-
-use axum::{Router, extract::State, routing::post};
+use axum::extract::State;
 use obfleet_fleet::plan::{Selection, operate::Restart, upgrade::Wanted};
 use obfleet_wire::{
     obproxy::{ChosenServers, DeleteServers, RestartServers, UpgradeServers},
@@ -10,20 +8,22 @@ use obfleet_wire::{
 };
 
 use crate::{
-    app::{App, AppState},
-    auth::Who,
+    app::AppState,
+    auth::{Who, right::Right},
     http::{ApiResult, Data, Idempotency, Json, PathIds},
+    routes::Routes,
     task_view,
 };
 
 /// Below `/api/v2/obproxy`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/clusters/{id}/servers/stop", post(stop))
-        .route("/clusters/{id}/servers/start", post(start))
-        .route("/clusters/{id}/servers/restart", post(restart))
-        .route("/clusters/{id}/servers/upgrade", post(upgrade))
-        .route("/clusters/{id}/servers/delete", post(delete))
+pub fn routes() -> Routes {
+    let manage = Right::ObproxyManage.of_cluster("id");
+    Routes::new()
+        .post("/clusters/{id}/servers/stop", manage, stop)
+        .post("/clusters/{id}/servers/start", manage, start)
+        .post("/clusters/{id}/servers/restart", manage, restart)
+        .post("/clusters/{id}/servers/upgrade", manage, upgrade)
+        .post("/clusters/{id}/servers/delete", manage, delete)
 }
 
 /// Drains and stops proxies one after another, until they are started.

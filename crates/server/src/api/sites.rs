@@ -1,8 +1,6 @@
 //! Regions, IDCs and host types: `/api/v2/compute/regions…`, `…/idcs…`, `…/hostTypes…`.
 
-use std::sync::Arc;
-
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use obfleet_fleet::inventory::SiteKind;
 use obfleet_wire::{
     envelope::Paged,
@@ -12,18 +10,27 @@ use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
+    auth::right::Right,
     http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
+    routes::Routes,
 };
 
 /// Below `/api/v2/compute`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/regions", get(regions).post(add_region))
-        .route("/regions/{regionId}", get(region).delete(remove_region))
-        .route("/idcs", get(idcs).post(add_idc))
-        .route("/idcs/{idcId}", get(idc).delete(remove_idc))
-        .route("/hostTypes", get(host_types).post(add_host_type))
-        .route("/hostTypes/{typeId}", get(host_type).delete(remove_host_type))
+pub fn routes() -> Routes {
+    let (view, manage) = (Right::HostView.shared(), Right::HostManage.whole());
+    Routes::new()
+        .get("/regions", view, regions)
+        .post("/regions", manage, add_region)
+        .get("/regions/{regionId}", view, region)
+        .delete("/regions/{regionId}", manage, remove_region)
+        .get("/idcs", view, idcs)
+        .post("/idcs", manage, add_idc)
+        .get("/idcs/{idcId}", view, idc)
+        .delete("/idcs/{idcId}", manage, remove_idc)
+        .get("/hostTypes", view, host_types)
+        .post("/hostTypes", manage, add_host_type)
+        .get("/hostTypes/{typeId}", view, host_type)
+        .delete("/hostTypes/{typeId}", manage, remove_host_type)
 }
 
 /// Lists regions, by `keyword` in the name.

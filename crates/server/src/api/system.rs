@@ -11,9 +11,20 @@ use obfleet_wire::time::Timestamp;
 
 use crate::{
     app::AppState,
+    auth::{access::Access, right::Right},
     http::{ApiError, ApiResult},
     metrics,
+    routes::Routes,
 };
+
+/// At the root.
+pub fn routes() -> Routes {
+    Routes::new()
+        .get("/api/v2/time", Access::Open, time)
+        .get("/healthz", Access::Open, alive)
+        .get("/readyz", Access::Open, ready)
+        .get("/metrics", Access::NeedsUnlessLocal(Right::SystemView), metrics)
+}
 
 /// `GET /api/v2/time`: the server's clock as plain text, without a login. Clients use it as a sign of life.
 pub async fn time() -> String {

@@ -1,12 +1,8 @@
 //! Tasks: `/api/v2/tasks/instances…`.
 
-use std::{collections::BTreeMap, slice, sync::Arc};
+use std::{collections::BTreeMap, slice};
 
-use axum::{
-    Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::extract::State;
 use obfleet_engine::{SortKey, SubtaskId, TaskFilter, TaskId, TaskView};
 use obfleet_wire::{
     envelope::{Page, Paged},
@@ -19,9 +15,11 @@ use obfleet_wire::{
 use super::{diagnosis, task_events};
 use crate::{
     app::{App, AppState},
-    auth::Who,
+    auth::{Who, granted::Scope, right::Right},
     http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, PathIds, Wanted},
-    masking, task_view,
+    masking,
+    routes::Routes,
+    task_view,
 };
 
 /// Characters of the reason for abandoning a task.
@@ -31,37 +29,38 @@ const STATUSES: &[&str] = &["RUNNING", "FAILED", "SUCCESSFUL"];
 const TYPES: &[&str] = &["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"];
 
 /// Below `/api/v2/tasks`.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/{taskInstanceId}", get(detail))
-        .route("/unreadable", get(unreadable))
-        .route("/instances", get(list))
-        .route("/instances/{taskInstanceId}", get(detail))
-        .route("/instances/{taskInstanceId}/retry", post(retry))
-        .route("/instances/{taskInstanceId}/rollback", post(rollback))
-        .route("/instances/{taskInstanceId}/events", get(task_events::events))
-        .route(
-            "/instances/{taskInstanceId}/downloadDiagnosis",
-            post(diagnosis::download),
-        )
-        .route("/instances/{taskInstanceId}/cancel", post(cancel))
-        .route("/instances/{taskInstanceId}/pause", post(pause))
-        .route("/instances/{taskInstanceId}/resume", post(resume))
-        .route("/instances/{taskInstanceId}/abandon", post(abandon))
-        .nest("/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}", subtask())
-}
-
-fn subtask() -> Router<Arc<App>> {
-    Router::new()
-        .route("/log", get(log))
-        .route("/retry", post(retry_subtask))
-        .route("/skip", post(skip_subtask))
-        .route("/cancel", post(cancel_subtask))
+pub fn routes() -> Routes {
+    let (view, manage) = (
+        Right::TaskView.of_task("taskInstanceId"),
+        Right::TaskManage.of_task("taskInstanceId"),
+    );
+    let instance = Routes::new()
+        .get("/", view, detail)
+        .post("/retry", manage, retry)
+        .post("/rollback", manage, rollback)
+        .get("/events", view, task_events::events)
+        .post("/downloadDiagnosis", manage, diagnosis::download)
+        .post("/cancel", manage, cancel)
+        .post("/pause", manage, pause)
+        .post("/resume", manage, resume)
+        .post("/abandon", manage, abandon);
+    let subtask = Routes::new()
+        .get("/log", view, log)
+        .post("/retry", manage, retry_subtask)
+        .post("/skip", manage, skip_subtask)
+        .post("/cancel", manage, cancel_subtask);
+    Routes::new()
+        .get("/{taskInstanceId}", view, detail)
+        .get("/unreadable", Right::TaskView.whole(), unreadable)
+        .get("/instances", Right::TaskView.filtered(), list)
+        .nest("/instances/{taskInstanceId}", instance)
+        .nest("/instances/{taskInstanceId}/subtasks/{subtaskInstanceId}", subtask)
 }
 
 /// Lists tasks by name, status, type, cluster and host, the newest first.
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {
+pub async fn list(State(app): AppState, scope: Scope, query: ListQuery) -> ApiResult<Data<Paged<WrappedTaskInstance>>> {
     let mut filter = filter(&query)?;
+    filter.clusters = scope.clusters().map(|clusters| clusters.iter().copied().collect());
     if !narrow_to_named_cluster(&app, &query, &mut filter).await? || names_a_tenant(&query) {
         return Ok(Data(Paged {
             contents: Vec::new(),
@@ -92,6 +91,7 @@ fn filter(query: &ListQuery) -> ApiResult<TaskFilter> {
         status: status.collect::<Result<_, _>>()?,
         task_type: task_type.transpose()?,
         cluster_id: query.id("clusterId")?,
+        clusters: None,
         host_id: query.id("hostId")?,
         page: page.try_into().unwrap_or(u32::MAX),
         size: size.try_into().unwrap_or(u32::MAX),

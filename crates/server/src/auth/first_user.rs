@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use obfleet_store::users::{User, Users, UsersError};
+use obfleet_store::users::{User, UserRole, Users, UsersError};
 use obfleet_wire::time::Timestamp;
 
 use super::{
@@ -62,17 +62,14 @@ pub async fn ensure(
             if !password::verify(&given, &admin.password_hash) {
                 users.set_password_hash(admin.id, &password::hash(&given)?, now).await?;
             }
+            users.forgive(ADMIN).await?;
             Ok(None)
         }
         (None, given) => {
             let generated = given.is_none().then(password::generate);
             let password = given.or_else(|| generated.clone()).unwrap_or_default();
-            let admin = User {
-                id: ADMIN_ID,
-                name: ADMIN.to_owned(),
-                password_hash: password::hash(&password)?,
-                roles: vec![role::ADMIN.to_owned()],
-            };
+            let roles = vec![UserRole::everywhere(role::ADMIN)];
+            let admin = User::new(ADMIN_ID, ADMIN, password::hash(&password)?, roles);
             // Another server may have been faster: then its password is the one, or the one that was given to us.
             match users.insert(&admin, now).await? {
                 true => Ok(generated),

@@ -1,61 +1,75 @@
-//! What a user may change: everybody who is let in may look at everything, but changes take a role.
+//! The roles that are there from the beginning, by OCP's names, as sets of rights. Others are in the database.
 
-use axum::{
-    extract::{FromRequestParts as _, Request, State},
-    http::Method,
-    middleware::Next,
-    response::Response,
-};
-use obfleet_wire::{Code, Refusal};
+use super::right::Right;
 
-use super::Who;
-use crate::http::ApiError;
-
-/// May change everything.
+/// May do everything.
 pub const ADMIN: &str = "ADMIN";
 
-/// A part of the API that a role lets its users change. The words are OCP's.
+/// A role that is there from the beginning.
 #[derive(Debug, Clone, Copy)]
-pub enum Area {
-    /// Clusters and their proxies.
-    Obproxy,
-    /// Tasks.
-    Task,
-    /// Packages.
-    Package,
-    /// Hosts and their agents.
-    Host,
+pub struct BuiltIn {
+    /// OCP's name.
+    pub name: &'static str,
+    /// What it lets its users do.
+    pub rights: &'static [Right],
 }
 
-impl Area {
-    fn manager(self) -> &'static str {
-        match self {
-            Self::Obproxy => "OBPROXY_MANAGER",
-            Self::Task => "TASK_MANAGER",
-            Self::Package => "PACKAGE_MANAGER",
-            Self::Host => "HOST_MANAGER",
-        }
-    }
+/// All of them. Whoever manages proxies starts tasks and chooses hosts and packages, so that these are seen too.
+pub const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn {
+        name: ADMIN,
+        rights: Right::ALL,
+    },
+    BuiltIn {
+        name: "OBPROXY_VIEWER",
+        rights: &[Right::ObproxyView],
+    },
+    BuiltIn {
+        name: "OBPROXY_MANAGER",
+        rights: &[
+            Right::ObproxyView,
+            Right::ObproxyManage,
+            Right::TaskView,
+            Right::PackageView,
+            Right::HostView,
+        ],
+    },
+    BuiltIn {
+        name: "HOST_VIEWER",
+        rights: &[Right::HostView],
+    },
+    BuiltIn {
+        name: "HOST_MANAGER",
+        rights: &[Right::HostView, Right::HostManage],
+    },
+    BuiltIn {
+        name: "PACKAGE_VIEWER",
+        rights: &[Right::PackageView],
+    },
+    BuiltIn {
+        name: "PACKAGE_MANAGER",
+        rights: &[Right::PackageView, Right::PackageManage],
+    },
+    BuiltIn {
+        name: "TASK_VIEWER",
+        rights: &[Right::TaskView],
+    },
+    BuiltIn {
+        name: "TASK_MANAGER",
+        rights: &[Right::TaskView, Right::TaskManage],
+    },
+];
 
-    /// Whether a user with these roles may send such a request.
-    fn admits(self, method: &Method, roles: &[String]) -> bool {
-        method.is_safe() || roles.iter().any(|role| role == ADMIN || role == self.manager())
-    }
+/// The role of this name that is there from the beginning.
+pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
+    BUILT_IN.iter().find(|role| role.name == name)
 }
 
-/// Layer, behind the login: lets pass what the caller's roles allow in this area.
-pub async fn require_role(State(area): State<Area>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let (mut parts, body) = request.into_parts();
-    let Who(actor, roles) = Who::from_request_parts(&mut parts, &()).await?;
-    if !area.admits(&parts.method, &roles) {
-        tracing::warn!(
-            user = actor.name,
-            needed = area.manager(),
-            "a change was refused: no role for it"
-        );
-        return Err(ApiError::from(Refusal::new(Code::Iam11000, [area.manager()])));
-    }
-    Ok(next.run(Request::from_parts(parts, body)).await)
+/// The roles with a right that are there from the beginning, for people to ask for: `OBPROXY_MANAGER, ADMIN`.
+pub fn with(right: Right) -> String {
+    let has = |role: &&BuiltIn| role.rights.contains(&right);
+    let names: Vec<_> = BUILT_IN.iter().rev().filter(has).map(|role| role.name).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -63,20 +77,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looking_is_free_and_changes_take_the_areas_role() {
-        let roles = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>();
-        for area in [Area::Obproxy, Area::Task, Area::Package, Area::Host] {
-            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-                assert!(area.admits(&method, &roles(&[ADMIN])), "{area:?} {method}");
-                assert!(
-                    area.admits(&method, &roles(&["X", area.manager()])),
-                    "{area:?} {method}"
-                );
-                assert!(!area.admits(&method, &roles(&[])), "{area:?} {method}");
-                assert!(!area.admits(&method, &roles(&["OBPROXY_VIEWER"])), "{area:?} {method}");
+    fn managers_see_what_they_manage_and_only_admin_makes_users() {
+        for role in BUILT_IN {
+            for right in role.rights {
+                let Some(part) = right.name().strip_suffix(":manage") else {
+                    continue;
+                };
+                let view = Right::named(&format!("{part}:view")).unwrap();
+                assert!(role.rights.contains(&view), "{}: {part}", role.name);
             }
-            assert!(area.admits(&Method::GET, &roles(&[])));
+            assert_eq!(
+                role.rights.contains(&Right::UserManage),
+                role.name == ADMIN,
+                "{}",
+                role.name
+            );
         }
-        assert!(!Area::Obproxy.admits(&Method::POST, &roles(&["HOST_MANAGER"])));
+        assert_eq!(with(Right::ObproxyManage), "OBPROXY_MANAGER, ADMIN");
     }
 }

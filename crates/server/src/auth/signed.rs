@@ -23,7 +23,7 @@ use obfleet_store::{
     access_keys::{AccessKeys, AccessKeysError},
     users::User,
 };
-use obfleet_wire::time::Timestamp;
+use obfleet_wire::{Code, time::Timestamp};
 use tokio::{
     fs::File,
     io::{AsyncSeekExt as _, AsyncWriteExt as _},
@@ -90,7 +90,7 @@ impl SignedRequests {
         let is_upload = parts.method == Method::POST && parts.uri.path().trim_end_matches('/') == UPLOADS;
         let large = match &found {
             _ if !is_upload => Large::Refused,
-            Some((key, _)) if key.enabled => Large::Spooled,
+            Some((key, user)) if key.enabled && user.enabled => Large::Spooled,
             _ => Large::OfNobody,
         };
         let (md5, body) = self.arrive(body, large).await?;
@@ -105,6 +105,9 @@ impl SignedRequests {
         };
         if !key.enabled {
             return Err(refused(LoginFault::Disabled));
+        }
+        if !user.enabled {
+            return Err(ApiError::plain(Code::Iam10001));
         }
         // Who repeats a question learns no more; who asks the same twice in a second signs the same.
         if !parts.method.is_safe() {

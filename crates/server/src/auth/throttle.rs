@@ -96,6 +96,11 @@ impl Throttle {
         }
     }
 
+    /// Forgets the failures of a user, wherever they came from.
+    pub fn forgive(&mut self, user: &str) {
+        self.records.remove(&Suspect::User(user.to_owned()));
+    }
+
     fn forget(&mut self, now: Instant) {
         self.records
             .retain(|_, record| now.saturating_duration_since(record.last) < FORGIVEN);

@@ -93,18 +93,72 @@ messages! {
     Iam10000 UNAUTHORIZED
         "This needs a login: {0}."
         "该操作需要登录：{0}。"
+    Iam10001 UNAUTHORIZED
+        "Your user is disabled. Ask an administrator to enable it."
+        "当前用户已被禁用，请联系管理员启用。"
+    Iam10003 UNAUTHORIZED
+        "This user name is locked after too many failed logins. Wait for {0} seconds, or ask an administrator to unlock it."
+        "该用户名因登录失败次数过多已被锁定，请等待 {0} 秒，或联系管理员解锁。"
     Iam10004 UNAUTHORIZED
-        "User or password is wrong. Check both; repeated failures are made to wait."
-        "用户名或密码不正确。请核对；连续失败后需要等待才能再试。"
+        "User or password is wrong. Check both; {0} more failures lock this user name for a while."
+        "用户名或密码不正确，请核对。再失败 {0} 次，该用户名将被暂时锁定。"
+    Iam10006 UNAUTHORIZED
+        "User or password is wrong. Check both; {0} more failures lock this user name for a while."
+        "用户名或密码不正确，请核对。再失败 {0} 次，该用户名将被暂时锁定。"
     Iam10007 UNAUTHORIZED
         "There were too many failed logins. Wait for {0} seconds before the next try."
         "登录失败次数过多，请等待 {0} 秒后再试。"
+    Iam10008 BAD_REQUEST
+        "{0} cannot be a user name: it takes 4 to 48 letters, digits, dots, hyphens and underscores, a letter first and a letter or digit last."
+        "{0} 不能作为用户名：长度 4 至 48 个字符，由字母、数字、点、连字符和下划线组成，以字母开头，以字母或数字结尾。"
+    Iam10009 BAD_REQUEST
+        "The password is not strong enough: 8 to 32 characters, from at least three of digits, lower case, upper case and punctuation."
+        "密码强度不足：长度 8 至 32 个字符，并至少包含数字、小写字母、大写字母和特殊字符中的三类。"
+    Iam10011 BAD_REQUEST
+        "The present password is another one. Type it again."
+        "当前密码不正确，请重新输入。"
+    Iam10016 BAD_REQUEST
+        "{0} cannot be a role name: it takes 2 to 32 letters, digits and underscores, a letter first and a letter or digit last."
+        "{0} 不能作为角色名：长度 2 至 32 个字符，由字母、数字和下划线组成，以字母开头，以字母或数字结尾。"
+    Iam10017 FORBIDDEN
+        "Your user has the right {0} for other proxy clusters only. Ask an administrator to add this one, or for a role that is not bound to clusters."
+        "当前用户的 {0} 权限不包含该资源所属的 OBProxy 集群，请联系管理员扩大角色的集群范围。"
     Iam10018 BAD_REQUEST
         "Your user has {0} access keys, and that is the most. Delete one that is no longer used."
         "当前用户已有 {0} 个访问密钥，达到上限，请先删除不再使用的密钥。"
+    Iam10020 FORBIDDEN
+        "Your password was set by somebody else and has to be changed before anything else. Change it with POST /api/v2/profiles/me/changePassword."
+        "当前密码由他人设置，须先修改密码才能继续。请调用 POST /api/v2/profiles/me/changePassword 修改。"
+    Iam10021 BAD_REQUEST
+        "The new password is the old one. Choose another."
+        "新密码与旧密码相同，请换一个。"
     Iam11000 FORBIDDEN
-        "Your user is not allowed to do this: it takes the role {0} or ADMIN. Ask an administrator for it."
-        "当前用户无权执行此操作：需要 {0} 或 ADMIN 角色，请联系管理员授予。"
+        "Your user is not allowed to do this: it takes the right {0}, which these roles have: {1}. Ask an administrator for one of them."
+        "当前用户无权执行此操作：需要 {0} 权限，具备该权限的角色有 {1}。请联系管理员授予。"
+    Iam11002 BAD_REQUEST
+        "{0} is no right that a custom role may have. The role ADMIN lists all rights; user:manage is for ADMIN alone."
+        "自定义角色不能包含权限 {0}。全部权限见 ADMIN 角色；user:manage 仅限 ADMIN。"
+    Iam11003 BAD_REQUEST
+        "Role {0} is there from the beginning and cannot be deleted. Take it away from users instead."
+        "角色 {0} 是系统默认角色，不能删除。可从用户处收回该角色。"
+    Iam11004 BAD_REQUEST
+        "User {0} is there from the beginning and cannot be deleted, so that there is always an administrator."
+        "用户 {0} 是系统默认用户，不能删除，以保证始终有管理员。"
+    Iam11005 BAD_REQUEST
+        "The user name {0} is reserved. Choose another; admin, sys, dba and proxy are not taken as names."
+        "用户名 {0} 为系统保留，请换一个，不能使用 admin、sys、dba 和 proxy。"
+    Iam11006 BAD_REQUEST
+        "The roles of user {0} cannot be changed, so that there is always an administrator. Give another user the roles that you want."
+        "用户 {0} 的角色不能修改，以保证始终有管理员。请为其他用户授予所需角色。"
+    Iam11007 BAD_REQUEST
+        "User {0} is there from the beginning and cannot be disabled, so that there is always an administrator."
+        "用户 {0} 是系统默认用户，不能禁用，以保证始终有管理员。"
+    Iam11008 BAD_REQUEST
+        "Nobody can delete or disable their own user. Ask another administrator."
+        "不能删除或禁用自己，请联系其他管理员。"
+    Iam11009 BAD_REQUEST
+        "Role {0} is there from the beginning and cannot be changed. Make a role of your own with the rights that you want."
+        "角色 {0} 是系统默认角色，不能修改。请新建包含所需权限的角色。"
     Tsk10001 NOT_FOUND
         "Task {0} is not there. Look up its id in the list of tasks."
         "任务 {0} 不存在，请在任务列表中确认其 ID。"

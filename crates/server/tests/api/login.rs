@@ -1,7 +1,10 @@
 //! Who is let in.
 
-use obfleet_server::auth::password;
-use obfleet_store::{Database, users::User};
+use obfleet_server::auth::{LOCK_RULE, password};
+use obfleet_store::{
+    Database,
+    users::{User, UserRole},
+};
 use obfleet_wire::time::Timestamp;
 use reqwest::Method;
 use serde_json::json;
@@ -126,12 +129,8 @@ async fn add_users(state: &std::path::Path, users: &[(&str, &str)]) {
     std::fs::create_dir_all(state).unwrap();
     let database = Database::open(&state.join("obfleet.db")).await.unwrap();
     for (id, (name, role)) in (200..).zip(users) {
-        let user = User {
-            id,
-            name: (*name).to_owned(),
-            password_hash: password::hash(PASSWORD).unwrap(),
-            roles: vec![(*role).to_owned()],
-        };
+        let roles = vec![UserRole::everywhere(role)];
+        let user = User::new(id, name, password::hash(PASSWORD).unwrap(), roles);
         assert!(database.users().insert(&user, Timestamp(1)).await.unwrap());
     }
     database.close().await;
@@ -187,12 +186,51 @@ async fn changes_take_a_role() {
             manager.text
         );
     }
-    for path in [
-        PATH,
-        "/api/v2/tasks/instances",
-        "/api/v2/compute/hosts",
-        "/api/v2/software-packages",
+    // Looking takes a role, too.
+    for (path, viewer, manager) in [
+        (PATH, 200, 200),
+        ("/api/v2/tasks/instances", 403, 200),
+        ("/api/v2/compute/hosts", 403, 200),
+        ("/api/v2/software-packages", 403, 200),
     ] {
-        assert_eq!(ask("viewer", Method::GET, path).await.status, 200, "{path}");
+        assert_eq!(ask("viewer", Method::GET, path).await.status, viewer, "{path}");
+        assert_eq!(ask("manager", Method::GET, path).await.status, manager, "{path}");
     }
+}
+
+#[tokio::test]
+async fn many_failures_lock_a_name_whether_or_not_it_is_somebodys() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    add_users(&state, &[("victim", "ADMIN")]).await;
+    {
+        // What other servers of the database, or this one before, have counted.
+        let database = Database::open(&state.join("obfleet.db")).await.unwrap();
+        for name in ["victim", "nobody"] {
+            for _ in 1..LOCK_RULE.failures {
+                let users = database.users();
+                users.login_failed(name, LOCK_RULE, Timestamp::now()).await.unwrap();
+            }
+        }
+        database.close().await;
+    }
+    let api = Api::start_with(|options| options.state_dir = state).await;
+    assert_eq!(login(&api, "admin", PASSWORD).await.status, 200);
+    for name in ["victim", "nobody"] {
+        let last = login(&api, name, "guess").await;
+        assert_eq!(last.refusal().1, "IAM10004", "{}", last.text);
+        assert!(last.text.contains(" 0 more"), "{}", last.text);
+        let verified = api.running.verifications();
+        let locked = login(&api, name, PASSWORD).await;
+        assert_eq!(
+            (locked.status.as_u16(), locked.refusal().1.as_str()),
+            (401, "IAM10003"),
+            "{}",
+            locked.text
+        );
+        let wait: u64 = locked.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((800..=900).contains(&wait), "{wait}");
+        assert_eq!(api.running.verifications(), verified, "a locked name costs no argon2");
+    }
+    assert_eq!(login(&api, "admin", PASSWORD).await.status, 200, "others are let in");
 }

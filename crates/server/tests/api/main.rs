@@ -23,6 +23,7 @@ mod packages;
 mod parameters;
 mod renewal;
 mod restart;
+mod rights;
 mod secrets;
 mod servers;
 mod shape;

@@ -64,6 +64,14 @@ fn conditions(filter: &TaskFilter) -> (String, Vec<Value<'static>>) {
             values.push(value);
         }
     }
+    match filter.clusters.as_deref() {
+        None => {}
+        Some([]) => conditions.push("1 = 0".to_owned()),
+        Some(clusters) => {
+            conditions.push(format!("cluster_id IN ({})", sql::marks(clusters.len())));
+            values.extend(clusters.iter().map(|cluster| Value::from(*cluster)));
+        }
+    }
     let clause = match conditions.is_empty() {
         true => String::new(),
         false => format!(" WHERE {}", conditions.join(" AND ")),

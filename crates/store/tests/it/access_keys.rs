@@ -2,19 +2,16 @@
 
 use obfleet_fleet::secrets::Sealed;
 use obfleet_store::access_keys::{AccessKey, AccessKeys};
-use obfleet_store::users::User;
+use obfleet_store::users::{User, UserRole};
 use obfleet_wire::time::Timestamp;
 
 use crate::on_every_database;
 use crate::support::{Kind, Place};
 
 fn user(id: i64, name: &str) -> User {
-    User {
-        id,
-        name: name.into(),
-        password_hash: "h".into(),
-        roles: vec!["ADMIN".into()],
-    }
+    let mut user = User::new(id, name, "h".into(), vec![UserRole::everywhere("ADMIN")]);
+    (user.created, user.changed) = (Timestamp(1), Timestamp(1));
+    user
 }
 
 fn key(user_id: i64, access_key: &str, created: i64) -> AccessKey {

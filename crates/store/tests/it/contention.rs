@@ -129,12 +129,7 @@ async fn a_statement_waits_for_longer_than_one_wait_for_a_lock(kind: Kind) {
     let place = Place::new(kind).await;
     let database = place.try_open().await.unwrap();
     let users = database.users();
-    let user = User {
-        id: 100,
-        name: "admin".into(),
-        password_hash: "h1".into(),
-        roles: Vec::new(),
-    };
+    let user = User::new(100, "admin", "h1".into(), Vec::new());
     users.insert(&user, Timestamp(1)).await.unwrap();
     let mut theirs = database.writer().write().await.unwrap();
     let change = "UPDATE users SET changed = changed + 1 WHERE id = 100";

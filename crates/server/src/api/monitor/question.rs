@@ -3,7 +3,10 @@
 use obfleet_fleet::monitor::query::{Query, is_label};
 use obfleet_wire::{metric::Metric, time::Timestamp};
 
-use crate::http::{ApiError, ApiResult, ListQuery, Wanted};
+use crate::{
+    auth::granted::Scope,
+    http::{ApiError, ApiResult, ListQuery, Wanted},
+};
 
 const SECOND: i64 = 1000;
 /// Between two values, when the client does not say: a minute.
@@ -15,11 +18,11 @@ const MOST_POINTS: u64 = 1440;
 const MOST_DAYS: i64 = 15;
 const DAY: i64 = 24 * 3600 * SECOND;
 
-/// The question.
+/// The question, about what is within the scope.
 ///
 /// # Errors
 /// 400 with the parameter that is wrong.
-pub fn read(query: &ListQuery, now: Timestamp) -> ApiResult<Query> {
+pub fn read(query: &ListQuery, scope: &Scope, now: Timestamp) -> ApiResult<Query> {
     let (from, from_name) = time(query, "startTime", "start_time")?;
     let from = from.ok_or_else(|| ApiError::value("startTime", "", Wanted::Time))?;
     let (to, _) = time(query, "endTime", "end_time")?;
@@ -49,6 +52,7 @@ pub fn read(query: &ListQuery, now: Timestamp) -> ApiResult<Query> {
         metrics: metrics(query)?,
         group_by: group_by(query)?,
         only: only(query)?,
+        clusters: scope.clusters().cloned(),
     })
 }
 
