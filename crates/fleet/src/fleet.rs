@@ -2,6 +2,7 @@
 //! task; none waits for a task.
 
 mod clusters;
+mod credentials;
 mod exporters;
 mod holding;
 mod hosts;

@@ -7,6 +7,7 @@
 
 mod change;
 mod cluster;
+mod credential;
 mod host;
 mod ob_cluster;
 mod package;
@@ -21,6 +22,7 @@ use obfleet_wire::time::Timestamp;
 
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
+pub use credential::{Credential, Vault};
 pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting};
 pub use ob_cluster::{ObCluster, ObLink, SealedAccount};
 pub use package::Package;
@@ -49,7 +51,7 @@ pub struct InventoryError(pub String);
 
 /// Keeps the inventory. Deleted hosts, clusters and proxies are never listed, but still found by id.
 #[async_trait]
-pub trait Inventory: Sites {
+pub trait Inventory: Sites + Vault {
     /// Id and era of the database.
     async fn installation(&self) -> Result<Installation, InventoryError>;
     /// Fingerprint of the key that seals the database's secrets; `None` until one was kept.
@@ -109,6 +111,8 @@ pub trait Inventory: Sites {
     /// Uses up the token and adds the host where the token says, or brings the host with the same uid up to date, in one
     /// transaction; `None` when the token has been used meanwhile. → the host's id
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError>;
+    /// Changes what people say of a host that is there; false when there is none.
+    async fn edit_host(&self, id: i64, profile: &HostProfile) -> Result<bool, InventoryError>;
     /// Writes down what the observer saw, in one transaction; proxies held by a task keep their status.
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError>;
 }

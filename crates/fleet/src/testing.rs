@@ -12,9 +12,9 @@ use obfleet_wire::{
 
 use crate::{
     inventory::{
-        Added, Cluster, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation, Inventory,
-        InventoryError, ObCluster, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed, SealedAccount,
-        SeenItems, Site, SiteKind, SiteMap, Sites, WantedValue,
+        Added, Cluster, Credential, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation,
+        Inventory, InventoryError, ObCluster, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed,
+        SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault, WantedValue,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -153,6 +153,22 @@ impl Sites for Snapshot {
 }
 
 #[async_trait]
+impl Vault for Snapshot {
+    async fn credentials(&self, _: i64) -> Result<Vec<Credential>, InventoryError> {
+        Ok(Vec::new())
+    }
+    async fn credential(&self, _: i64, _: i64) -> Result<Option<Credential>, InventoryError> {
+        Ok(None)
+    }
+    async fn insert_credential(&self, _: &Credential) -> Result<Option<i64>, InventoryError> {
+        Err(unchanging())
+    }
+    async fn delete_credential(&self, _: i64, _: i64) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+}
+
+#[async_trait]
 impl Inventory for Snapshot {
     async fn installation(&self) -> Result<Installation, InventoryError> {
         Ok(Installation {
@@ -225,6 +241,9 @@ impl Inventory for Snapshot {
         Err(unchanging())
     }
     async fn enrol(&self, _: &str, _: &Host) -> Result<Option<i64>, InventoryError> {
+        Err(unchanging())
+    }
+    async fn edit_host(&self, _: i64, _: &HostProfile) -> Result<bool, InventoryError> {
         Err(unchanging())
     }
     async fn record_sightings(&self, _: &[HostSighting]) -> Result<(), InventoryError> {

@@ -4,6 +4,7 @@ pub mod access_keys;
 pub mod agents;
 pub mod clusters;
 pub mod config_server;
+pub mod credentials;
 pub mod diagnosis;
 pub mod hosts;
 pub mod monitor;

@@ -11,8 +11,8 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, clusters, config_server, hosts, monitor, ob_clusters, ob_links, obproxies, packages,
-        parameters, peers, peers::require_pass, servers, sites, system, tasks,
+        access_keys, agents, clusters, config_server, credentials, hosts, monitor, ob_clusters, ob_links, obproxies,
+        packages, parameters, peers, peers::require_pass, servers, sites, system, tasks,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -36,6 +36,7 @@ pub fn routes() -> Routes {
         .nest("/api/v2/tasks", tasks::routes())
         .nest("/api/v2", packages::routes())
         .nest("/api/v2/compute", compute)
+        .nest("/api/v2/profiles/me", credentials::routes())
         .nest("/api/v2/iam", access_keys::routes())
         .merge(system::routes())
         .merge(config_server::routes())

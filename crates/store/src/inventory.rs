@@ -3,6 +3,7 @@
 
 mod all;
 mod applier;
+mod credential;
 mod enrolment;
 mod ob_clusters;
 mod parameters;
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{
-        Added, Cluster, EnrolToken, Host, HostSighting, Idc, Installation, Inventory, InventoryError, ObCluster,
-        Package, Proxy, Removed, SealedAccount, Site, SiteKind, SiteMap, Sites,
+        Added, Cluster, Credential, EnrolToken, Host, HostProfile, HostSighting, Idc, Installation, Inventory,
+        InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount, Site, SiteKind, SiteMap, Sites, Vault,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -100,6 +101,37 @@ impl Sites for SqlInventory {
             let removed = site::delete(&mut tx, kind, id).await?;
             tx.commit().await?;
             Ok::<_, sqlx::Error>(removed)
+        });
+        deleted.await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Vault for SqlInventory {
+    async fn credentials(&self, user_id: i64) -> Result<Vec<Credential>, InventoryError> {
+        credential::of_user(&self.readers, user_id).await.map_err(failed)
+    }
+
+    async fn credential(&self, user_id: i64, id: i64) -> Result<Option<Credential>, InventoryError> {
+        credential::one(&self.readers, user_id, id).await.map_err(failed)
+    }
+
+    async fn insert_credential(&self, credential: &Credential) -> Result<Option<i64>, InventoryError> {
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let id = credential::insert(&mut tx, credential).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(id)
+        });
+        inserted.await.map_err(failed)
+    }
+
+    async fn delete_credential(&self, user_id: i64, id: i64) -> Result<bool, InventoryError> {
+        let deleted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let gone = credential::delete(&mut tx, user_id, id).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(gone)
         });
         deleted.await.map_err(failed)
     }
@@ -328,6 +360,24 @@ impl Inventory for SqlInventory {
             Ok::<_, sqlx::Error>(id)
         });
         enrolled.await.map_err(failed)
+    }
+
+    async fn edit_host(&self, id: i64, profile: &HostProfile) -> Result<bool, InventoryError> {
+        let at = Timestamp::now().millis();
+        let edited = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let place = site::still_there(&mut tx, profile.place).await?;
+            let query = sql::query(
+                "UPDATE host SET alias = ?, description = ?, idc_id = ?, type_id = ?, updated_at = ? \
+                 WHERE id = ? AND deleted = FALSE",
+            );
+            let query = query.bind(&profile.alias).bind(&profile.description);
+            let query = query.bind(place.idc_id).bind(place.type_id).bind(at).bind(id);
+            let edited = query.execute(&mut tx).await? > 0;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(edited)
+        });
+        edited.await.map_err(failed)
     }
 
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError> {

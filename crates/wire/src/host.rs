@@ -48,6 +48,20 @@ pub struct Host {
     pub update_time: Timestamp,
 }
 
+/// Body of `PATCH /api/v2/compute/hosts/{hostId}`, an *extension*. What is left out stays; an empty text takes it away.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EditHost {
+    /// Another name.
+    pub alias: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// The IDC it is in.
+    pub idc_id: Option<i64>,
+    /// Its host type.
+    pub type_id: Option<i64>,
+}
+
 /// What a host is. The words are OCP's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

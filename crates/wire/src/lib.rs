@@ -1,4 +1,4 @@
-//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`ob`], [`parameter`], [`host`], [`site`],
+//! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`ob`], [`parameter`], [`host`], [`site`], [`credential`],
 //! [`package`], [`iam`], [`envelope`]), what proxies ask their config server for ([`config_server`]), and the API between
 //! server and host agent ([`agent`]). [`metric`] names what is measured.
 //!
@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod config_server;
+pub mod credential;
 pub mod envelope;
 pub mod host;
 pub mod iam;

@@ -117,6 +117,12 @@ pub enum Reason {
         /// The other list's name.
         list: &'static str,
     },
+    /// A credential without a password or key.
+    SecretNeeded,
+    /// What is no text of a private key.
+    NoPrivateKey,
+    /// The passphrase of a key where there is no key.
+    NoKey,
     /// The version to install is not given.
     VersionNeeded,
     /// A package that holds no OBProxy.

@@ -122,6 +122,10 @@ pub enum Code {
     Cmp07010,
     /// Package architecture {1} is not that of host {0}.
     Cmp07025,
+    /// Credential {0} missing.
+    Crd08001,
+    /// A credential {0} exists.
+    Crd08002,
     /// File suffix is {0}, must be {1}.
     Pkg10003,
     /// File is {0}, must be {1}.

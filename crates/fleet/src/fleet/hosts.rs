@@ -1,12 +1,24 @@
 //! Hosts, and how agents join with theirs.
 
-use obfleet_wire::{agent::FoundProxy, host::Host as HostView, time::Timestamp};
+use obfleet_wire::{
+    agent::FoundProxy,
+    host::{EditHost, Host as HostView},
+    time::Timestamp,
+};
 
-use super::{Error, Fleet};
+use super::{
+    Error, Fleet,
+    sites::{check_place, check_text},
+};
 use crate::{
-    inventory::{EnrolToken, Host},
+    inventory::{EnrolToken, Host, HostPlace},
     view,
 };
+
+/// Longest alias, in characters.
+const ALIAS: usize = 255;
+/// Longest description, in characters.
+const DESCRIPTION: usize = 512;
 
 impl Fleet {
     /// All hosts, by id.
@@ -29,6 +41,28 @@ impl Fleet {
         let fleet = self.snapshot().await?;
         let host = fleet.host(id).map_err(|refusal| refusal.field("hostId"))?;
         Ok(self.crew.agents.obproxies(host).await?)
+    }
+
+    /// Changes what people say of a host.
+    pub async fn edit_host(&self, id: i64, body: EditHost) -> Result<HostView, Error> {
+        let fleet = self.snapshot().await?;
+        let missing = |refusal: obfleet_wire::Refusal| refusal.field("hostId");
+        let mut profile = fleet.host(id).map_err(missing)?.profile.clone();
+        let text = |field: &str, given: Option<String>, now: Option<String>, most| match given {
+            None => Ok(now),
+            Some(text) if text.is_empty() => Ok(None),
+            Some(text) => check_text(field, &text, 1, most).map(|()| Some(text)),
+        };
+        profile.alias = text("alias", body.alias, profile.alias, ALIAS)?;
+        profile.description = text("description", body.description, profile.description, DESCRIPTION)?;
+        profile.place = HostPlace {
+            idc_id: body.idc_id.unwrap_or(profile.place.idc_id),
+            type_id: body.type_id.unwrap_or(profile.place.type_id),
+        };
+        check_place(&fleet.sites, profile.place)?;
+        // A host that is gone by now is missing in the answer.
+        self.crew.inventory.edit_host(id, &profile).await?;
+        self.host(id).await
     }
 
     /// Keeps a token an agent can enrol with once.

@@ -4,14 +4,14 @@ use axum::extract::State;
 use obfleet_wire::{
     agent::FoundProxy,
     envelope::{Contents, Paged},
-    host::Host,
+    host::{EditHost, Host},
 };
 use serde_json::Value;
 
 use crate::{
     app::AppState,
     auth::right::Right,
-    http::{ApiResult, Data, ListQuery, PathIds},
+    http::{ApiResult, Data, Json, ListQuery, PathIds},
     routes::Routes,
 };
 
@@ -20,6 +20,7 @@ pub fn routes() -> Routes {
     Routes::new()
         .get("/hosts", Right::HostView.shared(), list)
         .get("/hosts/{hostId}", Right::HostView.shared(), detail)
+        .patch("/hosts/{hostId}", Right::HostManage.whole(), edit)
         .get("/hosts/{hostId}/obproxies", Right::HostView.whole(), obproxies)
 }
 
@@ -53,10 +54,20 @@ fn is_asked_for(host: &Host, query: &ListQuery) -> bool {
 
 /// Shows one host.
 pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>> {
-    let mut host = app.fleet.host(path.id("hostId")?).await?;
+    let host = app.fleet.host(path.id("hostId")?).await?;
+    Ok(Data(with_certificate(&app, host)))
+}
+
+/// Changes alias, description, IDC or type of a host.
+pub async fn edit(State(app): AppState, path: PathIds, Json(body): Json<EditHost>) -> ApiResult<Data<Host>> {
+    let host = app.fleet.edit_host(path.id("hostId")?, body).await?;
+    Ok(Data(with_certificate(&app, host)))
+}
+
+fn with_certificate(app: &App, mut host: Host) -> Host {
     let certificates = app.agents.certificates();
     host.certificate_expire_time = certificates.get(&host.id).map(|validity| validity.not_after);
-    Ok(Data(host))
+    host
 }
 
 /// *extension*: the proxies that run on a host, whoever installed and started them.

@@ -240,6 +240,12 @@ messages! {
     Cmp07025 BAD_REQUEST
         "Package {1} is built for another architecture than that of host {0}. Upload one that fits."
         "安装包 {1} 的架构与主机 {0} 不一致，请上传匹配的安装包。"
+    Crd08001 NOT_FOUND
+        "You have no credential with id {0}. Look it up in the list of your credentials."
+        "您没有 ID 为 {0} 的凭据，请在凭据列表中确认其 ID。"
+    Crd08002 CONFLICT
+        "You have a credential named {0} already. Use it, or choose another name."
+        "您已有名为 {0} 的凭据，请直接使用或换一个名称。"
     Pkg10003 BAD_REQUEST
         "The file name ends in {0}, but {1} is needed."
         "文件名后缀为 {0}，应为 {1}。"

@@ -61,6 +61,15 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             format!("it takes {least} to {most} characters, without control characters and without spaces at its ends"),
             format!("长度应为 {least} 至 {most} 个字符，不能包含控制字符，首尾不能有空格"),
         ),
+        Reason::SecretNeeded => fixed(
+            "it takes the password, or the text of the private key",
+            "应为密码，或私钥的文本",
+        ),
+        Reason::NoPrivateKey => fixed(
+            "it takes the whole text of a private key, from -----BEGIN to the end",
+            "应为完整的私钥文本，以 -----BEGIN 开头",
+        ),
+        Reason::NoKey => fixed("it is for type PRIVATE_KEY only", "仅用于 PRIVATE_KEY 类型"),
         Reason::ForNewHosts => fixed("the hosts to come that name no other", "未指定其他归属的新主机"),
         Reason::NotAmong { id, list } => say(format!("{id} is not among {list}"), format!("{id} 不在 {list} 中")),
         Reason::VersionNeeded => fixed(

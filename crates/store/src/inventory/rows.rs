@@ -38,7 +38,7 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Er
     serde_json::from_str(get(row, column)?).map_err(decode)
 }
 
-fn enumerated<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
+pub(super) fn enumerated<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Error> {
     serde_json::from_value(serde_json::Value::String(get(row, column)?)).map_err(decode)
 }
 

@@ -8,6 +8,7 @@ mod touch;
 mod access_keys;
 mod conformance;
 mod contention;
+mod credentials;
 mod fsck;
 mod full_disk;
 mod history;
