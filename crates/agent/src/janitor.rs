@@ -110,6 +110,7 @@ mod tests {
             bind: std::net::Ipv4Addr::LOCALHOST.into(),
             things: Locks::default(),
             readings: crate::readings::Readings::default(),
+            troubles: std::sync::Mutex::default(),
             exe: "/nonexistent".into(),
             layout,
         }

@@ -4,7 +4,13 @@
 //!
 //! Each looks first and does what is left to do: any of them may be the second try of one that was cut off anywhere.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use obfleet_wire::agent::{Operation, Outcome};
@@ -56,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) bind: IpAddr,
     pub(crate) things: Locks<Thing>,
     pub(crate) readings: Readings,
+    /// Why proxies that ended by themselves do not start, by proxy.
+    pub(crate) troubles: Mutex<BTreeMap<i64, String>>,
     /// The obfleet executable, whose `guard` command runs restarts.
     pub(crate) exe: PathBuf,
 }
@@ -79,6 +87,21 @@ impl Perform for Node {
 }
 
 impl Node {
+    /// Why the proxy does not start, if that is so.
+    pub(crate) fn trouble(&self, proxy_id: i64) -> Option<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.get(&proxy_id).cloned()
+    }
+
+    /// Notes why the proxy does not start, or that it does.
+    pub(crate) fn set_trouble(&self, proxy_id: i64, trouble: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => drop(troubles.insert(proxy_id, trouble)),
+            None => drop(troubles.remove(&proxy_id)),
+        }
+    }
+
     async fn dispatch(&self, operation: Operation, job: &Job) -> Result<Outcome, OperationError> {
         match operation {
             Operation::CheckAbsent { spec } => self.check_absent(spec, job),

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -135,6 +135,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         bind: options.bind,
         things: Locks::default(),
         readings: Readings::default(),
+        troubles: Mutex::default(),
         exe: options.exe,
         layout: layout.clone(),
     });

@@ -37,9 +37,11 @@ use crate::{
 
 /// Between two looks at a proxy that is on its way somewhere: down, or in a restart.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Between two looks at a proxy that serves, and between two greetings: it logs each visitor that leaves without a
-/// login.
-const AT_REST: Duration = Duration::from_secs(10);
+/// Between two looks at a proxy that serves: at what the kernel says of it.
+const AT_REST: Duration = Duration::from_secs(2);
+/// Between two greetings: a proxy logs each visitor that leaves without a login. With the time a greeting may take and what
+/// the server needs to hear of it, one that hangs is known within ten seconds.
+const GREETED: Duration = Duration::from_secs(4);
 /// A port on this host that takes longer to greet is not serving.
 const GREETING: Duration = Duration::from_secs(2);
 const LOGIN: Duration = Duration::from_secs(2);
@@ -91,7 +93,11 @@ impl StatusBoard {
             proxies: installed
                 .map(|owned| {
                     let proxy_id = owned.spec.proxy_id;
-                    report(&owned, seen.get(&proxy_id), self.node.readings.digest(proxy_id))
+                    let parameters = self.node.readings.digest(proxy_id);
+                    ProxyReport {
+                        trouble: self.node.trouble(proxy_id),
+                        ..report(&owned, seen.get(&proxy_id), parameters)
+                    }
                 })
                 .collect(),
             time: Timestamp::now(),
@@ -156,7 +162,9 @@ impl StatusBoard {
             .map(|p| p.id);
         let listens = process.is_some_and(|p| process::listens_on(p.pid, address.port()).unwrap_or_default());
         let before = before.filter(|before| before.process == process);
-        let recent = before.as_ref().filter(|b| b.serving && b.asked.elapsed() < AT_REST);
+        // One that is stopped takes connections and does not greet: that need not be tried.
+        let listens = listens && !process.is_some_and(ProcessId::is_stopped);
+        let recent = before.as_ref().filter(|b| b.serving && b.asked.elapsed() < GREETED);
         let (asked, serving) = match recent {
             Some(recent) => (recent.asked, listens),
             None => (Instant::now(), listens && greets(address).await),
@@ -198,6 +206,7 @@ fn report(owned: &Owned, seen: Option<&Seen>, parameters: Option<String>) -> Pro
         version: seen.and_then(|s| s.version.clone()),
         restarts: owned.restarts,
         parameters,
+        trouble: None,
     }
 }
 

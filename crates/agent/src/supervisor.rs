@@ -57,13 +57,17 @@ impl Watch {
             if self.node.guarded(&owned).is_some() {
                 self.change_within(LOOK).await;
             } else if !is_due(&owned) {
+                self.node.set_trouble(self.proxy_id, None);
                 self.change_within(SETTLED).await;
             } else if let Some(process) = self.newest(&owned) {
+                // Whoever started it.
+                self.node.set_trouble(self.proxy_id, None);
                 self.end_of(&process).await;
             } else {
                 self.start_again().await;
             }
         }
+        self.node.set_trouble(self.proxy_id, None);
     }
 
     fn newest(&self, owned: &Owned) -> Option<Process> {
@@ -119,9 +123,11 @@ impl Watch {
             Ok(()) => Box::pin(self.node.ensure_running(&owned)).await.map(drop),
             Err(e) => Err(e),
         };
-        if let Err(e) = started {
-            tracing::error!(proxy = self.proxy_id, error = %describe(&e), "the proxy does not start");
+        if let Err(e) = &started {
+            tracing::error!(proxy = self.proxy_id, error = %describe(e), "the proxy does not start");
         }
+        self.node
+            .set_trouble(self.proxy_id, started.err().map(|e| describe(&e)));
         // The change of the count is our own.
         self.changes.mark_unchanged();
     }

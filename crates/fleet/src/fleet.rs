@@ -3,6 +3,7 @@
 
 mod clusters;
 mod credentials;
+mod events;
 mod exporters;
 mod holding;
 mod hosts;

@@ -8,6 +8,7 @@
 mod change;
 mod cluster;
 mod credential;
+mod event;
 mod host;
 mod ob_cluster;
 mod package;
@@ -23,7 +24,8 @@ use obfleet_wire::time::Timestamp;
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, SealedProbe};
 pub use credential::{Credential, Vault};
-pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting};
+pub use event::{EventFilter, Events, FleetEvent, Incident};
+pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting, Restarts};
 pub use ob_cluster::{ObCluster, ObLink, SealedAccount};
 pub use package::Package;
 pub use parameters::{
@@ -51,7 +53,7 @@ pub struct InventoryError(pub String);
 
 /// Keeps the inventory. Deleted hosts, clusters and proxies are never listed, but still found by id.
 #[async_trait]
-pub trait Inventory: Sites + Vault {
+pub trait Inventory: Sites + Vault + Events {
     /// Id and era of the database.
     async fn installation(&self) -> Result<Installation, InventoryError>;
     /// Fingerprint of the key that seals the database's secrets; `None` until one was kept.
@@ -113,6 +115,7 @@ pub trait Inventory: Sites + Vault {
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError>;
     /// Changes what people say of a host that is there; false when there is none.
     async fn edit_host(&self, id: i64, profile: &HostProfile) -> Result<bool, InventoryError>;
-    /// Writes down what the observer saw, in one transaction; proxies held by a task keep their status.
+    /// Writes down what the observer saw and the events that follow from it, in one transaction: each once, whichever servers
+    /// see it. Proxies held by a task keep their status.
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError>;
 }

@@ -9,17 +9,21 @@ use obfleet_wire::{
     obproxy::OperateStatus,
     time::Timestamp,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     flows::crew::Crew,
-    inventory::{Host, HostSighting, InventoryError, Proxy, ProxySighting},
+    inventory::{Host, HostSighting, InventoryError, Proxy, ProxySighting, Restarts},
     readings::{self, Report, Reports},
 };
 
-/// Time between two looks. Short enough that a person who watches sees a dead proxy soon.
+/// Time from one look to the next; a look at an agent that is away takes as long. Short enough that a person who watches
+/// sees a dead proxy soon.
 const PERIOD: Duration = Duration::from_secs(2);
+
+/// Between two looks at the least.
+const BREATH: Duration = Duration::from_millis(250);
 
 /// Hosts written down in one transaction: few enough that no submission waits long behind it for the database's one
 /// writer, many enough that a large fleet does not cost a commit for each host.
@@ -40,6 +44,7 @@ pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
 async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: CancellationToken) {
     let mut known = BTreeMap::<i64, HostSighting>::new();
     for look in 0_u64.. {
+        let began = Instant::now();
         match read(&crew).await {
             Ok((hosts, proxies)) => {
                 let looks = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
@@ -50,7 +55,11 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
                 };
                 news.retain(|seen| look % REFRESH == 0 || is_due(seen));
                 for batch in news.chunks(BATCH) {
-                    match crew.inventory.record_sightings(batch).await {
+                    let told: Vec<_> = batch
+                        .iter()
+                        .map(|seen| without_what_is_known(known.get(&seen.host_id), seen))
+                        .collect();
+                    match crew.inventory.record_sightings(&told).await {
                         Ok(()) => known.extend(batch.iter().map(|seen| (seen.host_id, seen.clone()))),
                         // Still unknown, so still news at the next look.
                         Err(error) => tracing::warn!(%error, "what was seen of some hosts is not written down yet"),
@@ -60,7 +69,7 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
             Err(error) => tracing::warn!(%error, "the hosts could not be read; looking again soon"),
         }
         tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(PERIOD.saturating_sub(began.elapsed()).max(BREATH)) => {}
             () = stop.cancelled() => return,
         }
     }
@@ -73,7 +82,8 @@ async fn read(crew: &Crew) -> Result<(Vec<Host>, BTreeMap<i64, Proxy>), Inventor
 }
 
 fn is_news(last: &HostSighting, now: &HostSighting) -> bool {
-    (last.online, &last.agent_version, &last.proxies) != (now.online, &now.agent_version, &now.proxies)
+    (last.online, &last.agent_version, &last.proxies, &last.restarts)
+        != (now.online, &now.agent_version, &now.proxies, &now.restarts)
 }
 
 /// Whether the inventory says otherwise of a proxy that no task holds: what was seen is no news, but when it was told the
@@ -83,6 +93,16 @@ fn contradicts(seen: &HostSighting, proxies: &BTreeMap<i64, Proxy>) -> bool {
     let free = |(proxy, _): &(&Proxy, _)| proxy.operate_status == OperateStatus::Normal;
     let mut told = seen.proxies.iter().filter_map(told).filter(free);
     told.any(|(proxy, sighting)| sighting.changes(proxy.status) || sighting.offline != proxy.offline)
+}
+
+/// A proxy that was started again no more often than before is not written about.
+fn without_what_is_known(last: Option<&HostSighting>, now: &HostSighting) -> HostSighting {
+    let mut told = now.clone();
+    if let Some(last) = last {
+        told.restarts
+            .retain(|proxy, restarts| last.restarts.get(proxy) != Some(restarts));
+    }
+    told
 }
 
 async fn look_at(crew: &Crew, host: &Host) -> (HostSighting, Reports) {
@@ -109,11 +129,16 @@ fn sighting(host_id: i64, status: Option<AgentStatus>, asked: Timestamp) -> Host
         };
         Some((proxy.proxy_id, sighting))
     };
-    let proxies = status.iter().flat_map(|status| &status.proxies);
+    let restarts = |proxy: &ProxyReport| Restarts {
+        count: i64::try_from(proxy.restarts).unwrap_or(i64::MAX),
+        trouble: proxy.trouble.clone(),
+    };
+    let proxies = || status.iter().flat_map(|status| &status.proxies);
     HostSighting {
         host_id,
         online: status.is_some(),
-        proxies: proxies.filter_map(seen).collect(),
+        proxies: proxies().filter_map(seen).collect(),
+        restarts: proxies().map(|proxy| (proxy.proxy_id, restarts(proxy))).collect(),
         agent_version: status.as_ref().map(|status| status.version.clone()),
         asked,
         at: Timestamp::now(),
@@ -136,8 +161,9 @@ mod tests {
             offline: false,
             pid: None,
             version: None,
-            restarts: 0,
+            restarts: 3,
             parameters: None,
+            trouble: None,
         };
         let status = AgentStatus {
             version: "0.1.0".into(),
@@ -165,6 +191,10 @@ mod tests {
         );
         assert_eq!(seen.asked, Timestamp(7));
         assert!(seen.online);
+        assert_eq!(seen.restarts[&3].count, 3);
+        let again = without_what_is_known(Some(&seen), &seen);
+        assert!(again.restarts.is_empty() && again.proxies == seen.proxies);
+        assert!(!is_news(&seen, &seen));
         assert!(!sighting(100, None, Timestamp(8)).online);
     }
 

@@ -12,9 +12,9 @@ use obfleet_wire::{
 
 use crate::{
     inventory::{
-        Added, Cluster, Credential, EnrolToken, Host, HostProfile, HostSighting, HostStage, Idc, Installation,
-        Inventory, InventoryError, ObCluster, Package, ParameterRecords, PastChange, Proxy, ProxyConfig, Removed,
-        SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault, WantedValue,
+        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting,
+        HostStage, Idc, Installation, Inventory, InventoryError, ObCluster, Package, ParameterRecords, PastChange,
+        Proxy, ProxyConfig, Removed, SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault, WantedValue,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -164,6 +164,16 @@ impl Vault for Snapshot {
         Err(unchanging())
     }
     async fn delete_credential(&self, _: i64, _: i64) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+}
+
+#[async_trait]
+impl Events for Snapshot {
+    async fn events(&self, _: &EventFilter, _: u64, _: u64) -> Result<(Vec<FleetEvent>, u64), InventoryError> {
+        Ok((Vec::new(), 0))
+    }
+    async fn prune_events(&self, _: Timestamp, _: u64) -> Result<u64, InventoryError> {
         Err(unchanging())
     }
 }

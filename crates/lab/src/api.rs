@@ -63,6 +63,12 @@ impl Api {
         Ok(answer.json().await?)
     }
 
+    /// The answer to a GET that is in no envelope.
+    pub async fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.request(Method::GET, path).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
     /// `data` of the answer to a POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         data(self.request(Method::POST, path).json(body), path).await

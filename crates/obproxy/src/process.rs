@@ -42,6 +42,11 @@ impl ProcessId {
         })
     }
 
+    /// Whether it is stopped, by a signal or a debugger: it is there and does nothing.
+    pub fn is_stopped(self) -> bool {
+        Stat::read(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && matches!(stat.state, 'T' | 't'))
+    }
+
     /// Whether it still runs; a zombie does not.
     pub fn is_alive(self) -> bool {
         Stat::read(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_gone())

@@ -6,6 +6,7 @@ pub mod clusters;
 pub mod config_server;
 pub mod credentials;
 pub mod diagnosis;
+pub mod events;
 pub mod hosts;
 pub mod monitor;
 pub mod ob_clusters;

@@ -11,8 +11,8 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, clusters, config_server, credentials, hosts, monitor, ob_clusters, ob_links, obproxies,
-        packages, parameters, peers, peers::require_pass, servers, sites, system, tasks,
+        access_keys, agents, clusters, config_server, credentials, events, hosts, monitor, ob_clusters, ob_links,
+        obproxies, packages, parameters, peers, peers::require_pass, servers, sites, system, tasks,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -27,7 +27,8 @@ pub fn routes() -> Routes {
         .merge(obproxies::routes())
         .merge(servers::routes())
         .merge(parameters::routes())
-        .merge(ob_links::routes());
+        .merge(ob_links::routes())
+        .merge(events::routes());
     let compute = hosts::routes().merge(agents::routes()).merge(sites::routes());
     Routes::new()
         .nest("/api/v2/obproxy", obproxy)

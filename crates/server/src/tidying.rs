@@ -3,13 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use obfleet_fleet::flows::crew::Crew;
+use obfleet_fleet::{flows::crew::Crew, inventory::Inventory};
+use obfleet_wire::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
 
 /// Time between two looks. An upload brings the file to all servers that are up, and a step fetches what it misses.
 const PERIOD: Duration = Duration::from_secs(60);
+
+/// How long it is kept what befell hosts and proxies, in ms.
+const KEEP_EVENTS: i64 = 90 * 24 * 60 * 60 * 1000;
+/// And how much of it.
+const MOST_EVENTS: u64 = 20_000;
 
 /// Tidies at once and then every minute, until told to stop.
 pub async fn keep_tidy(crew: Arc<Crew>, stop: CancellationToken) {
@@ -22,6 +28,7 @@ pub async fn keep_tidy(crew: Arc<Crew>, stop: CancellationToken) {
             tracing::warn!(trouble, "the package files are not all here");
         }
         told = trouble;
+        prune_events(&*crew.inventory, Timestamp::now()).await;
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             () = stop.cancelled() => {}
@@ -38,5 +45,13 @@ pub async fn forget_signatures(authenticator: Authenticator, stop: CancellationT
         if let Err(error) = authenticator.forget_failures().await {
             tracing::warn!(%error, "old failures to log in are not forgotten yet; trying again in a minute");
         }
+    }
+}
+
+/// In small steps; what is left goes a minute later.
+async fn prune_events(inventory: &dyn Inventory, now: Timestamp) {
+    let before = Timestamp(now.millis() - KEEP_EVENTS);
+    if let Err(error) = inventory.prune_events(before, MOST_EVENTS).await {
+        tracing::debug!(%error, "old events are not deleted yet");
     }
 }

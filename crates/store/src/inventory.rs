@@ -5,6 +5,7 @@ mod all;
 mod applier;
 mod credential;
 mod enrolment;
+mod event;
 mod ob_clusters;
 mod parameters;
 mod rows;
@@ -16,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{
-        Added, Cluster, Credential, EnrolToken, Host, HostProfile, HostSighting, Idc, Installation, Inventory,
-        InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount, Site, SiteKind, SiteMap, Sites, Vault,
+        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting, Idc,
+        Installation, Inventory, InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount, Site, SiteKind,
+        SiteMap, Sites, Vault,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -134,6 +136,27 @@ impl Vault for SqlInventory {
             Ok::<_, sqlx::Error>(gone)
         });
         deleted.await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Events for SqlInventory {
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        skip: u64,
+        most: u64,
+    ) -> Result<(Vec<FleetEvent>, u64), InventoryError> {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut tx = self.readers.read().await.map_err(failed)?;
+        let page = event::list(&mut tx, filter, number(skip), number(most)).await;
+        let (events, total) = page.map_err(failed)?;
+        Ok((events, total.unsigned_abs()))
+    }
+
+    async fn prune_events(&self, before: Timestamp, most: u64) -> Result<u64, InventoryError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        event::prune(&self.writer, before.millis(), most).await.map_err(failed)
     }
 }
 

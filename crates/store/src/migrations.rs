@@ -81,6 +81,11 @@ pub(crate) const STATE: &[Migration] = &[
     },
     Migration {
         part: "state",
+        version: 14,
+        sql: include_str!("../migrations/0014_fleet_events.sql"),
+    },
+    Migration {
+        part: "state",
         version: 20,
         sql: include_str!("../migrations/0020_access_keys.sql"),
     },

@@ -1,6 +1,6 @@
 //! JSON contracts: the OCP API as clients see it ([`task`], [`obproxy`], [`ob`], [`parameter`], [`host`], [`site`], [`credential`],
 //! [`package`], [`iam`], [`envelope`]), what proxies ask their config server for ([`config_server`]), and the API between
-//! server and host agent ([`agent`]). [`metric`] names what is measured.
+//! server and host agent ([`agent`]). [`metric`] names what is measured, [`event`] is what befalls a fleet.
 //!
 //! This crate does no I/O and makes no decisions. Member names, types and spellings follow OCP's documentation; where a
 //! member is ours, its doc comment says *extension*.
@@ -9,6 +9,7 @@ pub mod agent;
 pub mod config_server;
 pub mod credential;
 pub mod envelope;
+pub mod event;
 pub mod host;
 pub mod iam;
 pub mod id;

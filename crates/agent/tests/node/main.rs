@@ -9,6 +9,7 @@ mod host;
 
 mod discovery;
 mod enrolment;
+mod health;
 mod lifecycle;
 mod metrics;
 mod operate;

@@ -94,6 +94,15 @@ pub struct EnrolToken {
     pub host_id: Option<i64>,
 }
 
+/// How often its agent has started a proxy again, because it had ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restarts {
+    /// So often.
+    pub count: i64,
+    /// Why the last try failed; `None` when it did not.
+    pub trouble: Option<String>,
+}
+
 /// What the observer saw of the proxies of one host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostSighting {
@@ -105,6 +114,8 @@ pub struct HostSighting {
     pub agent_version: Option<String>,
     /// Its proxies; without those the agent has not looked at yet.
     pub proxies: BTreeMap<i64, ProxySighting>,
+    /// How often proxies were started again, as far as there may be news.
+    pub restarts: BTreeMap<i64, Restarts>,
     /// When the agent was asked: what happened later may not be in it.
     pub asked: Timestamp,
     /// When it answered, or had not.

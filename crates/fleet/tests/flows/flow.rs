@@ -344,6 +344,7 @@ async fn mix(world: &mut World) -> Result<()> {
             online: true,
             agent_version: None,
             proxies: [(id, seen)].into(),
+            restarts: [].into(),
             asked,
             at,
         };

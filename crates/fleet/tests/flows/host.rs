@@ -314,6 +314,7 @@ impl Machine {
                 version: owned.process.as_ref().map(|process| process.version.clone()),
                 restarts: 0,
                 parameters: None,
+                trouble: None,
             }
         };
         installed.map(report).collect()

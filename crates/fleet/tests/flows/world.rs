@@ -265,6 +265,7 @@ impl World {
             online: true,
             agent_version: None,
             proxies: BTreeMap::from([(proxy_id, seen)]),
+            restarts: BTreeMap::new(),
             asked: Timestamp::now(),
             at: Timestamp::now(),
         };

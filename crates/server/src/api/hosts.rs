@@ -9,7 +9,7 @@ use obfleet_wire::{
 use serde_json::Value;
 
 use crate::{
-    app::AppState,
+    app::{App, AppState},
     auth::right::Right,
     http::{ApiResult, Data, Json, ListQuery, PathIds},
     routes::Routes,

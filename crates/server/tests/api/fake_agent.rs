@@ -266,6 +266,7 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
         version: Some(version.clone()),
         restarts: 0,
         parameters: Some(hands.parameters(*id, version.clone()).digest),
+        trouble: None,
     };
     Json(AgentStatus {
         version: "0.1.0".to_owned(),

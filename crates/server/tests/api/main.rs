@@ -11,6 +11,7 @@ mod credentials;
 mod diagnosis;
 mod enrolment;
 mod errors;
+mod events;
 mod fake_agent;
 mod full_disk;
 mod hosts;

@@ -1,25 +1,39 @@
-//! Writing down what the observer saw. Rows change only where there is news, so that their times tell of it.
+//! Writing down what the observer saw, and what befell according to that. Rows change only where there is news, so that their
+//! times tell of it; and whoever changes one writes the event, so that of several servers one does.
 
-use obfleet_fleet::inventory::{HostSighting, ProxySighting};
+use obfleet_fleet::inventory::{HostSighting, Incident, ProxySighting, Restarts};
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 use sqlx::Error;
 
-use super::rows::word;
+use super::{event, rows::word};
 use crate::sql::{self, Transaction};
 
+/// Of why a proxy does not start, the characters that are kept.
+const LONGEST_TROUBLE: usize = 2000;
+
 pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Result<(), Error> {
-    let query = sql::query(
-        "UPDATE host SET online = ?, agent_version = COALESCE(?, agent_version), updated_at = ? \
-         WHERE id = ? AND (online <> ? OR agent_version <> COALESCE(?, agent_version))",
-    );
-    let query = query
-        .bind(sighting.online)
-        .bind(&sighting.agent_version)
-        .bind(sighting.at.millis())
+    let query = sql::query("UPDATE host SET online = ?, updated_at = ? WHERE id = ? AND online <> ?");
+    let query = query.bind(sighting.online).bind(sighting.at.millis());
+    let changed = query
         .bind(sighting.host_id)
         .bind(sighting.online)
-        .bind(&sighting.agent_version);
-    query.execute(&mut *tx).await?;
+        .execute(&mut *tx)
+        .await?;
+    if changed == 1 {
+        let incident = match sighting.online {
+            true => Incident::AgentOnline,
+            false => Incident::AgentOffline,
+        };
+        event::write(tx, sighting.at, sighting.host_id, None, &incident).await?;
+    }
+    if let Some(version) = &sighting.agent_version {
+        let query = sql::query("UPDATE host SET agent_version = ?, updated_at = ? WHERE id = ? AND agent_version <> ?");
+        let query = query.bind(version).bind(sighting.at.millis());
+        query.bind(sighting.host_id).bind(version).execute(&mut *tx).await?;
+    }
+    for (proxy_id, restarts) in &sighting.restarts {
+        set_restarts(tx, sighting, *proxy_id, restarts).await?;
+    }
     // Away agents say nothing of their proxies: those keep their status, and their last active time grows old.
     for (proxy_id, seen) in &sighting.proxies {
         if seen.serving {
@@ -29,6 +43,50 @@ pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Res
         }
         set_offline(tx, sighting, *proxy_id, seen.offline).await?;
         set_status(tx, sighting, *proxy_id, *seen).await?;
+    }
+    Ok(())
+}
+
+/// A proxy that does not start is tried again and again: that is one crash.
+async fn set_restarts(
+    tx: &mut Transaction,
+    sighting: &HostSighting,
+    proxy_id: i64,
+    restarts: &Restarts,
+) -> Result<(), Error> {
+    let count = |condition: &'static str| {
+        let query = sql::query(condition).bind(restarts.count).bind(proxy_id);
+        query.bind(sighting.host_id).bind(restarts.count)
+    };
+    let crashed = count(
+        "UPDATE obproxy_server SET restarts = ? WHERE id = ? AND host_id = ? AND restarts < ? AND start_trouble IS NULL",
+    );
+    if crashed.execute(&mut *tx).await? == 1 {
+        let incident = Incident::ProxyCrashed {
+            restarts: restarts.count,
+        };
+        event::write(tx, sighting.at, sighting.host_id, Some(proxy_id), &incident).await?;
+    }
+    let tried = count("UPDATE obproxy_server SET restarts = ? WHERE id = ? AND host_id = ? AND restarts < ?");
+    tried.execute(&mut *tx).await?;
+    match &restarts.trouble {
+        Some(reason) => {
+            let reason: String = reason.chars().take(LONGEST_TROUBLE).collect();
+            let query = sql::query(
+                "UPDATE obproxy_server SET start_trouble = ? WHERE id = ? AND host_id = ? AND start_trouble IS NULL",
+            );
+            let query = query.bind(&reason).bind(proxy_id).bind(sighting.host_id);
+            if query.execute(&mut *tx).await? == 1 {
+                let incident = Incident::ProxyStartFailed { reason };
+                event::write(tx, sighting.at, sighting.host_id, Some(proxy_id), &incident).await?;
+            }
+        }
+        None => {
+            let query = sql::query(
+                "UPDATE obproxy_server SET start_trouble = NULL WHERE id = ? AND host_id = ? AND start_trouble IS NOT NULL",
+            );
+            query.bind(proxy_id).bind(sighting.host_id).execute(tx).await?;
+        }
     }
     Ok(())
 }
@@ -60,6 +118,15 @@ async fn set_status(
     let query = query.bind(word(&OperateStatus::Normal)).bind(sighting.asked.millis());
     let query = query.bind(word(&status)).bind(word(&as_it_should_be));
     if query.execute(&mut *tx).await? == 1 {
+        let incident = match status {
+            ProxyStatus::Running => Some(Incident::ProxyAvailable),
+            ProxyStatus::Unavailable => Some(Incident::ProxyUnavailable),
+            // On purpose.
+            _ => None,
+        };
+        if let Some(incident) = &incident {
+            event::write(tx, sighting.at, sighting.host_id, Some(proxy_id), incident).await?;
+        }
         let query = sql::query(
             "UPDATE obproxy_cluster SET updated_at = ? WHERE id = (SELECT cluster_id FROM obproxy_server WHERE id = ?)",
         );

@@ -55,6 +55,7 @@ fn away(host_id: i64) -> HostSighting {
         online: false,
         agent_version: None,
         proxies: BTreeMap::new(),
+        restarts: BTreeMap::new(),
         asked: Timestamp(0),
         at: Timestamp(7),
     }

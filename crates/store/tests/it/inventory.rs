@@ -204,6 +204,7 @@ fn sighting(host_id: i64, ids: &[i64], seen: ProxySighting, at: i64) -> HostSigh
         online: true,
         agent_version: None,
         proxies: ids.iter().map(|id| (*id, seen)).collect(),
+        restarts: BTreeMap::new(),
         asked: Timestamp(at),
         at: Timestamp(at),
     }
@@ -330,6 +331,7 @@ async fn a_host_has_changed_only_when_there_is_news(kind: Kind) {
             online,
             agent_version: version.map(str::to_owned),
             proxies: BTreeMap::new(),
+            restarts: BTreeMap::new(),
             asked: Timestamp(at),
             at: Timestamp(at),
         };

@@ -9,6 +9,7 @@ mod access_keys;
 mod conformance;
 mod contention;
 mod credentials;
+mod events;
 mod fsck;
 mod full_disk;
 mod history;

@@ -67,4 +67,7 @@ pub struct ProxyReport {
     /// [`ProxyParameters::digest`] of its configuration when that was last read; agents that do not read it do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<String>,
+    /// Why the last of these starts failed; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
