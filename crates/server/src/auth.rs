@@ -17,6 +17,7 @@ pub mod memory;
 pub mod password;
 pub mod right;
 pub mod role;
+pub mod rules;
 pub mod signature;
 pub mod signed;
 pub mod throttle;
@@ -151,13 +152,6 @@ impl Authenticator {
             inner.verify(user, credentials, address, recall).await
         });
         verifying.await.map_err(|_| AuthError::Stopping)?
-    }
-
-    /// Whether a password is the user's own; costs an argon2, and no failure is counted.
-    pub async fn is_password(&self, password: String, hash: String) -> Result<bool, AuthError> {
-        let _turn = self.inner.gate.acquire().await.map_err(|_| AuthError::Stopping)?;
-        let verify = tokio::task::spawn_blocking(move || password::verify(&password, &hash));
-        verify.await.map_err(|_| AuthError::Stopping)
     }
 
     /// Forgets the failed logins that are too old to count.

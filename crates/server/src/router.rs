@@ -12,7 +12,8 @@ use obfleet_wire::Code;
 use crate::{
     api::{
         access_keys, agents, clusters, config_server, credentials, events, hosts, monitor, ob_clusters, ob_links,
-        obproxies, packages, parameters, peers, peers::require_pass, servers, sites, system, tasks,
+        obproxies, packages, parameters, peers, peers::require_pass, profile, roles, servers, sites, system, tasks,
+        users,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -37,8 +38,11 @@ pub fn routes() -> Routes {
         .nest("/api/v2/tasks", tasks::routes())
         .nest("/api/v2", packages::routes())
         .nest("/api/v2/compute", compute)
-        .nest("/api/v2/profiles/me", credentials::routes())
-        .nest("/api/v2/iam", access_keys::routes())
+        .nest(
+            "/api/v2/iam",
+            access_keys::routes().merge(users::routes()).merge(roles::routes()),
+        )
+        .nest("/api/v2/profiles/me", profile::routes().merge(credentials::routes()))
         .merge(system::routes())
         .merge(config_server::routes())
         .nest("/internal", peers::routes())

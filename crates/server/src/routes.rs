@@ -121,6 +121,7 @@ mod tests {
         assert!(sources.len() > 50, "the sources are elsewhere");
         for path in sources.iter().filter(|path| !path.ends_with("src/routes.rs")) {
             let text = std::fs::read_to_string(path).unwrap();
+            let served = text.split("#[cfg(test)]").next().unwrap();
             for other_way in [
                 ".route(",
                 ".route_service(",
@@ -128,7 +129,7 @@ mod tests {
                 "Router::new(",
                 "fallback_service",
             ] {
-                assert!(!text.contains(other_way), "{}: {other_way}", path.display());
+                assert!(!served.contains(other_way), "{}: {other_way}", path.display());
             }
         }
     }

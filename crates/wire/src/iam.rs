@@ -1,7 +1,13 @@
-//! Access keys, by which programs sign their requests: `/api/v2/iam/accessKeys…`, an *extension*. OCP has them on its pages
+//! Users ([`user`]), roles ([`role`]), and access keys, by which programs sign their requests: `/api/v2/iam/accessKeys…`, an *extension*. OCP has them on its pages
 //! alone; how a request is signed with one is OCP's.
 
+pub mod role;
+pub mod user;
+
+pub use role::{ChangeRole, NewRole, Role, RoleKind};
 use serde::{Deserialize, Serialize};
+
+pub use user::{ChangePassword, ChangeUser, NewUser, Profile, ResetPassword, RightOfUser, RoleOfUser, User};
 
 use crate::time::Timestamp;
 

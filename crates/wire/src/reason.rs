@@ -56,6 +56,12 @@ pub enum Thing {
     HostTypeKind,
     /// Access keys, without one of them in mind.
     AccessKeyKind,
+    /// Users, without one of them in mind.
+    UserKind,
+    /// Roles, without one of them in mind.
+    RoleKind,
+    /// So many users.
+    Users(i64),
     /// IDCs, by their ids.
     Idcs(String),
     /// Hosts, by their ids.

@@ -109,6 +109,14 @@ pub enum Wanted {
     Label,
     /// Labels with their values.
     Labels,
+    /// The name of a role.
+    Role,
+    /// The id of a proxy cluster.
+    Cluster,
+    /// A list of so many at most.
+    AtMost(usize),
+    /// No other of the list.
+    Once,
 }
 
 /// What a body member has to be.
@@ -327,6 +335,12 @@ impl Wanted {
                 "pairs of label and value, such as obproxy_cluster:test, with commas between them",
                 "“标签:值”，例如 obproxy_cluster:test，以逗号分隔",
             ),
+            Self::Role => fixed("a role that /api/v2/iam/roles lists", "/api/v2/iam/roles 中列出的角色"),
+            Self::Cluster => fixed("the id of a proxy cluster", "已有 OBProxy 集群的 ID"),
+            Self::AtMost(most) => {
+                language.choose(format!("a list of {most} at most"), format!("不超过 {most} 项的数组"))
+            }
+            Self::Once => fixed("named once", "不重复的值"),
             Self::Address => fixed("an IP address or host name", "IP 地址或主机名"),
         }
     }

@@ -39,3 +39,4 @@ mod take_over;
 mod task_events;
 mod task_operations;
 mod tasks;
+mod users;
