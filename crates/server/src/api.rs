@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod diagnosis;
 pub mod events;
 pub mod hosts;
+pub mod login;
 pub mod monitor;
 pub mod ob_clusters;
 pub mod ob_links;

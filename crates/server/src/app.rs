@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use obfleet_fleet::{Fleet, monitor::Monitor, secrets::Sealer};
-use obfleet_store::{access_keys::AccessKeys, users::Users};
+use obfleet_store::{access_keys::AccessKeys, sessions::Sessions, users::Users};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +28,10 @@ pub struct App {
     pub access_keys: AccessKeys,
     /// Seals their secrets.
     pub sealer: Sealer,
+    /// Browsers that are logged in.
+    pub sessions: Sessions,
+    /// Whether clients come by HTTPS, by the public URL.
+    pub is_https: bool,
     /// Checks credentials.
     pub authenticator: Authenticator,
     /// Signs agents' certificates.

@@ -1,4 +1,5 @@
-//! Who is calling: HTTP Basic against the users of the state database, or a signature by one of their access keys.
+//! Who is calling: HTTP Basic against the users of the state database, a signature by one of their access keys, or the
+//! session of a browser that has logged in ([`session`]).
 //!
 //! A signed request ([`signed`]) costs no argon2. A password is checked with argon2id once and then remembered for a while
 //! ([`memory`]); one argon2 runs at a time, and whoever guesses is slowed down ([`throttle`]), and locked out for a while in
@@ -18,6 +19,7 @@ pub mod password;
 pub mod right;
 pub mod role;
 pub mod rules;
+pub mod session;
 pub mod signature;
 pub mod signed;
 pub mod throttle;
@@ -33,13 +35,14 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
     middleware::Next,
     response::Response,
 };
 use obfleet_fleet::Actor;
 use obfleet_store::{
     access_keys::AccessKeysError,
+    sessions::{Sessions, SessionsError},
     users::{User, Users, UsersError, failures::LockRule},
 };
 use obfleet_wire::{Code, Refusal, time::Timestamp};
@@ -49,6 +52,7 @@ use self::{
     basic::Credentials,
     granted::Granted,
     memory::{Memory, Recall},
+    session::SessionKey,
     signature::Claim,
     signed::SignedRequests,
     throttle::Throttle,
@@ -96,6 +100,7 @@ pub struct Authenticator {
 struct Inner {
     users: Users,
     signed: SignedRequests,
+    sessions: Sessions,
     memory: Memory,
     throttle: Mutex<Throttle>,
     /// One argon2 at a time: each takes 19 MiB and a whole core.
@@ -106,11 +111,12 @@ struct Inner {
 }
 
 impl Authenticator {
-    /// An authenticator for these users, by password or by signature.
-    pub fn new(users: Users, signed: SignedRequests) -> Self {
+    /// An authenticator for these users, by password, signature or session.
+    pub fn new(users: Users, signed: SignedRequests, sessions: Sessions) -> Self {
         let inner = Inner {
             users,
             signed,
+            sessions,
             memory: Memory::default(),
             throttle: Mutex::default(),
             gate: Arc::new(Semaphore::new(1)),
@@ -157,6 +163,11 @@ impl Authenticator {
     /// Forgets the failed logins that are too old to count.
     pub async fn forget_failures(&self) -> Result<u64, UsersError> {
         self.inner.users.forget_failures(LOCK_RULE, Timestamp::now()).await
+    }
+
+    /// Forgets the sessions that are over.
+    pub async fn forget_sessions(&self) -> Result<u64, SessionsError> {
+        self.inner.sessions.forget(session::RULE, Timestamp::now()).await
     }
 
     /// Forgets what this server holds against a name.
@@ -298,7 +309,10 @@ fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
 /// Who sends the request, and the request.
 async fn log_in(authenticator: &Authenticator, peer: SocketAddr, request: Request) -> Result<(Who, Request), ApiError> {
     let (user, request) = match Claim::of(request.headers()) {
-        None => (by_password(authenticator, peer, request.headers()).await?, request),
+        None if request.headers().contains_key(AUTHORIZATION) => {
+            (by_password(authenticator, peer, request.headers()).await?, request)
+        }
+        None => return by_session(authenticator, request).await,
         Some(claim) => {
             let claim = claim.map_err(|_| ApiError::fault(Fault::Login(LoginFault::Malformed)))?;
             let key = claim.access_key.clone();
@@ -309,7 +323,7 @@ async fn log_in(authenticator: &Authenticator, peer: SocketAddr, request: Reques
             })?
         }
     };
-    Ok((Who::from(user), request))
+    Ok((Who::of(user, None), request))
 }
 
 async fn by_password(authenticator: &Authenticator, peer: SocketAddr, headers: &HeaderMap) -> Result<User, ApiError> {
@@ -319,6 +333,13 @@ async fn by_password(authenticator: &Authenticator, peer: SocketAddr, headers: &
     Ok(user.inspect_err(|error| {
         tracing::warn!(user = name, address = %peer.ip(), "login refused: {error}");
     })?)
+}
+
+async fn by_session(authenticator: &Authenticator, request: Request) -> Result<(Who, Request), ApiError> {
+    let key = SessionKey::of(request.headers()).ok_or_else(nobody)?;
+    let sessions = &authenticator.inner.sessions;
+    let (user, session) = session::check(sessions, &key, request.method(), request.headers()).await?;
+    Ok((Who::of(user, Some(session.id)), request))
 }
 
 fn nobody() -> ApiError {
@@ -336,13 +357,16 @@ pub struct Login {
     pub granted: Granted,
     /// Whether the password is to be changed before anything else.
     pub must_change: bool,
+    /// The browser's session, if that is what the caller is known by.
+    pub session: Option<String>,
 }
 
-impl From<User> for Who {
-    fn from(user: User) -> Self {
+impl Who {
+    fn of(user: User, session: Option<String>) -> Self {
         let login = Login {
             granted: Granted::of(&user.roles),
             must_change: user.must_change,
+            session,
         };
         let actor = Actor {
             id: user.id,

@@ -11,9 +11,9 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, clusters, config_server, credentials, events, hosts, monitor, ob_clusters, ob_links,
-        obproxies, packages, parameters, peers, peers::require_pass, profile, roles, servers, sites, system, tasks,
-        users,
+        access_keys, agents, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
+        ob_links, obproxies, packages, parameters, peers, peers::require_pass, profile, roles, servers, sites, system,
+        tasks, users,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -36,7 +36,7 @@ pub fn routes() -> Routes {
         .nest("/api/v2/monitor", monitor::routes())
         .nest("/api/v2/ob", ob_clusters::routes())
         .nest("/api/v2/tasks", tasks::routes())
-        .nest("/api/v2", packages::routes())
+        .nest("/api/v2", packages::routes().merge(login::routes()))
         .nest("/api/v2/compute", compute)
         .nest(
             "/api/v2/iam",

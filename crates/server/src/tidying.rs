@@ -36,11 +36,14 @@ pub async fn keep_tidy(crew: Arc<Crew>, stop: CancellationToken) {
     }
 }
 
-/// Forgets old signatures and failed logins every minute, until told to stop.
+/// Forgets old signatures, sessions and failed logins every minute, until told to stop.
 pub async fn forget_signatures(authenticator: Authenticator, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
         if let Err(error) = authenticator.forget_signatures().await {
             tracing::warn!(%error, "old signatures are not forgotten yet; trying again in a minute");
+        }
+        if let Err(error) = authenticator.forget_sessions().await {
+            tracing::warn!(%error, "sessions that are over are not forgotten yet; trying again in a minute");
         }
         if let Err(error) = authenticator.forget_failures().await {
             tracing::warn!(%error, "old failures to log in are not forgotten yet; trying again in a minute");

@@ -22,6 +22,7 @@ use crate::location::{Address, Location};
 use crate::metrics::Metrics;
 use crate::migrations::{self, Found, Migration, MigrationError, migrate};
 use crate::servers::Servers;
+use crate::sessions::Sessions;
 use crate::sql::{Pool, Trouble, trouble};
 use crate::tasks::{ChangeApplier, TaskStore};
 use crate::users::Users;
@@ -203,6 +204,11 @@ impl Database {
     /// The keys by which programs sign their requests.
     pub fn access_keys(&self) -> AccessKeys {
         AccessKeys::new(self.writer.clone(), self.readers.clone())
+    }
+
+    /// The table of browsers' sessions.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.writer.clone(), self.readers.clone())
     }
 
     /// The table of users.

@@ -94,6 +94,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 21,
         sql: include_str!("../migrations/0021_rights.sql"),
     },
+    Migration {
+        part: "state",
+        version: 22,
+        sql: include_str!("../migrations/0022_sessions.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

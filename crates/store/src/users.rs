@@ -198,6 +198,9 @@ impl Users {
             if let Some(enabled) = change.enabled {
                 let set = sql::query("UPDATE users SET enabled = ? WHERE id = ?").bind(enabled);
                 set.bind(id).execute(&mut tx).await?;
+                if !enabled {
+                    end_sessions(&mut tx, id, None).await?;
+                }
             }
             if let Some(description) = &change.description {
                 let set = sql::query("UPDATE users SET description = ? WHERE id = ?").bind(description);
@@ -216,23 +219,33 @@ impl Users {
 
     /// Gives a user another password; false when there is no such user.
     pub async fn set_password_hash(&self, id: i64, hash: &str, now: Timestamp) -> Result<bool, UsersError> {
-        self.set_password(id, hash, false, now).await
+        self.set_password(id, hash, false, None, now).await
     }
 
-    /// The same; `must_change` when somebody else chose it.
+    /// The same; `must_change` when somebody else chose it. The user's sessions end, but the one to keep.
     pub async fn set_password(
         &self,
         id: i64,
         hash: &str,
         must_change: bool,
+        keep: Option<&str>,
         now: Timestamp,
     ) -> Result<bool, UsersError> {
-        let query = sql::query("UPDATE users SET password_hash = ?, must_change = ?, changed = ? WHERE id = ?");
-        let query = query.bind(hash).bind(must_change).bind(now.millis()).bind(id);
-        Ok(query.execute(&self.writer).await? == 1)
+        let set = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let query = sql::query("UPDATE users SET password_hash = ?, must_change = ?, changed = ? WHERE id = ?");
+            let query = query.bind(hash).bind(must_change).bind(now.millis()).bind(id);
+            if query.execute(&mut tx).await? == 0 {
+                return Ok(false);
+            }
+            end_sessions(&mut tx, id, keep).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(true)
+        });
+        Ok(set.await?)
     }
 
-    /// Deletes a user with all that is the user's: roles, access keys. → false when there is no such user
+    /// Deletes a user with all that is the user's: roles, access keys, sessions, credentials for hosts. → false when there is no such user
     pub async fn delete(&self, id: i64) -> Result<bool, UsersError> {
         let deleted = retried(|| async {
             let mut tx = self.writer.write().await?;
@@ -244,6 +257,8 @@ impl Users {
             for theirs in [
                 "DELETE FROM user_role WHERE user_id = ?",
                 "DELETE FROM access_keys WHERE user_id = ?",
+                "DELETE FROM browser_session WHERE user_id = ?",
+                "DELETE FROM credential WHERE user_id = ?",
             ] {
                 sql::query(theirs).bind(id).execute(&mut tx).await?;
             }
@@ -268,6 +283,12 @@ async fn give_roles(tx: &mut Transaction, user_id: i64, roles: &[UserRole]) -> R
         }
     }
     Ok(())
+}
+
+async fn end_sessions(tx: &mut Transaction, user_id: i64, keep: Option<&str>) -> Result<(), sqlx::Error> {
+    let end = sql::query("DELETE FROM browser_session WHERE user_id = ? AND id <> ?");
+    let end = end.bind(user_id).bind(keep.unwrap_or_default());
+    end.execute(tx).await.map(drop)
 }
 
 /// The users of rows with [`COLUMNS`], those of one user together.

@@ -1,9 +1,11 @@
-//! Users ([`user`]), roles ([`role`]), and access keys, by which programs sign their requests: `/api/v2/iam/accessKeys…`, an *extension*. OCP has them on its pages
+//! Logins of browsers ([`login`]), users ([`user`]), roles ([`role`]), and access keys, by which programs sign their requests: `/api/v2/iam/accessKeys…`, an *extension*. OCP has them on its pages
 //! alone; how a request is signed with one is OCP's.
 
+pub mod login;
 pub mod role;
 pub mod user;
 
+pub use login::{LoggedIn, LoginKey};
 pub use role::{ChangeRole, NewRole, Role, RoleKind};
 use serde::{Deserialize, Serialize};
 

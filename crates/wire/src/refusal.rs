@@ -20,6 +20,8 @@ pub enum Code {
     Com10006,
     /// The method is not supported.
     Com10008,
+    /// Access denied: {0}.
+    Com10009,
     /// Unknown error {0}.
     Com10999,
     /// Not logged on.

@@ -42,10 +42,10 @@ pub async fn me(State(app): AppState, Who(who, login): Who) -> ApiResult<Data<Pr
 }
 
 /// Changes the caller's password. The present one is asked for, whoever the caller is known by, and guesses at it count as
-/// failed logins.
+/// failed logins. The caller's other sessions end.
 pub async fn change_password(
     State(app): AppState,
-    Who(who, _): Who,
+    Who(who, login): Who,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Json(body): Json<ChangePassword>,
 ) -> ApiResult<NoData> {
@@ -65,7 +65,9 @@ pub async fn change_password(
         Err(error) => return Err(error.into()),
     }
     let hash = hash(body.new_password).await?;
-    let set = app.users.set_password(who.id, &hash, false, Timestamp::now());
+    let set = app
+        .users
+        .set_password(who.id, &hash, false, login.session.as_deref(), Timestamp::now());
     if !set.await.map_err(failed)? {
         return Err(ApiError::plain(Code::Iam10001));
     }

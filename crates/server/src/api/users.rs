@@ -154,7 +154,7 @@ pub async fn reset_password(
     let hash = hash(body.password).await?;
     let set = app
         .users
-        .set_password(user.id, &hash, body.need_change_password, Timestamp::now());
+        .set_password(user.id, &hash, body.need_change_password, None, Timestamp::now());
     if !set.await.map_err(failed)? {
         return Err(missing(user.id));
     }

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// A name longer than this belongs to nobody; the table of users has no room for it.
-const LONGEST_NAME: usize = 128;
+pub const LONGEST_NAME: usize = 128;
 
 /// User and password as sent. Has no `Debug`: a password must not reach the log.
 pub struct Credentials {

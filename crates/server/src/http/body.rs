@@ -74,8 +74,11 @@ fn is_json(headers: &HeaderMap) -> Option<bool> {
     Some(essence.eq_ignore_ascii_case(JSON) || essence.to_ascii_lowercase().ends_with("+json"))
 }
 
-/// The router's body limit is [`LIMIT`]; beyond it axum refuses the body with 413.
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+/// A whole body. The router's body limit is [`LIMIT`]; beyond it axum refuses the body with 413.
+///
+/// # Errors
+/// 413; 400 when it does not arrive in time.
+pub async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     let read = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await;
     let read = read.map_err(|_| ApiError::fault(Fault::BodyBroken))?;
     read.map_err(|rejection| match rejection.status() {

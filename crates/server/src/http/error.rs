@@ -54,6 +54,7 @@ impl ApiError {
             Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE), None),
             Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
+            Fault::OtherSite => (Code::Com10009, None, None),
             Fault::Login(_) => (Code::Iam10000, None, None),
             Fault::NotJson { .. }
             | Fault::BodyBroken

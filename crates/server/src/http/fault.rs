@@ -72,6 +72,8 @@ pub enum Fault {
     Enrolment(EnrolmentFault),
     /// A request of nobody who is known.
     Login(LoginFault),
+    /// A browser's request that another site may have made it send.
+    OtherSite,
 }
 
 /// What a value has to be.
@@ -154,6 +156,8 @@ pub enum EnrolmentFault {
 pub enum LoginFault {
     /// There are no credentials.
     Nobody,
+    /// The browser's session is over, or was none.
+    NoSession,
     /// The signature's header cannot be read.
     Malformed,
     /// A signed request has no date.
@@ -279,6 +283,13 @@ impl Fault {
                 .to_owned(),
             Self::Enrolment(fault) => fault.text(language).to_owned(),
             Self::Login(fault) => fault.text(language),
+            Self::OtherSite => language
+                .choose(
+                    "another site may have made the browser send it; a login comes from this site's own pages, and a change \
+                     repeats the cookie XSRF-TOKEN in the header X-XSRF-TOKEN",
+                    "请求可能由其他站点触发；登录须来自本站页面，变更须在请求头 X-XSRF-TOKEN 中携带 Cookie XSRF-TOKEN 的值",
+                )
+                .to_owned(),
         }
     }
 }
@@ -374,6 +385,10 @@ impl LoginFault {
             Self::Nobody => fixed(
                 "send user and password with HTTP Basic authentication, or sign the request with an access key",
                 "请使用 HTTP Basic 认证提供用户名和密码，或使用访问密钥（AK/SK）对请求签名",
+            ),
+            Self::NoSession => fixed(
+                "the browser's session is over, so log in again",
+                "浏览器会话已失效，请重新登录",
             ),
             Self::Malformed => fixed(
                 "the Authorization header must be OCP-ACCESS-KEY-HMACSHA1, a space, the access key, a colon and the \

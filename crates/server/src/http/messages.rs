@@ -87,6 +87,9 @@ messages! {
     Com10008 BAD_REQUEST
         "This address does not take that method. Check the method against the API reference."
         "该地址不接受此方法，请对照 API 文档检查请求方法。"
+    Com10009 FORBIDDEN
+        "This is not let in: {0}."
+        "拒绝访问：{0}。"
     Com10999 INTERNAL_SERVER_ERROR
         "The server could not finish the request: {0}. Find the trace id in the server's log for the details."
         "服务器内部出错，未能完成该请求。请用 traceId 在服务器日志中查看详情。内部错误信息：{0}"

@@ -29,6 +29,7 @@ mod restart;
 mod rights;
 mod secrets;
 mod servers;
+mod sessions;
 mod shape;
 mod shared;
 mod signing;

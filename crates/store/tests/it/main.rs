@@ -23,6 +23,7 @@ mod ob_clusters;
 mod outages;
 mod parameters;
 mod servers;
+mod sessions;
 mod silence;
 mod sites;
 mod skew;

@@ -100,7 +100,7 @@ async fn roles_are_for_all_clusters_or_for_some(kind: Kind) {
     assert_eq!((changed.enabled, changed.changed), (false, Timestamp(5)));
     assert_eq!(changed.description, "gone");
     assert!(!users.update(7, &change, Timestamp(5)).await.unwrap());
-    assert!(users.set_password(id, "h2", true, Timestamp(6)).await.unwrap());
+    assert!(users.set_password(id, "h2", true, None, Timestamp(6)).await.unwrap());
     assert!(users.get(id).await.unwrap().unwrap().must_change);
     assert_eq!(users.delete_role("NIGHT").await.unwrap(), RoleDeleted::Gone);
     assert_eq!(users.delete_role("NIGHT").await.unwrap(), RoleDeleted::Missing);
