@@ -345,3 +345,76 @@ async fn a_damaged_package_file_does_not_spread() {
     assert_eq!(fs::read(place(&two)).unwrap(), sent);
     assert_eq!(two.upload_bytes("x.rpm", sent).await.refusal().1, "PKG10012");
 }
+
+/// What somebody asks of a server.
+async fn ask(api: &Api, user: &str, password: &str, path: &str) -> (u16, String) {
+    let reply = Reply::of(api.bare(Method::GET, path).basic_auth(user, Some(password))).await;
+    match reply.status.as_u16() {
+        200 => (200, String::new()),
+        _ => (reply.refusal().0, reply.refusal().1),
+    }
+}
+
+#[tokio::test]
+async fn what_is_changed_of_a_user_counts_at_once_on_all_servers() {
+    const TASKS: &str = "/api/v2/tasks/instances";
+    let url = shared::mariadb().await.unwrap();
+    let one = first(&url).await;
+    let two = another(&one, &url).await;
+    let body = serde_json::json!({
+        "name": "anna", "password": PASSWORD, "needChangePassword": false, "roles": [{"name": "TASK_VIEWER"}],
+    });
+    let id = one.post("/api/v2/iam/users", body).await.data()["id"].clone();
+    let path = format!("/api/v2/iam/users/{id}");
+    for api in [&one, &two] {
+        assert_eq!(ask(api, "anna", PASSWORD, TASKS).await.0, 200);
+    }
+    // A session of one server's is one of the other's.
+    let form = "username=anna&password=Correct-Horse-1";
+    let login = one.bare(Method::POST, "/api/v2/login").body(form);
+    let login = Reply::of(login.header("Content-Type", "application/x-www-form-urlencoded")).await;
+    let cookie = login.headers["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let in_session = async |api: &Api| {
+        Reply::of(api.bare(Method::GET, TASKS).header("Cookie", &cookie))
+            .await
+            .status
+    };
+    assert_eq!(in_session(&two).await, 200);
+
+    // The second server has verified this password a moment ago.
+    one.patch(&path, serde_json::json!({"roles": []})).await.data();
+    assert_eq!(ask(&two, "anna", PASSWORD, TASKS).await, (403, "IAM11000".into()));
+    assert_eq!(in_session(&two).await, 403);
+    one.patch(&path, serde_json::json!({"enabled": false})).await.data();
+    assert_eq!(ask(&two, "anna", PASSWORD, TASKS).await, (401, "IAM10001".into()));
+    assert_eq!(in_session(&two).await, 401);
+    one.patch(&path, serde_json::json!({"enabled": true})).await.data();
+    let other = serde_json::json!({"password": "Other-Horse-2"});
+    one.post(&format!("{path}/resetPassword"), other).await.json();
+    assert_eq!(ask(&two, "anna", PASSWORD, TASKS).await, (401, "IAM10004".into()));
+
+    // Guesses are counted together, however many come at once.
+    let verified = || one.running.verifications() + two.running.verifications();
+    let before = verified();
+    let guesses = (0..40).map(|n| {
+        let api = if n % 2 == 0 { &one } else { &two };
+        async move { ask(api, "nobody", &format!("guess{n}"), TASKS).await.0 }
+    });
+    let refused = futures::future::join_all(guesses).await;
+    assert!(refused.iter().all(|status| *status == 401));
+    let mut database = sql(&url).await;
+    let count = "select failures from login_failure where name = 'nobody'";
+    let count = database.query(count).await.unwrap();
+    let counted = String::from_utf8(count.rows[0][0].clone().unwrap()).unwrap();
+    let counted: u64 = counted.parse().unwrap();
+    assert_eq!(
+        counted,
+        verified() - before,
+        "every guess that was looked at is counted"
+    );
+    assert!(counted <= 14, "{counted} guesses were looked at");
+    for running in [one.running, two.running] {
+        running.stop().await.unwrap();
+    }
+}
