@@ -48,7 +48,7 @@ enum Task {
 
 #[derive(Args)]
 struct TestArguments {
-    /// Also kill server, agents and guards at every point of an upgrade, and try far more random cases
+    /// Also kill server, agents and guards at every point of an upgrade, run fifty proxies, and try far more random cases
     #[arg(long)]
     long: bool,
     /// Of all that only the kill at this point, as a failure names it
@@ -97,13 +97,14 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     if !arguments.long {
         return succeed(&mut tests);
     }
-    // The kills are run even if something else failed: each tells what the other cannot.
+    // The rest is run even if something failed: each tells what the other cannot.
     tests
         .env("PROPTEST_CASES", LONG_CASES)
         .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
         .env("OBFLEET_OUTAGES", LONG_OUTAGES);
     let rest = succeed(&mut tests);
-    succeed(&mut kills(root, arguments.budget)).and(rest)
+    let many = succeed(&mut long(root, "fifty", &["--nocapture"]));
+    succeed(&mut kills(root, arguments.budget)).and(many).and(rest)
 }
 
 fn bench(root: &Path, arguments: &[String]) -> Result<()> {
@@ -133,11 +134,17 @@ fn bench(root: &Path, arguments: &[String]) -> Result<()> {
     succeed(bench.args(arguments))
 }
 
+/// Those tests of a file that take long.
+fn long(root: &Path, file: &str, arguments: &[&str]) -> Command {
+    let mut long = cargo(root);
+    long.args(["test", "--package", "obfleet", "--test", file, "--", "--ignored"]);
+    long.args(arguments);
+    long
+}
+
 /// The test that kills at every point of an upgrade.
 fn kills(root: &Path, minutes: u32) -> Command {
-    let mut kills = cargo(root);
-    kills.args(["test", "--package", "obfleet", "--test", "chaos", "every_point", "--"]);
-    kills.args(["--exact", "--ignored", "--nocapture"]);
+    let mut kills = long(root, "chaos", &["every_point", "--exact", "--nocapture"]);
     kills.env("OBFLEET_CHAOS_MINUTES", minutes.to_string());
     kills
 }

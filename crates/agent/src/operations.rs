@@ -35,6 +35,7 @@ mod install;
 mod lifecycle;
 mod parameters;
 mod restart;
+mod sys_password;
 
 use config_server::Wanted;
 pub(crate) use error::OperationError;
@@ -124,6 +125,7 @@ impl Node {
             Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job).await,
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on),
             Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, &values, job).await,
+            Operation::SetSysPassword { proxy_id, password } => self.set_sys_password(proxy_id, &password, job).await,
             Operation::Inspect { proxy_id } => self.inspect(proxy_id).await,
             Operation::InspectConfig { proxy_id } => self.inspect_config(proxy_id).await,
             Operation::RefreshConfig {
@@ -194,6 +196,7 @@ fn thing_of(operation: &Operation) -> Option<Thing> {
         | Operation::DiscardProxy { proxy_id }
         | Operation::Supervise { proxy_id, .. }
         | Operation::SetParameters { proxy_id, .. }
+        | Operation::SetSysPassword { proxy_id, .. }
         | Operation::RefreshConfig { proxy_id, .. }
         | Operation::BackupConfig { proxy_id, .. }
         | Operation::Restart { proxy_id, .. }

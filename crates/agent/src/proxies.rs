@@ -122,6 +122,9 @@ pub enum RegistryError {
     File(#[from] FileError),
 }
 
+/// Extension of the file with the password that a proxy is about to be given.
+const ANNOUNCED: &str = "next-secret";
+
 /// All owned proxies, in memory and on disk.
 pub struct Registry {
     dir: PathBuf,
@@ -216,6 +219,7 @@ impl Registry {
         let mut entries = self.lock();
         durable::remove(&self.path(proxy_id, "json"))?;
         durable::remove(&self.path(proxy_id, "secret"))?;
+        durable::remove(&self.path(proxy_id, ANNOUNCED))?;
         durable::remove(&self.path(proxy_id, "started"))?;
         entries.remove(&proxy_id);
         drop(entries);
@@ -238,7 +242,27 @@ impl Registry {
     /// # Errors
     /// When it cannot be written.
     pub fn set_password(&self, proxy_id: i64, password: &str) -> Result<(), RegistryError> {
-        Ok(durable::write(&self.path(proxy_id, "secret"), password.as_bytes())?)
+        // Several logins may find at once that it is another one.
+        let _one_at_a_time = self.lock();
+        durable::write(&self.path(proxy_id, "secret"), password.as_bytes())?;
+        Ok(durable::remove(&self.path(proxy_id, ANNOUNCED))?)
+    }
+
+    /// Notes the password that the proxy is about to be given.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn announce_password(&self, proxy_id: i64, password: &str) -> Result<(), RegistryError> {
+        Ok(durable::write(&self.path(proxy_id, ANNOUNCED), password.as_bytes())?)
+    }
+
+    /// The password that the proxy may have been given, if that was begun and is not known to be over.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn announced_password(&self, proxy_id: i64) -> Result<Option<String>, RegistryError> {
+        let bytes = durable::read(&self.path(proxy_id, ANNOUNCED))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// What the proxy's process started with, when that was last noted.

@@ -15,6 +15,7 @@ mod offline;
 mod operate;
 mod packages;
 mod parameters;
+mod passwords;
 mod sites;
 mod upgrade;
 

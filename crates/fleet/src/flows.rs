@@ -5,6 +5,7 @@
 //! that the plan could have decided.
 
 pub mod backends;
+pub mod balance;
 pub mod crew;
 pub mod hot_restart;
 pub mod install;
@@ -19,6 +20,7 @@ pub mod shared;
 pub mod start;
 pub mod step;
 pub mod stop;
+pub mod sys_password;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
         restart::steps(),
         remove::steps(),
         operate::steps(),
+        balance::steps(),
+        sys_password::steps(),
         shared::steps(),
     ];
     let steps = steps.into_iter().flatten();

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use obfleet_wire::time::Timestamp;
 
 pub use change::InventoryChange;
-pub use cluster::{Cluster, ClusterSettings, SealedProbe};
+pub use cluster::{Cluster, ClusterSettings, PasswordChange, SealedProbe};
 pub use credential::{Credential, Vault};
 pub use event::{EventFilter, Events, FleetEvent, Incident};
 pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting, Restarts};

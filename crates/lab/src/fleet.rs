@@ -143,6 +143,11 @@ impl Host {
         self.dir.join("root")
     }
 
+    /// The agent's process.
+    pub fn pid(&self) -> u32 {
+        self.agent.pid()
+    }
+
     /// The end of what the agent said.
     pub fn last_words(&self) -> String {
         self.agent.last_words()
@@ -303,6 +308,11 @@ impl Fleet {
             state_dir,
             port: server.kill(),
         })
+    }
+
+    /// The server's process, unless the server was stopped.
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().map(|server| server.process.pid())
     }
 
     /// Starts a server again that was killed.

@@ -15,6 +15,7 @@ pub mod ob_links;
 pub mod obproxies;
 pub mod packages;
 pub mod parameters;
+pub mod passwords;
 pub mod peers;
 pub mod profile;
 pub mod roles;

@@ -20,6 +20,24 @@ pub enum WorkMode {
     RsList,
 }
 
+/// Body of `POST /api/v2/obproxy/password`, as older OCP versions have it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPassword {
+    /// `proxyro`.
+    pub username: String,
+    /// Its password in clear text.
+    pub password: String,
+}
+
+/// Body of `POST /api/v2/obproxy/clusters/{id}/sysPassword` (*extension*).
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SysPassword {
+    /// Password of root@proxysys in clear text: 8 to 32 characters of three kinds.
+    pub password: String,
+}
+
 /// Body of `POST /api/v2/obproxy/clusters`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -200,6 +200,8 @@ pub enum Reason {
     },
     /// Links of an RS_LIST cluster cannot be changed.
     FixedLink,
+    /// No OceanBase cluster is registered.
+    NoObClusters,
     /// The last link of a cluster with proxies.
     LastLink {
         /// The OceanBase cluster.

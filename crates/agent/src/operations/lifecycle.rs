@@ -41,9 +41,18 @@ impl Node {
         let proxy_id = owned.spec.proxy_id;
         let password = self.registry.password(proxy_id)?;
         let address = launch::sql_address(&owned.spec);
-        AdminConn::connect(address, &password, ADMIN)
-            .await
-            .map_err(admin(proxy_id, "the login"))
+        let refused = match AdminConn::connect(address, &password, ADMIN).await {
+            Ok(admin) => return Ok(admin),
+            Err(refused) => refused,
+        };
+        // A change of the password that was cut off: the proxy had taken the new one.
+        if let Some(new) = self.registry.announced_password(proxy_id)?
+            && let Ok(admin) = AdminConn::connect(address, &new, ADMIN).await
+        {
+            self.registry.set_password(proxy_id, &new)?;
+            return Ok(admin);
+        }
+        Err(admin(proxy_id, "the login")(refused))
     }
 
     /// The processes in the home, oldest first.

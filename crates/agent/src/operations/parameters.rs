@@ -10,7 +10,7 @@ use super::{Node, OperationError, lifecycle};
 use crate::{proxies::Owned, runner::Job};
 
 /// Set by the agent at the first start, which logs in with it ever after.
-const SYS_PASSWORD: &str = "obproxy_sys_password";
+pub(super) const SYS_PASSWORD: &str = "obproxy_sys_password";
 
 impl Node {
     /// Sets all of the values or none. Values are not logged: some are secrets.

@@ -18,3 +18,4 @@ mod parameters;
 mod preflight;
 mod restart;
 mod restart_papers;
+mod sys_password;

@@ -164,6 +164,7 @@ impl Fleet {
                 startup_parameters: body.startup_parameters.clone(),
                 parameters: body.parameters.clone(),
                 sys_password: seal(&password)?,
+                sys_password_change: None,
                 proxyro_password: body.proxyro_password.as_deref().map(seal).transpose()?,
                 probe: probe.transpose()?,
             },

@@ -86,6 +86,31 @@ impl Fleet {
         self.operate(who, cluster_id, selection, once, plan).await
     }
 
+    /// Has load balancers keep away from running proxies, or come again.
+    pub async fn balance_obproxies(
+        &self,
+        who: &Actor,
+        cluster_id: i64,
+        selection: Selection<'_>,
+        offline: bool,
+        once: Option<&Once>,
+    ) -> Result<TaskView, Error> {
+        let plan = |fleet: &Snapshot| {
+            let members = operate::plan_balance(fleet, cluster_id, &selection)?;
+            Ok(Planned {
+                name: if offline {
+                    "Take obproxy offline"
+                } else {
+                    "Bring obproxy online"
+                },
+                template: flows::balance::template(count(&members))?,
+                context: flows::balance::context(fleet.cluster(cluster_id)?, &members, offline),
+                during: ProxyStatus::Running,
+            })
+        };
+        self.operate(who, cluster_id, selection, once, plan).await
+    }
+
     /// Takes proxies away, also such whose hosts are gone for good.
     pub async fn delete_servers(
         &self,

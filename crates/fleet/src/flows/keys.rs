@@ -12,6 +12,8 @@ pub const FROM_VERSIONS: &str = "from_versions";
 pub const FROM_STATUSES: &str = "from_statuses";
 /// List: whether load balancers were told to keep away from each proxy before, `true` or `false`.
 pub const FROM_OFFLINE: &str = "from_offline";
+/// Whether load balancers are to keep away, `true` or `false`.
+pub const TO_OFFLINE: &str = "to_offline";
 /// List: proxies of which nothing is asked on their hosts; absent when there are none.
 pub const SKIPPED_IDS: &str = "skip_host_operation_server_ids";
 /// List: `hot` or `cold` for each proxy.

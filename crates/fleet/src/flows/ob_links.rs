@@ -1,5 +1,5 @@
 //! *Add ob link*, *Delete ob link* and *Update ob cluster*: proxies that run are told of another set of OceanBase clusters,
-//! or of other root servers, and each proves that it took it.
+//! or of other root servers, and each proves that it took it. *Change proxyro password* brings them the password alone.
 //!
 //! Every proxy is looked at before anything is changed. Then the config server tells the new content, and the proxies are
 //! made to ask for it. The rollback has it tell the old content, and they ask again: that is why the look is what the second
@@ -36,6 +36,7 @@ const SET_STATUS: &str = "obfleet.link.UpdateStatus";
 const ADD: &str = "add";
 const DELETE: &str = "delete";
 const UPDATE: &str = "update";
+const PASSWORD: &str = "password";
 
 /// What each node does.
 pub fn steps() -> Vec<Step> {
@@ -67,6 +68,20 @@ pub fn template(proxies: u32) -> Result<Template, TemplateError> {
 pub fn template_for_update(proxies: u32) -> Result<Template, TemplateError> {
     let (mut template, last) = told(proxies);
     template.then(&[last], barrier::FINISH_TASK, None);
+    template.build()
+}
+
+/// The graph of a change of proxyro's password, for `proxies` proxies.
+pub fn template_for_password(proxies: u32) -> Result<Template, TemplateError> {
+    let mut template = TemplateBuilder::new();
+    let mut at = template.node(PREPARE, None);
+    if proxies > 0 {
+        for class in [CHECK, REFRESH] {
+            let fan = template.fan_out(&[at], proxies, class);
+            at = template.barrier(&fan);
+        }
+    }
+    template.then(&[at], barrier::FINISH_TASK, None);
     template.build()
 }
 
@@ -111,6 +126,11 @@ pub fn context_for_update(known: &ObCluster, facts: &Facts, concerned: &Concerne
         .with(keys::OB_CLUSTER_NAME, &known.name);
     let context = with_facts(context, keys::OB_FACTS_AFTER, facts);
     with_proxies(with_facts(context, keys::OB_FACTS_BEFORE, &Facts::of(known)), concerned)
+}
+
+/// The context of a task that brings another password of proxyro to proxies.
+pub fn context_for_password(concerned: &Concerned) -> Context {
+    with_proxies(Context::new().with(keys::LINK_CHANGE, PASSWORD), concerned)
 }
 
 fn of_cluster(cluster: &Cluster, concerned: &Concerned) -> Context {
@@ -286,7 +306,8 @@ async fn refresh(crew: &Crew, attempt: &Attempt) -> StepResult {
     let cluster = cluster_of(crew, attempt).await?;
     let fleet = crew.inventory.backends().await?;
     let mut values = crew.password_parameters(&fleet, &cluster)?;
-    if cluster.work_mode == WorkMode::RsList {
+    let password_only = attempt.string(keys::LINK_CHANGE)? == PASSWORD;
+    if cluster.work_mode == WorkMode::RsList && !password_only {
         let list = backends::root_servers(backends::only_link(&fleet, &cluster)?).join(";");
         values.push(("rootservice_list".to_owned(), list));
         attempt.log(format!(
@@ -297,7 +318,7 @@ async fn refresh(crew: &Crew, attempt: &Attempt) -> StepResult {
         crew.perform(attempt, Operation::SetParameters { proxy_id, values })
             .await?;
     }
-    if cluster.work_mode == WorkMode::ConfigUrl {
+    if cluster.work_mode == WorkMode::ConfigUrl && !password_only {
         let root_servers = attempt.string(keys::LINK_CHANGE)? == UPDATE;
         crew.refresh_config(attempt, proxy_id, &cluster, root_servers).await?;
     }

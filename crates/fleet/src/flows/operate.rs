@@ -94,7 +94,7 @@ pub fn context<'a>(
 }
 
 /// A proxy is marked, or was.
-fn marked(proxy_id: i64, offline: bool) -> Output<InventoryChange> {
+pub(super) fn marked(proxy_id: i64, offline: bool) -> Output<InventoryChange> {
     Output::changes(vec![InventoryChange::SetProxyOffline { proxy_id, offline }])
 }
 

@@ -6,7 +6,7 @@ use obfleet_wire::{
     version::ProxyVersion,
 };
 
-use super::{Cluster, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow};
+use super::{Cluster, ClusterSettings, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow};
 
 /// A change to the inventory made by a task, committed with the step that made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,13 @@ pub enum InventoryChange {
         cluster_id: i64,
         /// Whether it is gone.
         deleted: bool,
+    },
+    /// What the rest of a cluster's life depends on.
+    SetClusterSettings {
+        /// The cluster.
+        cluster_id: i64,
+        /// All of it.
+        settings: Box<ClusterSettings>,
     },
     /// What a cluster gives its proxies, and the version of that set.
     SetWantedParameters {

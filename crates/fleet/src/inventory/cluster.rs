@@ -53,10 +53,22 @@ pub struct ClusterSettings {
     pub parameters: Vec<Parameter>,
     /// Password of root@proxysys.
     pub sys_password: Sealed,
+    /// While a task changes that password: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sys_password_change: Option<PasswordChange>,
     /// Password of proxyro on the OceanBase servers.
     pub proxyro_password: Option<Sealed>,
     /// Query sent through a new proxy process before the old one is let go.
     pub probe: Option<SealedProbe>,
+}
+
+/// A password on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PasswordChange {
+    /// The former one.
+    pub from: Sealed,
+    /// The new one.
+    pub to: Sealed,
 }
 
 /// A probe whose password is sealed.

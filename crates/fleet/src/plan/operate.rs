@@ -108,6 +108,31 @@ pub fn plan_start(fleet: &Snapshot, cluster_id: i64, selection: &Selection<'_>) 
     members(fleet, cluster_id, selection, unless(ProxyStatus::Running))
 }
 
+fn running(proxy: &Proxy) -> Result<(), Refusal> {
+    match proxy.status {
+        ProxyStatus::Running => Ok(()),
+        _ => {
+            let running = ProxyStatus::Running.as_str();
+            Err(Refusal::new(Code::Odp21017, [&proxy.id.to_string(), running]))
+        }
+    }
+}
+
+/// Plans what load balancers are told of proxies, which have to run.
+pub fn plan_balance(fleet: &Snapshot, cluster_id: i64, selection: &Selection<'_>) -> Result<Vec<Member>, Refusal> {
+    members(fleet, cluster_id, selection, running)
+}
+
+/// Plans a change on all proxies of a cluster, which have to run: there may be none.
+pub fn plan_for_all(fleet: &Snapshot, cluster_id: i64) -> Result<Vec<Member>, Refusal> {
+    fleet.cluster(cluster_id)?;
+    let ids: Vec<_> = fleet.proxies_of(cluster_id).map(|proxy| proxy.id).collect();
+    match ids.as_slice() {
+        [] => Ok(Vec::new()),
+        ids => members(fleet, cluster_id, &Selection::named("id", ids), running),
+    }
+}
+
 /// Plans a restart of each proxy onto the version it has.
 pub fn plan_restart(
     fleet: &Snapshot,
@@ -205,6 +230,22 @@ mod tests {
         assert_eq!(plan_stop(&fleet, 2, &chosen(&[10])).unwrap_err().code, Code::Odp21001);
         let refusal = plan_stop(&fleet, 1, &chosen(&[99])).unwrap_err();
         assert_eq!(refusal.field.as_deref(), Some("obproxyServerIds"));
+    }
+
+    #[test]
+    fn who_is_told_something_has_to_run() {
+        let mut fleet = fleet();
+        let balance = |ids: &[i64]| plan_balance(&fleet, 1, &chosen(ids)).map_err(|refusal| refusal.code);
+        assert_eq!(balance(&[10]).unwrap().len(), 1);
+        assert_eq!(balance(&[10, 11]), Err(Code::Odp21017));
+        assert_eq!(balance(&[]), Err(Code::Com10001));
+        let refusal = plan_for_all(&fleet, 1).unwrap_err();
+        assert_eq!((refusal.code, refusal.field.as_deref()), (Code::Odp21017, Some("id")));
+        assert_eq!(plan_for_all(&fleet, 9).unwrap_err().code, Code::Odp21001);
+        fleet.proxies.retain(|id, _| *id == 10);
+        assert_eq!(plan_for_all(&fleet, 1).unwrap().len(), 1);
+        fleet.proxies.clear();
+        assert_eq!(plan_for_all(&fleet, 1), Ok(Vec::new()));
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub enum Flow {
     RestartOld,
     /// Three proxies of each kind, by force.
     RestartForced,
+    /// The one that serves of such three.
+    GoOffline,
+    /// The same, from which load balancers keep away.
+    GoOnline,
+    /// Two proxies.
+    ChangeSysPassword,
     /// A cluster with two proxies.
     DeleteCluster,
     /// Other values for all of a cluster with two proxies, one of which has a value of its own.
@@ -75,7 +81,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -91,6 +97,9 @@ impl Flow {
         Self::RestartHot,
         Self::RestartOld,
         Self::RestartForced,
+        Self::GoOffline,
+        Self::GoOnline,
+        Self::ChangeSysPassword,
         Self::DeleteCluster,
         Self::EditParameters,
         Self::RefreshParameters,
@@ -106,7 +115,7 @@ impl Flow {
 
     /// Whether its task goes back by itself when a step fails.
     pub fn undoes_itself(self) -> bool {
-        self == Self::EditParameters
+        matches!(self, Self::EditParameters | Self::ChangeSysPassword)
     }
 
     /// Makes the world the flow begins in, with flows.
@@ -118,12 +127,20 @@ impl Flow {
             | Self::DeleteCluster
             | Self::RemoveWithoutHost
             | Self::RestartHot
+            | Self::GoOffline
+            | Self::ChangeSysPassword
             | Self::EditParameters
             | Self::RefreshParameters
             | Self::RepairDrift
             | Self::AcceptDrift => vec![cluster(world, &HOSTS[..2], "4.2.1.0-11").await?],
             Self::UpgradeCold | Self::RestartOld => vec![cluster(world, &HOSTS[..1], "3.1.0-1").await?],
-            Self::Delete | Self::DeleteMixed | Self::RemoveMixed | Self::Stop | Self::Start | Self::RestartForced => {
+            Self::Delete
+            | Self::DeleteMixed
+            | Self::RemoveMixed
+            | Self::Stop
+            | Self::Start
+            | Self::RestartForced
+            | Self::GoOnline => {
                 vec![cluster(world, &HOSTS, "4.2.1.0-11").await?]
             }
             Self::CreateConfigUrl => {
@@ -153,7 +170,9 @@ impl Flow {
             succeed(world, started.task.id).await?;
         }
         match self {
-            Self::DeleteMixed | Self::RemoveMixed | Self::Stop | Self::Start | Self::RestartForced => mix(world).await,
+            Self::DeleteMixed | Self::RemoveMixed | Self::Stop | Self::Start | Self::RestartForced | Self::GoOnline => {
+                mix(world).await
+            }
             Self::EditParameters => edit_one(world).await,
             Self::RefreshParameters => lag_behind(world).await,
             Self::RepairDrift | Self::AcceptDrift => drift(world).await,
@@ -246,6 +265,16 @@ impl Flow {
                 let (cluster, proxies) = proxies(world).await?;
                 let chosen = Selection::in_body(&proxies);
                 fleet.restart_obproxies(&who, cluster, chosen, how, None).await?
+            }
+            Self::GoOffline | Self::GoOnline => {
+                let (cluster, proxies) = proxies(world).await?;
+                let chosen = Selection::in_path(&proxies[..1]);
+                let offline = self == Self::GoOffline;
+                fleet.balance_obproxies(&who, cluster, chosen, offline, None).await?
+            }
+            Self::ChangeSysPassword => {
+                let (cluster, _) = proxies(world).await?;
+                fleet.change_sys_password(&who, cluster, "Other-Sys-1", None).await?
             }
             Self::DeleteCluster => fleet.delete_cluster(&who, proxies(world).await?.0, None).await?,
             Self::EditParameters => {

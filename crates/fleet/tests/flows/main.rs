@@ -63,6 +63,9 @@ of_flow! {
     restart_hot: Flow::RestartHot;
     restart_old: Flow::RestartOld;
     restart_forced: Flow::RestartForced;
+    go_offline: Flow::GoOffline;
+    go_online: Flow::GoOnline;
+    change_sys_password: Flow::ChangeSysPassword;
     delete_cluster: Flow::DeleteCluster;
     edit_parameters: Flow::EditParameters;
     refresh_parameters: Flow::RefreshParameters;

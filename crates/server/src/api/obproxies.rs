@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use obfleet_fleet::{
-    ExporterTarget, LoadBalanceServer,
+    Actor, ExporterTarget, LoadBalanceServer,
     plan::{Selection, operate::Restart, upgrade::Wanted},
 };
 use obfleet_wire::{
@@ -15,9 +15,9 @@ use obfleet_wire::{
 
 use crate::{
     api::monitor,
-    app::AppState,
+    app::{App, AppState},
     auth::{Who, granted::Scope, right::Right},
-    http::{ApiResult, Data, Idempotency, Json, ListQuery, OptionalJson, PathIds},
+    http::{ApiResult, Data, Idempotency, Json, ListQuery, NoData, OptionalJson, PathIds},
     routes::Routes,
     task_view,
 };
@@ -28,6 +28,8 @@ pub fn routes() -> Routes {
     Routes::new()
         .post("/clusters/{id}/obproxies/batchAdd", manage, batch_add)
         .delete("/clusters/{id}/obproxies/{obproxyIds}", manage, remove)
+        .post("/clusters/{id}/obproxies/{obproxyIds}/offline", manage, offline)
+        .post("/clusters/{id}/obproxies/{obproxyIds}/online", manage, online)
         .post("/clusters/{id}/obproxies/{obproxyIds}/restart", manage, restart)
         .post("/clusters/{id}/obproxies/{obproxyIds}/upgrade", manage, upgrade)
         .get("/exporterTargets", Right::ObproxyView.filtered(), exporter_targets)
@@ -84,6 +86,28 @@ pub async fn restart(
         once.as_ref(),
     );
     Ok(Data(task_view::started(&restart.await?)))
+}
+
+/// Has load balancers keep away from running proxies: one task. As in OCP there is no data in the answer; `loadBalanceStatus`
+/// tells when it is so.
+pub async fn offline(State(app): AppState, Who(who, _): Who, path: PathIds, key: Idempotency) -> ApiResult<NoData> {
+    balance(&app, &who, &path, key, true).await
+}
+
+/// Has load balancers come to running proxies again: one task.
+pub async fn online(State(app): AppState, Who(who, _): Who, path: PathIds, key: Idempotency) -> ApiResult<NoData> {
+    balance(&app, &who, &path, key, false).await
+}
+
+async fn balance(app: &App, who: &Actor, path: &PathIds, key: Idempotency, offline: bool) -> ApiResult<NoData> {
+    let (cluster, proxies) = (path.id("id")?, path.ids("obproxyIds")?);
+    let once = key.of(&(), None)?;
+    let selection = Selection::in_path(&proxies);
+    let balance = app
+        .fleet
+        .balance_obproxies(who, cluster, selection, offline, once.as_ref());
+    balance.await?;
+    Ok(NoData)
 }
 
 /// Upgrades running proxies one after another: one task. Without a body, to the newest package that fits.

@@ -165,6 +165,11 @@ fn reason_text(reason: &Reason, language: Language) -> String {
              change those of the OceanBase cluster and restart the proxies",
             "集群的 workMode 为 RS_LIST，只能固定关联一个 OceanBase 集群；如需变更 RootServer，请修改该 OceanBase 集群的登记并重启 OBProxy",
         ),
+        Reason::NoObClusters => fixed(
+            "no OceanBase cluster is registered whose proxyro it could be: register one first, or give a proxy cluster its own \
+             proxyroPassword",
+            "尚未登记任何 OceanBase 集群，无处设置 proxyro 密码；请先登记 OceanBase 集群，或为 OBProxy 集群单独指定 proxyroPassword",
+        ),
         Reason::LastLink { name } => say(
             format!(
                 "{name} is the last OceanBase cluster of a proxy cluster with proxies, which would keep it, since they take no \
@@ -316,6 +321,7 @@ mod tests {
             Reason::SecondPrimary { name: name(), id: 7 },
             Reason::LinkedTwice { name: name() },
             Reason::FixedLink,
+            Reason::NoObClusters,
             Reason::LastLink { name: name() },
             Reason::TooManyProxyroPasswords,
             Reason::Served { by: name() },

@@ -45,6 +45,7 @@ struct Hands {
     started: Mutex<BTreeMap<(i64, String), String>>,
     stopped: Mutex<BTreeSet<i64>>,
     offline: Mutex<BTreeSet<i64>>,
+    sys_passwords: Mutex<BTreeMap<i64, String>>,
     found: Mutex<Vec<FoundProxy>>,
     busy: AtomicBool,
     refusing: Mutex<Option<String>>,
@@ -125,6 +126,7 @@ impl FakeAgent {
             started: Mutex::default(),
             stopped: Mutex::default(),
             offline: Mutex::default(),
+            sys_passwords: Mutex::default(),
             found: Mutex::default(),
             busy: AtomicBool::new(false),
             refusing: Mutex::default(),
@@ -185,6 +187,11 @@ impl FakeAgent {
         *self.state.found.lock().unwrap() = found;
     }
 
+    /// The password of root@proxysys.
+    pub fn sys_password(&self, proxy: i64) -> Option<String> {
+        self.state.sys_passwords.lock().unwrap().get(&proxy).cloned()
+    }
+
     /// While refusing, proxies are neither made nor taken back.
     pub fn refuse(&self, refusing: bool) {
         *self.state.refusing.lock().unwrap() = refusing.then(|| "the disk is full".to_owned());
@@ -201,6 +208,9 @@ impl Drop for FakeAgent {
         self.handle.shutdown();
     }
 }
+
+/// How a password begins that the proxies of agent `b` do not take.
+pub const NOT_TAKEN: &str = "Not-Taken";
 
 /// Some items stand for all: name, default, need of a restart, range.
 const ITEMS: [(&str, &str, bool, &str); 5] = [
@@ -355,6 +365,12 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
     if let Some(message) = refusing.filter(|_| about_a_proxy) {
         return Json(report(OperationState::Failed { message }));
     }
+    if matches!(&request.operation, Operation::SetSysPassword { password, .. } if password.starts_with(NOT_TAKEN))
+        && hands.facts.host_uid == "b"
+    {
+        let message = "the proxy does not take it".to_owned();
+        return Json(report(OperationState::Failed { message }));
+    }
     let mut proxies = hands.proxies.lock().unwrap();
     let mut runs = |id: i64, version: &ProxyVersion| proxies.insert(id, version.clone()).unwrap_or(version.clone());
     let outcome = match request.operation {
@@ -365,6 +381,11 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
         },
         Operation::CreateProxy { spec, version } => {
             runs(spec.proxy_id, &version);
+            hands
+                .sys_passwords
+                .lock()
+                .unwrap()
+                .insert(spec.proxy_id, spec.sys_password);
             Outcome::Proxy(facts(version))
         }
         Operation::Restart { proxy_id, version, .. } => Outcome::Restarted(RestartReport {
@@ -401,6 +422,10 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
         Operation::SetParameters { proxy_id, values } => {
             let mut known = hands.values.lock().unwrap();
             known.extend(values.into_iter().map(|(name, value)| ((proxy_id, name), value)));
+            Outcome::Done
+        }
+        Operation::SetSysPassword { proxy_id, password } => {
+            hands.sys_passwords.lock().unwrap().insert(proxy_id, password);
             Outcome::Done
         }
         Operation::InspectConfig { .. } => Outcome::Config(ConfigFacts {

@@ -32,3 +32,41 @@ async fn clients_are_told_the_serving_proxies_of_a_cluster_by_its_name() {
         assert_eq!(unnamed, (400, "COM10001".into(), "appName".into()), "{query:?}");
     }
 }
+
+#[tokio::test]
+async fn balancers_keep_away_from_what_is_offline() {
+    let api = Api::start().await;
+    let agents = [FakeAgent::start(&api, "a").await, FakeAgent::start(&api, "b").await];
+    let (cluster, ids) = api.fleet(&[&agents[0], &agents[1]]).await;
+    let path = format!("/api/v2/obproxy/clusters/{cluster}");
+    let told = |wanted: [&'static str; 2]| {
+        move |detail: &serde_json::Value| {
+            let servers = detail["obproxies"].as_array().unwrap();
+            let so = |(server, wanted): (&serde_json::Value, &&str)| {
+                server["loadBalanceStatus"] == **wanted && server["operateStatus"] == "NORMAL"
+            };
+            servers.iter().zip(&wanted).all(so)
+        }
+    };
+    let order = async |ids: &str, order: &str| api.post_nothing(&format!("{path}/obproxies/{ids}/{order}")).await;
+    let reply = order(&ids[0].to_string(), "offline").await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.json().get("data")),
+        (200, None),
+        "{}",
+        reply.text
+    );
+    api.until(&path, told(["OFFLINE", "ONLINE"])).await;
+    let info = api.get("/api/v2/obproxy/loadBalanceInfo?appName=test").await.data();
+    assert_eq!(info["contents"].as_array().unwrap().len(), 1, "{info}");
+    let both = format!("{},{}", ids[0], ids[1]);
+    assert_eq!(order(&both, "online").await.status, 200);
+    api.until(&path, told(["ONLINE", "ONLINE"])).await;
+
+    let stop = json!({"obproxyServerIds": [ids[1]]});
+    let task = api.post(&format!("{path}/servers/stop"), stop).await.data();
+    assert_eq!(api.rest(task["id"].as_i64().unwrap()).await["status"], "SUCCESSFUL");
+    let refused = order(&both, "offline").await.refusal();
+    assert_eq!(refused, (400, "ODP21017".into(), "obproxyIds".into()));
+    assert_eq!(order("999", "online").await.status, 404);
+}

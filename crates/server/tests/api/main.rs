@@ -24,6 +24,7 @@ mod ob_clusters;
 mod operations;
 mod packages;
 mod parameters;
+mod passwords;
 mod renewal;
 mod restart;
 mod rights;

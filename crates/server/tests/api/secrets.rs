@@ -9,12 +9,14 @@ use crate::{
     support::{Api, NEW, OLD},
 };
 
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 7] = [
     "R00t-at-proxysys",
     "Pr0xyro-at-observer",
     "Pr0be-at-tenant",
     "Pr0xyro-of-cluster",
     "R00t-at-sys",
+    "R00t-at-last",
+    "Pr0xyro-at-last",
 ];
 
 /// Which of them a text holds. They are letters, digits and `-`: the same in JSON, in a URL and in SQL.
@@ -46,7 +48,7 @@ async fn no_password_is_left_in_contexts_events_logs_or_files() {
     for package in [OLD, NEW] {
         api.upload(package).await.data();
     }
-    let [root, proxyro, probe, proxyro_there, account] = SECRETS;
+    let [root, proxyro, probe, proxyro_there, account, last_root, last_proxyro] = SECRETS;
     let known = api
         .post(
             "/api/v2/ob/clusters",
@@ -80,6 +82,15 @@ async fn no_password_is_left_in_contexts_events_logs_or_files() {
         .await
         .data();
     ended_well(&api, &upgraded).await;
+    let password = json!({"password": last_root});
+    let changed = api.post(&format!("{path}/sysPassword"), password).await.data();
+    ended_well(&api, &changed).await;
+    let password = json!({"username": "proxyro", "password": last_proxyro});
+    assert_eq!(api.post("/api/v2/obproxy/password", password).await.status, 200);
+    api.until("/api/v2/tasks/instances", |page| {
+        page["contents"][0]["status"] == "SUCCESSFUL"
+    })
+    .await;
     let removed = api.delete(&format!("{path}/obproxies/{proxy}")).await.data();
     ended_well(&api, &removed).await;
 

@@ -42,6 +42,12 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                     .bind(deleted)
                     .bind(cluster_id)
             }
+            InventoryChange::SetClusterSettings { cluster_id, settings } => {
+                let settings =
+                    serde_json::to_string(settings).map_err(|error| ApplyError::Refused(error.to_string()))?;
+                let query = sql::query("UPDATE obproxy_cluster SET settings = ? WHERE id = ?");
+                query.bind(settings).bind(cluster_id)
+            }
             InventoryChange::SetClusterVersion { cluster_id, version } => {
                 let query = sql::query("UPDATE obproxy_cluster SET version = ? WHERE id = ?");
                 query.bind(version.as_ref().map(ToString::to_string)).bind(cluster_id)
@@ -132,6 +138,7 @@ async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryCha
         InventoryChange::InsertProxy(proxy) => (CLUSTER, proxy.cluster_id),
         InventoryChange::SetClusterDeleted { cluster_id, .. }
         | InventoryChange::SetWantedParameters { cluster_id, .. }
+        | InventoryChange::SetClusterSettings { cluster_id, .. }
         | InventoryChange::SetClusterVersion { cluster_id, .. } => (CLUSTER, *cluster_id),
         InventoryChange::SetProxyStatus { proxy_id, .. }
         | InventoryChange::SetProxyOffline { proxy_id, .. }

@@ -125,6 +125,13 @@ pub enum Operation {
         /// Names and values.
         values: Vec<(String, String)>,
     },
+    /// Gives a running proxy another password of root@proxysys, with which the agent logs in from then on.
+    SetSysPassword {
+        /// The proxy.
+        proxy_id: i64,
+        /// The password in clear text.
+        password: String,
+    },
     /// Reads what runs. → [`Outcome::Proxy`]
     Inspect {
         /// The proxy.
@@ -206,7 +213,7 @@ fn yes() -> bool {
 
 impl Operation {
     /// The names of all operations, as an agent lists them in [`AgentStatus::operations`].
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 23] = [
         "checkAbsent",
         "installPackage",
         "removeSlot",
@@ -221,6 +228,7 @@ impl Operation {
         "discardProxy",
         "supervise",
         "setParameters",
+        "setSysPassword",
         "inspect",
         "inspectConfig",
         "refreshConfig",
@@ -248,6 +256,7 @@ impl Operation {
             Self::DiscardProxy { .. } => "discardProxy",
             Self::Supervise { .. } => "supervise",
             Self::SetParameters { .. } => "setParameters",
+            Self::SetSysPassword { .. } => "setSysPassword",
             Self::Inspect { .. } => "inspect",
             Self::InspectConfig { .. } => "inspectConfig",
             Self::RefreshConfig { .. } => "refreshConfig",

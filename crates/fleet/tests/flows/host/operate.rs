@@ -56,6 +56,17 @@ impl Machine {
         Ok(Outcome::Proxy(self.facts(id)?))
     }
 
+    pub(super) fn set_sys_password(&mut self, id: i64, password: String, job: &Job<'_>) -> Result<Outcome> {
+        self.at_rest(id)?;
+        job.may_go_on()?;
+        self.facts(id)?;
+        if self.get(id)?.spec.sys_password != password {
+            self.get_mut(id)?.spec.sys_password = password;
+            self.changed(job, format!("proxy {id} has another password"));
+        }
+        Ok(Outcome::Done)
+    }
+
     pub(super) fn set_online(&mut self, id: i64, online: bool, job: &Job<'_>) -> Result<Outcome> {
         self.at_rest(id)?;
         job.may_go_on()?;

@@ -37,6 +37,7 @@ impl Machine {
                 self.set_parameters(proxy_id, values, job)?;
                 Ok(Outcome::Done)
             }
+            Operation::SetSysPassword { proxy_id, password } => self.set_sys_password(proxy_id, password, job),
             Operation::Inspect { proxy_id } => {
                 job.may_go_on()?;
                 Ok(Outcome::Proxy(self.facts(proxy_id)?))
