@@ -13,10 +13,12 @@ use axum::{
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
     AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
-    OperationReport, OperationRequest, PACKAGE_BYTES, ProxyParameters, Validity,
+    LOG_TAIL_MOST, OperationReport, OperationRequest, PACKAGE_BYTES, ProxyLogs, ProxyParameters, Validity,
 };
 use obfleet_wire::time::Timestamp;
 use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
 
 use crate::{
     certificate::{Certificate, ReplaceError},
@@ -24,7 +26,8 @@ use crate::{
     metrics::Gauges,
     operations::OperationError,
     packages::{Packages, Presence, PutError},
-    proxies::{Registry, RegistryError},
+    proxies::{Phase, Registry, RegistryError},
+    proxy_logs::LogDir,
     runner::Runner,
     status::StatusBoard,
 };
@@ -59,6 +62,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/operations/{key}", get(report))
         .route("/v1/fence", post(fence))
         .route("/v1/proxies/{proxyId}/parameters", get(parameters))
+        .route("/v1/proxies/{proxyId}/logs", get(logs))
+        .route("/v1/proxies/{proxyId}/logs/{name}", get(log))
         .route("/v1/certificate/request", get(certificate_request))
         .route("/v1/certificate", put(replace_certificate))
         .fallback(async || {
@@ -219,6 +224,48 @@ async fn parameters(State(api): State<Api>, Path(proxy_id): Path<i64>) -> Result
         }
     })?;
     Ok(Json(parameters))
+}
+
+/// The log directory of a proxy that is installed here.
+async fn log_dir<T: Send + 'static>(
+    api: Api,
+    proxy_id: i64,
+    read: impl FnOnce(LogDir) -> io::Result<T> + Send + 'static,
+) -> Result<T, Answer> {
+    let owned = api.registry.find(proxy_id);
+    let owned = owned.filter(|owned| !matches!(owned.phase, Phase::Removed { .. }));
+    let owned = owned.ok_or_else(|| AgentError::Unknown {
+        what: RegistryError::NotOwned(proxy_id).to_string(),
+    })?;
+    let read = tokio::task::spawn_blocking(move || LogDir::open(&owned.home).and_then(read)).await;
+    let read = read.map_err(io::Error::other).flatten();
+    Ok(read.map_err(|error| AgentError::Internal {
+        reason: format!("the log directory of proxy {proxy_id} cannot be read: {error}"),
+    })?)
+}
+
+async fn logs(State(api): State<Api>, Path(proxy_id): Path<i64>) -> Result<Json<ProxyLogs>, Answer> {
+    let logs = log_dir(api, proxy_id, |dir| dir.list()).await?;
+    Ok(Json(ProxyLogs { logs }))
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    tail: u64,
+}
+
+async fn log(
+    State(api): State<Api>,
+    Path((proxy_id, name)): Path<(i64, String)>,
+    Query(query): Query<LogQuery>,
+) -> Result<Body, Answer> {
+    let what = format!("log file {name} of proxy {proxy_id}");
+    let tail = query.tail.min(LOG_TAIL_MOST);
+    let found = log_dir(api, proxy_id, move |dir| dir.open_at(&name, tail)).await?;
+    let (file, length) = found.ok_or(AgentError::Unknown { what })?;
+    // It may grow while it is read.
+    let file = tokio::fs::File::from_std(file).take(length);
+    Ok(Body::from_stream(ReaderStream::new(file)))
 }
 
 async fn certificate_request(State(api): State<Api>) -> Result<Json<CertificateRequest>, Answer> {

@@ -14,14 +14,16 @@ use std::{
     time::Duration,
 };
 
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _};
 use obfleet_wire::agent::{
     AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
-    OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyParameters, Validity, agent_name,
+    OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyLog, ProxyLogs, ProxyParameters,
+    Validity, agent_name,
 };
 use obfleet_wire::time::Timestamp;
 use reqwest::{
-    Body, Client, RequestBuilder, Response, StatusCode,
+    Body, Client, RequestBuilder, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     header::CONTENT_RANGE,
 };
@@ -48,6 +50,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 const FENCE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A large package over a slow line.
 const PUT_TIMEOUT: Duration = Duration::from_secs(900);
+/// The end of a log file over a slow line.
+const LOG_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long one look at an operation waits for news.
 const POLL: Duration = Duration::from_secs(10);
 /// Pause after a call that was not answered, doubled up to the last one.
@@ -282,6 +286,44 @@ impl Endpoint {
         });
         self.send(call.body(Body::wrap_stream(pieces))).await?;
         Ok(())
+    }
+
+    /// The log files of a proxy.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with [`AgentError::Unknown`] when the proxy is not there; without an answer.
+    pub async fn proxy_logs(&self, proxy_id: i64) -> Result<Vec<ProxyLog>, CallError> {
+        let url = format!("{}/proxies/{proxy_id}/logs", self.base);
+        let answer: ProxyLogs = self.json(self.http.get(url).timeout(CALL_TIMEOUT)).await?;
+        Ok(answer.logs)
+    }
+
+    /// The last `tail` bytes of a log file, at most [`LOG_TAIL_MOST`](obfleet_wire::agent::LOG_TAIL_MOST).
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] with [`AgentError::Unknown`] when there is no such file; without an answer. The stream ends
+    /// with an error when the connection breaks, or after five minutes.
+    pub async fn proxy_log(
+        &self,
+        proxy_id: i64,
+        name: &str,
+        tail: u64,
+    ) -> Result<impl Stream<Item = reqwest::Result<Bytes>> + Send + use<>, CallError> {
+        let unknown = || CallError::Refused {
+            address: self.address,
+            error: AgentError::Unknown {
+                what: format!("log file {name} of proxy {proxy_id}"),
+            },
+        };
+        // A URL has no way to write these as the name of something.
+        if matches!(name, "" | "." | "..") {
+            return Err(unknown());
+        }
+        let mut url = Url::parse(&format!("{}/proxies/{proxy_id}/logs", self.base)).map_err(|_| unknown())?;
+        url.path_segments_mut().map_err(|()| unknown())?.push(name);
+        url.set_query(Some(&format!("tail={tail}")));
+        let answer = self.send(self.http.get(url).timeout(LOG_TIMEOUT)).await?;
+        Ok(answer.bytes_stream())
     }
 
     /// Starts an operation, attaches to it, or finds its stored result.

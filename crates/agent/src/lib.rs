@@ -25,6 +25,7 @@ mod metrics;
 mod operations;
 mod packages;
 mod proxies;
+mod proxy_logs;
 mod reach;
 mod readings;
 mod run;

@@ -9,13 +9,17 @@ use std::{
 };
 
 use async_trait::async_trait;
+use axum::body::Body;
 use obfleet_agent::client::{AgentClient, CallError, Endpoint};
 use obfleet_fleet::{
     host_agent::{HostAgent, HostAgentError, LogLine},
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters, Validity},
+    agent::{
+        AgentError, AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyLog, ProxyParameters,
+        Validity,
+    },
     time::Timestamp,
 };
 use tokio::{net::lookup_host, time::timeout};
@@ -64,6 +68,31 @@ impl Agents {
         let validity = endpoint.replace_certificate(certificate).await.map_err(failed(host))?;
         self.known().insert(host.id, validity);
         Ok(validity)
+    }
+
+    /// The log files of a proxy on a host.
+    pub async fn proxy_logs(&self, host: &Host, proxy_id: i64) -> Result<Vec<ProxyLog>, HostAgentError> {
+        let endpoint = self.endpoint(host).await?;
+        endpoint.proxy_logs(proxy_id).await.map_err(failed(host))
+    }
+
+    /// The last `tail` bytes of a log file of a proxy on a host; `None` when there is no such file.
+    pub async fn proxy_log(
+        &self,
+        host: &Host,
+        proxy_id: i64,
+        name: &str,
+        tail: u64,
+    ) -> Result<Option<Body>, HostAgentError> {
+        let endpoint = self.endpoint(host).await?;
+        match endpoint.proxy_log(proxy_id, name, tail).await {
+            Ok(bytes) => Ok(Some(Body::from_stream(bytes))),
+            Err(CallError::Refused {
+                error: AgentError::Unknown { .. },
+                ..
+            }) => Ok(None),
+            Err(error) => Err(failed(host)(error)),
+        }
     }
 
     async fn endpoint(&self, host: &Host) -> Result<Endpoint, HostAgentError> {

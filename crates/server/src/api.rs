@@ -18,6 +18,7 @@ pub mod parameters;
 pub mod passwords;
 pub mod peers;
 pub mod profile;
+pub mod proxy_logs;
 pub mod roles;
 pub mod servers;
 pub mod sites;

@@ -12,8 +12,8 @@ use obfleet_wire::Code;
 use crate::{
     api::{
         access_keys, agents, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
-        ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile, roles, servers,
-        sites, system, tasks, users,
+        ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile, proxy_logs, roles,
+        servers, sites, system, tasks, users,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -30,7 +30,8 @@ pub fn routes() -> Routes {
         .merge(parameters::routes())
         .merge(ob_links::routes())
         .merge(events::routes())
-        .merge(passwords::routes());
+        .merge(passwords::routes())
+        .merge(proxy_logs::routes());
     let compute = hosts::routes().merge(agents::routes()).merge(sites::routes());
     Routes::new()
         .nest("/api/v2/obproxy", obproxy)

@@ -10,6 +10,8 @@
 //! | `GET /v1/operations/{key}?from=N&waitMs=M` | [`OperationReport`]: log lines from line N on, and the state; waits up to M ms for news |
 //! | `GET /v1/proxies/{id}/parameters` | [`ProxyParameters`]: reads the proxy's whole configuration |
 //! | `GET /v1/obproxies` | a list of [`FoundProxy`]: every proxy that runs on the host, its own or not |
+//! | `GET /v1/proxies/{id}/logs` | [`ProxyLogs`]: the proxy's log files |
+//! | `GET /v1/proxies/{id}/logs/{name}?tail=bytes` | the last bytes of one of them, at most [`LOG_TAIL_MOST`] |
 //! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
 //! | `PUT /v1/certificate` | [`CertificateUpdate`]: the certificate to use from the next connection on |
 //! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
@@ -33,6 +35,7 @@ mod metrics;
 mod operation;
 mod outcome;
 mod parameters;
+mod proxy_log;
 mod status;
 
 pub use attempt::{AttemptKey, AttemptKeyError, Fence};
@@ -47,4 +50,5 @@ pub use outcome::{
     Straggler,
 };
 pub use parameters::{ParameterReading, ProxyParameters, SECRET_VALUE};
+pub use proxy_log::{LOG_TAIL_MOST, ProxyLog, ProxyLogs};
 pub use status::{AgentStatus, HostFacts, ProxyReport};

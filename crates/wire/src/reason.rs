@@ -62,6 +62,8 @@ pub enum Thing {
     RoleKind,
     /// So many users.
     Users(i64),
+    /// Log files of proxies, without one of them in mind.
+    LogFileKind,
     /// IDCs, by their ids.
     Idcs(String),
     /// Hosts, by their ids.

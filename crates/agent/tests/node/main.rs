@@ -11,6 +11,7 @@ mod discovery;
 mod enrolment;
 mod health;
 mod lifecycle;
+mod logs;
 mod metrics;
 mod operate;
 mod packages;

@@ -1,6 +1,7 @@
 //! Hosts, and how agents join with theirs.
 
 use obfleet_wire::{
+    Code, Refusal,
     agent::FoundProxy,
     host::{EditHost, Host as HostView},
     time::Timestamp,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     inventory::{EnrolToken, Host, HostPlace},
+    plan::Selection,
     view,
 };
 
@@ -46,7 +48,7 @@ impl Fleet {
     /// Changes what people say of a host.
     pub async fn edit_host(&self, id: i64, body: EditHost) -> Result<HostView, Error> {
         let fleet = self.snapshot().await?;
-        let missing = |refusal: obfleet_wire::Refusal| refusal.field("hostId");
+        let missing = |refusal: Refusal| refusal.field("hostId");
         let mut profile = fleet.host(id).map_err(missing)?.profile.clone();
         let text = |field: &str, given: Option<String>, now: Option<String>, most| match given {
             None => Ok(now),
@@ -63,6 +65,15 @@ impl Fleet {
         // A host that is gone by now is missing in the answer.
         self.crew.inventory.edit_host(id, &profile).await?;
         self.host(id).await
+    }
+
+    /// The host of a proxy of a cluster.
+    pub async fn host_of_proxy(&self, cluster_id: i64, proxy_id: i64) -> Result<Host, Error> {
+        let fleet = self.snapshot().await?;
+        let cluster = fleet.cluster(cluster_id)?;
+        let mut proxies = fleet.members(cluster, &Selection::in_path(&[proxy_id]))?.into_iter();
+        let host = proxies.next().map(|proxy| fleet.host(proxy.host_id)).transpose()?;
+        Ok(host.cloned().ok_or_else(|| Refusal::new(Code::Odp21002, [proxy_id]))?)
     }
 
     /// Keeps a token an agent can enrol with once.

@@ -25,6 +25,7 @@ fn thing_text(thing: &Thing, language: Language) -> String {
         Thing::RoleKind => language.choose("role", "角色").to_owned(),
         Thing::Users(1) => say("one user".to_owned(), " 1 个用户".to_owned()),
         Thing::Users(count) => say(format!("{count} users"), format!(" {count} 个用户")),
+        Thing::LogFileKind => language.choose("log file", "日志文件").to_owned(),
         Thing::Idcs(ids) => say(format!("IDC {ids}"), format!("机房 {ids} ")),
         Thing::Hosts(ids) => say(format!("host {ids}"), format!("主机 {ids} ")),
         Thing::Cluster(id) => say(format!("proxy cluster {id}"), format!("OBProxy 集群 {id} ")),

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     routing::{get, post},
 };
@@ -21,7 +21,8 @@ use obfleet_wire::{
     agent::{
         AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Exported, FoundProxy, HostFacts,
         Operation, OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport,
-        ProxyFacts, ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE, Series,
+        ProxyFacts, ProxyLog, ProxyLogs, ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE,
+        Series,
     },
     time::Timestamp,
     version::ProxyVersion,
@@ -145,6 +146,8 @@ impl FakeAgent {
             .route("/v1/operations", post(operate))
             .route("/v1/operations/{key}", get(ask))
             .route("/v1/fence", post(async || ()))
+            .route("/v1/proxies/{proxyId}/logs", get(logs))
+            .route("/v1/proxies/{proxyId}/logs/{name}", get(log))
             .with_state(Arc::clone(&state));
         let handle = Handle::new();
         let server = axum_server::from_tcp_rustls(listener, tls)
@@ -327,6 +330,29 @@ async fn metrics(State(hands): State<Arc<Hands>>) -> Json<AgentMetrics> {
             .collect(),
         exported: proxies.keys().map(exported).collect(),
     })
+}
+
+/// What the only log file of every proxy says.
+pub const LOG: &str = "0123456789";
+
+async fn logs() -> Json<ProxyLogs> {
+    Json(ProxyLogs {
+        logs: vec![ProxyLog {
+            modify_time: Timestamp(1_700_000_000_123),
+            name: "obproxy.log".to_owned(),
+            size: LOG.len() as u64,
+        }],
+    })
+}
+
+async fn log(
+    Path((_, name)): Path<(i64, String)>,
+    Query(query): Query<BTreeMap<String, usize>>,
+) -> Result<String, (StatusCode, Json<AgentError>)> {
+    if name != "obproxy.log" {
+        return Err((StatusCode::NOT_FOUND, Json(AgentError::Unknown { what: name })));
+    }
+    Ok(LOG[LOG.len().saturating_sub(query["tail"])..].to_owned())
 }
 
 fn report(state: OperationState) -> OperationReport {

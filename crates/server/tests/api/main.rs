@@ -25,6 +25,7 @@ mod operations;
 mod packages;
 mod parameters;
 mod passwords;
+mod proxy_logs;
 mod renewal;
 mod restart;
 mod rights;
