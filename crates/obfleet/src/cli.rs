@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod client;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -7,6 +9,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use obfleet_lab::{backend::BackendChoice, packages::Fault};
+
+use self::client::ClientCommand;
 
 /// A drain may take twice its window, and has to end within the 1800 s that OCP gives to each step of an upgrade.
 const LONGEST_WINDOW_S: u64 = 780;
@@ -51,6 +55,8 @@ pub enum Command {
     },
     /// Own the proxies of this host
     Agent(AgentArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Upgrade a small fleet on loopback under live traffic, and report what the clients saw
     Demo(DemoArgs),
     /// End what a demo leaves behind when it is killed; started by the demo

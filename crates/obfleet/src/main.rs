@@ -1,9 +1,11 @@
-//! One executable, four roles: `server`, `agent`, `demo`, and the hidden `guard` an agent runs; `migrate`, `fsck` and
+//! One executable, several roles: `server`, `agent`, `demo`, the commands that ask a server ([`client`]), and the hidden
+//! `guard` an agent runs; `migrate`, `fsck` and
 //! `forget-authority` look after a server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a
 //! trailer is a stand-in proxy. Arguments and wiring only; the work is in the other crates.
 
 mod authority;
 mod cli;
+mod client;
 mod database;
 mod fsck;
 mod memory;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         return obfleet_guard::main(dir);
     }
     memory::give_back();
-    tell_on_stderr(matches!(command, Command::Demo(_)));
+    tell_on_stderr(matches!(command, Command::Demo(_) | Command::Client(_)));
     match run(command) {
         Ok(code) => code,
         Err(error) => failed(format_args!("{}", obfleet_agent::describe(error.as_ref()))),
@@ -64,6 +66,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fsck { state, json } => runtime::usual()?.block_on(fsck::fsck(&state, json)),
         Command::ForgetAuthority { state } => runtime::usual()?.block_on(authority::forget(&state)),
         Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
+        Command::Client(command) => runtime::usual()?
+            .block_on(client::run(command))
+            .map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime::usual()?.block_on(demonstrate(args)),
         // Has been run without a runtime.
         Command::Guard { dir } => Ok(obfleet_guard::main(&dir)),

@@ -1,0 +1,124 @@
+//! Asking a server from the command line: which one and as whom, one command, one answer shown.
+
+mod contexts;
+mod keys;
+mod show;
+mod users;
+
+use std::{env, fs, path::Path};
+
+use anyhow::{Context as _, bail};
+use obfleet_client::{Client, Contexts, Credentials, contexts as kept};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use self::show::Shown;
+use crate::cli::client::{Asked, ClientCommand};
+
+/// Runs a command and shows what comes of it.
+pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
+    let (output, shown) = match command {
+        ClientCommand::Context { asked, order } => (asked.output, contexts::run(&asked, order).await?),
+        ClientCommand::Whoami { asked } => (asked.output, whoami(&client(&asked)?).await?),
+        ClientCommand::Passwd { asked, current, new } => {
+            let body = json!({"currentPassword": secret(&current)?, "newPassword": secret(&new)?});
+            let path = "/api/v2/profiles/me/changePassword";
+            client(&asked)?.call(Method::POST, path, &[], Some(&body)).await?;
+            (asked.output, Shown::done("the password is changed"))
+        }
+        ClientCommand::User { asked, order } => (asked.output, users::user(&client(&asked)?, order).await?),
+        ClientCommand::Role { asked, order } => (asked.output, users::role(&client(&asked)?, order).await?),
+        ClientCommand::AccessKey { asked, order } => (asked.output, keys::run(&client(&asked)?, order).await?),
+    };
+    println!("{}", shown.text(output));
+    Ok(())
+}
+
+async fn whoami(client: &Client) -> anyhow::Result<Shown> {
+    let me = client.call(Method::GET, "/api/v2/profiles/me", &[], None).await?;
+    let rights = me["rights"].as_array().cloned().unwrap_or_default();
+    let rows = rights
+        .iter()
+        .map(|right| {
+            let name = right["name"].as_str().unwrap_or_default().to_owned();
+            vec![show::text(&me["name"]), name, show::clusters(&right["clusterIds"])]
+        })
+        .collect();
+    Ok(Shown::table(me, &["USER", "RIGHT", "CLUSTERS"], rows))
+}
+
+/// A client of the server that is meant.
+fn client(asked: &Asked) -> anyhow::Result<Client> {
+    let (url, credentials) = match &asked.url {
+        Some(url) => (url.clone(), credentials(asked)?),
+        None => {
+            let path = kept::path()?;
+            let mut all = Contexts::load(&path)?;
+            let name = asked.context.clone().or(all.current);
+            let name = name.context("no server is named; give --url, or keep one with `obfleet context add`")?;
+            let context = all.contexts.remove(&name);
+            let context = context.with_context(|| format!("there is no context {name} in {}", path.display()))?;
+            let key = Credentials::Key {
+                access_key: context.access_key,
+                secret_key: context.secret_key,
+            };
+            (context.url, key)
+        }
+    };
+    Ok(Client::new(&url, credentials, &language())?)
+}
+
+/// Who asks the server of `--url`.
+fn credentials(asked: &Asked) -> anyhow::Result<Credentials> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(user) = &asked.user {
+        let password = match (&asked.password_file, variable("OBFLEET_PASSWORD")) {
+            (Some(file), _) => secret(file)?,
+            (None, Some(password)) => password,
+            (None, None) => {
+                bail!("the password of {user} is missing; give --password-file, or OBFLEET_PASSWORD in the environment")
+            }
+        };
+        let user = user.clone();
+        return Ok(Credentials::Password { user, password });
+    }
+    match (variable("OBFLEET_ACCESS_KEY"), variable("OBFLEET_SECRET_KEY")) {
+        (Some(access_key), Some(secret_key)) => Ok(Credentials::Key { access_key, secret_key }),
+        _ => bail!(
+            "nobody is named to ask as; give --user, or OBFLEET_ACCESS_KEY and OBFLEET_SECRET_KEY in the environment"
+        ),
+    }
+}
+
+/// The first line of a file.
+fn secret(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The language of the terminal: the server speaks English and Chinese.
+fn language() -> String {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(variable);
+    match locale.is_some_and(|locale| locale.starts_with("zh")) {
+        true => "zh-CN".to_owned(),
+        false => "en-US".to_owned(),
+    }
+}
+
+/// All of a list, page by page.
+async fn all(client: &Client, path: &str) -> anyhow::Result<Value> {
+    let mut contents = Vec::new();
+    for page in 1.. {
+        let number = page.to_string();
+        let parameters = [("page", number.as_str()), ("size", "1000")];
+        let mut data = client.call(Method::GET, path, &parameters, None).await?;
+        if let Some(more) = data["contents"].as_array_mut() {
+            contents.append(more);
+        }
+        if data["page"]["totalPages"].as_u64().unwrap_or_default() <= page {
+            break;
+        }
+    }
+    Ok(Value::Array(contents))
+}

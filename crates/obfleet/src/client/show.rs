@@ -1,0 +1,93 @@
+//! What a command shows: a table for people, or the JSON it was made from.
+
+use serde_json::{Value, json};
+
+use crate::cli::client::Output;
+
+/// An answer, both ways.
+pub struct Shown {
+    json: Value,
+    table: String,
+}
+
+impl Shown {
+    /// That something was done.
+    pub fn done(what: &str) -> Self {
+        Self {
+            json: json!({"done": what}),
+            table: what.to_owned(),
+        }
+    }
+
+    /// Rows below titles.
+    pub fn table(json: Value, titles: &[&str], rows: Vec<Vec<String>>) -> Self {
+        let titles = titles.iter().map(|title| (*title).to_owned()).collect();
+        let lines: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
+        let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column: usize| {
+            let cells = lines.iter().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let line = |line: &Vec<String>| {
+            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+        };
+        Self {
+            json,
+            table: lines.iter().map(line).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    /// As it is wanted.
+    pub fn text(&self, output: Output) -> String {
+        match output {
+            Output::Table => self.table.clone(),
+            Output::Json => format!("{:#}", self.json),
+        }
+    }
+}
+
+/// A value as a cell; control characters, which could change what a terminal shows, as escapes.
+pub fn text(value: &Value) -> String {
+    let plain = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => other.to_string(),
+    };
+    let escaped = plain.chars().map(|c| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    escaped.collect()
+}
+
+/// Ids with commas between them; all where there are none.
+pub fn clusters(ids: &Value) -> String {
+    match ids.as_array() {
+        None => "all".to_owned(),
+        Some(ids) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let rows = vec![
+            vec!["7".to_owned(), "anna".to_owned()],
+            vec!["1000".to_owned(), String::new()],
+        ];
+        let shown = Shown::table(json!([]), &["ID", "NAME"], rows);
+        assert_eq!(shown.text(Output::Table), "ID     NAME\n7      anna\n1000");
+        assert_eq!(text(&json!("a\u{1b}[2Jb\n")), "a\\u{1b}[2Jb\\n");
+        assert_eq!(
+            (clusters(&json!([1, 2])), clusters(&Value::Null)),
+            ("1,2".to_owned(), "all".to_owned())
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! The commands that ask a server, against one that runs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use obfleet_server::{Options, Running, Server};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const PASSWORD: &str = "Correct-Horse-1";
+
+struct Desk {
+    running: Running,
+    dir: TempDir,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new("127.0.0.1:0".parse().unwrap(), dir.path().join("state"));
+        std::fs::write(dir.path().join("password"), PASSWORD).unwrap();
+        options.admin_password_file = Some(dir.path().join("password"));
+        let running = Server::start(options).await.unwrap();
+        Self { running, dir }
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn contexts(&self) -> PathBuf {
+        self.dir.path().join("config/contexts.json")
+    }
+
+    /// Runs `obfleet`, which knows nothing but where contexts are kept.
+    async fn run(&self, args: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obfleet"));
+        command.args(args).env_clear().env("OBFLEET_CONTEXTS", self.contexts());
+        command.envs(environment.iter().copied()).kill_on_drop(true);
+        command.output().await.unwrap()
+    }
+
+    /// What it prints.
+    async fn says(&self, args: &[&str]) -> String {
+        let output = self.run(args, &[]).await;
+        let (out, error) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        assert!(output.status.success(), "{args:?}: {out}{error}");
+        out
+    }
+
+    /// What it complains of.
+    async fn refuses(&self, args: &[&str]) -> String {
+        let output = self.run(args, &[]).await;
+        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    async fn json(&self, args: &[&str]) -> Value {
+        let args = [args, &["-o", "json"]].concat();
+        serde_json::from_str(&self.says(&args).await).unwrap()
+    }
+
+    /// The administrator, with a context.
+    async fn log_in(&self) {
+        let (url, file) = (self.running.url.clone(), self.file("given", &format!("{PASSWORD}\n")));
+        let file = file.to_str().unwrap();
+        let add = [
+            "context",
+            "add",
+            "lab",
+            "--url",
+            &url,
+            "--user",
+            "admin",
+            "--password-file",
+            file,
+        ];
+        let said = self.says(&add).await;
+        assert!(said.contains("lab is the current context"), "{said}");
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_context_keeps_a_key_and_gives_it_back() {
+    let desk = Desk::new().await;
+    let nobody = desk.refuses(&["whoami"]).await;
+    assert!(nobody.contains("obfleet context add"), "{nobody}");
+    desk.log_in().await;
+    assert_eq!(mode(&desk.contexts()), 0o600);
+    let kept = std::fs::read_to_string(desk.contexts()).unwrap();
+    assert!(!kept.contains(PASSWORD), "a key is kept and not the password");
+    let listed = desk.says(&["context", "list"]).await;
+    let secret = serde_json::from_str::<Value>(&kept).unwrap()["contexts"]["lab"]["secretKey"].clone();
+    assert!(
+        listed.contains("lab") && !listed.contains(secret.as_str().unwrap()),
+        "{listed}"
+    );
+    let me = desk.json(&["whoami"]).await;
+    assert_eq!(me["name"], "admin");
+    assert!(desk.says(&["whoami"]).await.contains("user:manage"));
+    assert_eq!(desk.json(&["access-key", "list"]).await.as_array().unwrap().len(), 1);
+
+    // Several changes within one second, each with a signature of its own.
+    let (one, two) = tokio::join!(
+        desk.says(&["access-key", "create"]),
+        desk.says(&["access-key", "create"])
+    );
+    assert_ne!(one, two);
+
+    std::fs::set_permissions(desk.contexts(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = desk.refuses(&["whoami"]).await;
+    assert!(open.contains("chmod 600"), "{open}");
+    std::fs::set_permissions(desk.contexts(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    desk.says(&["context", "remove", "lab"]).await;
+    assert!(desk.refuses(&["whoami"]).await.contains("obfleet context add"));
+    let as_admin = [
+        ("OBFLEET_URL", desk.running.url.as_str()),
+        ("OBFLEET_USER", "admin"),
+        ("OBFLEET_PASSWORD", PASSWORD),
+    ];
+    let keys = desk.run(&["access-key", "list", "-o", "json"], &as_admin).await;
+    let keys: Value = serde_json::from_slice(&keys.stdout).unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), 2, "the context's key is gone: {keys}");
+}
+
+#[tokio::test]
+async fn users_and_roles_are_looked_after() {
+    let desk = Desk::new().await;
+    desk.log_in().await;
+    desk.says(&["role", "add", "NIGHT", "--right", "task:view", "--right", "task:manage"])
+        .await;
+    let first = desk.file("first", "Other-Horse-2");
+    let first = first.to_str().unwrap();
+    let add = [
+        "user",
+        "add",
+        "anna",
+        "--role",
+        "NIGHT",
+        "--description",
+        "nights",
+        "--first-password",
+        first,
+    ];
+    let added = desk.says(&add).await;
+    assert!(
+        added.contains("anna") && added.contains("ENABLED") && added.contains("NIGHT"),
+        "{added}"
+    );
+    let unknown = desk.refuses(&["user", "add", "berta", "--role", "NO_ROLE"]).await;
+    assert!(unknown.contains("COM10001") && unknown.contains("NO_ROLE"), "{unknown}");
+    let made = desk.json(&["user", "add", "berta", "--keep-password"]).await;
+    let as_berta = [
+        ("OBFLEET_URL", desk.running.url.as_str()),
+        ("OBFLEET_USER", "berta"),
+        ("OBFLEET_PASSWORD", made["password"].as_str().unwrap()),
+    ];
+    let who = desk.run(&["whoami", "-o", "json"], &as_berta).await;
+    assert!(String::from_utf8_lossy(&who.stdout).contains("berta"), "{who:?}");
+    let refused = desk.run(&["user", "list"], &as_berta).await;
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        refused.contains("IAM11000") && refused.contains("user:view"),
+        "{refused}"
+    );
+
+    // She has to choose a password of her own first.
+    let new = desk.file("new", "Third-Horse-3");
+    let as_anna = |password| {
+        [
+            ("OBFLEET_URL", desk.running.url.as_str()),
+            ("OBFLEET_USER", "anna"),
+            ("OBFLEET_PASSWORD", password),
+        ]
+    };
+    let change = ["passwd", "--current", first, "--new", new.to_str().unwrap()];
+    let changed = desk.run(&change, &as_anna("Other-Horse-2")).await;
+    assert!(changed.status.success(), "{changed:?}");
+    let who = desk.run(&["whoami"], &as_anna("Third-Horse-3")).await;
+    assert!(String::from_utf8_lossy(&who.stdout).contains("task:manage"), "{who:?}");
+
+    let disabled = desk
+        .says(&["user", "change", "anna", "--disable", "--role", "TASK_VIEWER"])
+        .await;
+    assert!(
+        disabled.contains("DISABLED") && disabled.contains("TASK_VIEWER"),
+        "{disabled}"
+    );
+    let in_vain = desk.run(&["whoami"], &as_anna("Third-Horse-3")).await;
+    assert!(
+        String::from_utf8_lossy(&in_vain.stderr).contains("IAM10001"),
+        "{in_vain:?}"
+    );
+    desk.says(&["user", "change", "anna", "--enable", "--no-roles"]).await;
+    assert_eq!(
+        desk.json(&["user", "show", "anna"]).await[0]["roles"],
+        Value::Array(Vec::new())
+    );
+    desk.says(&["user", "unlock", "anna"]).await;
+    let reset = desk.json(&["user", "reset-password", "anna"]).await;
+    assert_eq!(reset["password"].as_str().unwrap().len(), 20);
+    desk.says(&["user", "delete", "anna"]).await;
+    assert!(desk.refuses(&["user", "show", "anna"]).await.contains("no user anna"));
+    desk.says(&["role", "change", "NIGHT", "--right", "task:view"]).await;
+    let roles = desk.says(&["role", "list"]).await;
+    assert!(roles.contains("OBPROXY_MANAGER") && roles.contains("NIGHT"), "{roles}");
+    desk.says(&["role", "delete", "NIGHT"]).await;
+}
