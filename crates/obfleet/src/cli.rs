@@ -185,12 +185,50 @@ pub struct DemoArgs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{fmt::Write as _, time::Duration};
 
+    use clap::CommandFactory as _;
     use obfleet_obproxy::drain;
     use obfleet_wire::agent::DrainPolicy;
 
     use super::*;
+
+    /// A section for each command, with what it says of itself.
+    fn describe(command: &mut clap::Command, path: &str, to: &mut String) {
+        let help = command.clone().bin_name(path).render_long_help();
+        let lines: Vec<String> = help
+            .to_string()
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        write!(to, "\n## {path}\n\n```text\n{}\n```\n", lines.join("\n").trim()).unwrap();
+        for below in command.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+            if below.get_name() != "help" {
+                let path = format!("{path} {}", below.get_name());
+                describe(below, &path, to);
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_says_what_the_commands_say() {
+        let mut command = Cli::command();
+        // Not built: so what commands have in common is told once, at the one above them.
+        let mut reference =
+            "# Commands\n\nWhat each command says of itself with `--help`. A test compares this page with it; \
+                             `OBFLEET_WRITE_REFERENCE=1 cargo test -p obfleet reference` writes it.\n"
+                .to_owned();
+        describe(&mut command, "obfleet", &mut reference);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        if std::env::var_os("OBFLEET_WRITE_REFERENCE").is_some() {
+            std::fs::write(path, &reference).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        for (line, (written, said)) in (1..).zip(written.lines().zip(reference.lines())) {
+            assert_eq!(written, said, "docs/cli.md, line {line}");
+        }
+        assert_eq!(written.len(), reference.len(), "docs/cli.md has another length");
+    }
 
     #[test]
     fn the_longest_drain_fits_into_a_step() {

@@ -8,13 +8,31 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Args)]
 pub struct Asked {
     /// The context to use, if not the current one
-    #[arg(long, global = true, value_name = "NAME", env = "OBFLEET_CONTEXT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "OBFLEET_CONTEXT",
+        hide_env_values = true
+    )]
     pub context: Option<String>,
     /// The server, in the place of a context: as --user, or with the access key in OBFLEET_ACCESS_KEY and OBFLEET_SECRET_KEY
-    #[arg(long, global = true, value_name = "http://HOST:PORT", env = "OBFLEET_URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "http://HOST:PORT",
+        env = "OBFLEET_URL",
+        hide_env_values = true
+    )]
     pub url: Option<String>,
     /// Log in as this user; the password is in --password-file or OBFLEET_PASSWORD
-    #[arg(long, global = true, value_name = "NAME", env = "OBFLEET_USER")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "OBFLEET_USER",
+        hide_env_values = true
+    )]
     pub user: Option<String>,
     /// Holds the password of --user
     #[arg(long, global = true, value_name = "FILE")]

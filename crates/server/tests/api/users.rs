@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     contract::assert_shape,
+    fake_agent::FakeAgent,
     signing::{Draft, Key},
     support::{Api, PASSWORD, Reply},
 };
@@ -402,4 +403,79 @@ async fn an_administrator_unlocks_a_name() {
     assert_eq!(api.post_nothing(&format!("{path}/unlock")).await.status, 200);
     assert_eq!(api.get(&path).await.data()["lockedUntil"], Value::Null);
     assert_eq!(get(&api, "anna", ME).await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_gets_at_another_clusters_proxy_by_the_id_of_their_own() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let (other, proxies) = api.fleet(&[&agent]).await;
+    let (own, proxy) = (api.cluster("own").await, proxies[0]);
+    user(&api, "anna", json!([{"name": "ADMIN", "clusterIds": [own]}])).await;
+    let send = async |method: Method, path: &str, body: Value| {
+        let request = api.bare(method.clone(), path).basic_auth("anna", Some(PASSWORD));
+        Reply::of(if method == Method::GET {
+            request
+        } else {
+            request.json(&body)
+        })
+        .await
+    };
+    let mut asked = 0;
+    for route in router::routes().declared() {
+        let part = ["{obproxyIds}", "{obproxyId}"]
+            .into_iter()
+            .find(|part| route.path.contains(part));
+        let (Access::Needs(_, Reach::Cluster(name)), Some(part)) = (route.access, part) else {
+            continue;
+        };
+        let path = route.path.replace(&format!("{{{name}}}"), &own.to_string());
+        let path = path.replace(part, &proxy.to_string()).replace("{name}", "obproxy.log");
+        let reply = send(route.method.clone(), &path, json!({})).await;
+        assert!(
+            [400, 404].contains(&reply.status.as_u16()),
+            "{} {path}: {}",
+            route.method,
+            reply.text
+        );
+        assert!(
+            reply.refusal().1.starts_with("ODP2"),
+            "{} {path}: {}",
+            route.method,
+            reply.text
+        );
+        asked += 1;
+    }
+    assert!(asked >= 6, "{asked}");
+    let chosen = json!({"obproxyServerIds": [proxy]});
+    let mut restart = chosen.clone();
+    restart["hotRestart"] = json!(true);
+    let mut upgrade = chosen.clone();
+    upgrade["shortRpmName"] = json!("obproxy-ce-4.2.1.0-11");
+    let mut update = chosen.clone();
+    update["parameters"] = json!([{"name": "syslog_level", "value": "INFO"}]);
+    for (method, path, body) in [
+        (Method::POST, "servers/stop", &chosen),
+        (Method::POST, "servers/start", &chosen),
+        (Method::POST, "servers/delete", &chosen),
+        (Method::POST, "servers/restart", &restart),
+        (Method::POST, "servers/upgrade", &upgrade),
+        (Method::PUT, "parameters", &update),
+        (Method::POST, "parameters/drift/repair", &chosen),
+        (Method::POST, "parameters/drift/accept", &chosen),
+    ] {
+        let reply = send(method.clone(), &format!("{CLUSTERS}/{own}/{path}"), body.clone()).await;
+        assert!(
+            [400, 404].contains(&reply.status.as_u16()),
+            "{method} {path}: {}",
+            reply.text
+        );
+        let started = api
+            .get(&format!("/api/v2/tasks/instances?clusterId={own}&size=100"))
+            .await
+            .data();
+        assert_eq!(started["page"]["totalElements"], 1, "{method} {path}: {started}");
+    }
+    let untouched = api.get(&format!("{CLUSTERS}/{other}")).await.data();
+    assert_eq!(untouched["obproxies"][0]["operateStatus"], "NORMAL", "{untouched}");
 }
