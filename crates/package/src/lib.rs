@@ -21,6 +21,7 @@ mod limits;
 mod package_file;
 mod payload;
 mod slot;
+mod taken;
 mod verify;
 
 pub mod build;
@@ -32,4 +33,5 @@ pub use identity::PackageKind;
 pub use inspect::{PackageInfo, inspect};
 pub use limits::Limits;
 pub use slot::{Slot, list_slots, read_slot, remove_slot};
+pub use taken::{is_taken, take};
 pub use verify::{Integrity, verify};
