@@ -14,7 +14,7 @@ use std::{
 use obfleet_wire::version::ProxyVersion;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
-use crate::process;
+use crate::{process, run_as::RunAs};
 
 /// The store since 4.1.
 const STORE: &str = "etc/proxyconfig_v1.db";
@@ -83,6 +83,7 @@ pub async fn prepare_for(home: &Path, target: &ProxyVersion) -> Result<bool, Sto
         return Ok(false);
     }
     copy(&old, &new).await?;
+    give_to_owner_of(&old, &new).map_err(|source| StoreError::Io { path: new, source })?;
     Ok(true)
 }
 
@@ -102,6 +103,10 @@ pub fn restore(home: &Path, from: &Path) -> Result<(), StoreError> {
     let temporary = beside(&store);
     fs::copy(from, &temporary)
         .and_then(|_| seal(&temporary))
+        .and_then(|()| match store.exists() {
+            true => give_to_owner_of(&store, &temporary),
+            false => Ok(()),
+        })
         .map_err(failed)?;
     // A journal left by the store that goes would be replayed into the one that comes.
     for suffix in ["-journal", "-wal", "-shm"] {
@@ -113,6 +118,11 @@ pub fn restore(home: &Path, from: &Path) -> Result<(), StoreError> {
         }
     }
     put(&temporary, &store).map_err(failed)
+}
+
+/// A proxy that runs as another user than this process has to read it.
+fn give_to_owner_of(other: &Path, store: &Path) -> io::Result<()> {
+    RunAs::give(RunAs::owner_of(other)?, store)
 }
 
 async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {

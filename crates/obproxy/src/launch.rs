@@ -17,7 +17,9 @@ use obfleet_wire::agent::ProxySpec;
 
 use crate::{
     admin::{AdminConn, AdminError},
+    config_store,
     process::{self, Process, ProcessId},
+    run_as::RunAs,
     stop::{self, StopError},
 };
 
@@ -135,6 +137,14 @@ pub async fn first_start(home: &Path, spec: &ProxySpec) -> Result<Process, Launc
     bare_start(home, address, &spec.sys_password).await
 }
 
+/// The stored configuration of a proxy and whose it is, `None` for this process's own user. The user that wrote it is the one
+/// the proxy runs as: what another one leaves behind it could not read.
+pub fn owner_of_store(home: &Path) -> Option<(PathBuf, Option<RunAs>)> {
+    let store = config_store::path(home)?;
+    let owner = RunAs::owner_of(&store).ok()?;
+    Some((store, owner))
+}
+
 /// Starts a proxy that was started before: everything comes from its store.
 pub async fn bare_start(home: &Path, address: SocketAddr, sys_password: &str) -> Result<Process, LaunchError> {
     launch(home, address, sys_password, &[]).await
@@ -173,6 +183,9 @@ async fn launch(
         .current_dir(home)
         .env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if nix::unistd::geteuid().is_root() {
+        RunAs::apply(owner_of_store(home).and_then(|(_, owner)| owner), &mut command);
+    }
     let mut launcher = tokio::process::Command::from(command).spawn().map_err(failed)?;
     let end = Instant::now() + START_DEADLINE;
     match serving(home, address, sys_password, &mut launcher, end).await {
