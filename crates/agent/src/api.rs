@@ -12,7 +12,7 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination, ExamineRequest, Fence, FoundProxy,
     LOG_TAIL_MOST, OperationReport, OperationRequest, PACKAGE_BYTES, ProxyLogs, ProxyParameters, Validity,
 };
 use obfleet_wire::time::Timestamp;
@@ -54,6 +54,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .route("/v1/obproxies", get(obproxies))
+        .route("/v1/obproxies/examination", post(examine))
         .route(
             "/v1/packages/{sha256}",
             head(has_package).put(put_package).layer(DefaultBodyLimit::disable()),
@@ -115,6 +116,18 @@ async fn obproxies(State(api): State<Api>) -> Result<Json<Vec<FoundProxy>>, Answ
             reason: format!("the processes of this host cannot be read: {error}"),
         })?;
     Ok(Json(found.into_iter().map(|proxy| proxy.told).collect()))
+}
+
+async fn examine(
+    State(api): State<Api>,
+    request: Result<Json<ExamineRequest>, JsonRejection>,
+) -> Result<Json<Examination>, Answer> {
+    let Json(request) = request?;
+    let examined = api.status.node().examine(&request).await;
+    let examined = examined.map_err(|error| AgentError::Internal {
+        reason: format!("the processes of this host cannot be read: {error}"),
+    })?;
+    Ok(Json(examined.told))
 }
 
 #[derive(Debug, Deserialize)]

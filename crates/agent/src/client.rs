@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Fence, FoundProxy,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination, ExamineRequest, Fence, FoundProxy,
     OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyLog, ProxyLogs, ProxyParameters,
     Validity, agent_name,
 };
@@ -222,6 +222,15 @@ impl Endpoint {
     pub async fn obproxies(&self) -> Result<Vec<FoundProxy>, CallError> {
         let call = self.http.get(format!("{}/obproxies", self.base)).timeout(LOOK_TIMEOUT);
         self.json(call).await
+    }
+
+    /// The proxy that serves on a port, looked at closely.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn examine(&self, request: &ExamineRequest) -> Result<Examination, CallError> {
+        let call = self.http.post(format!("{}/obproxies/examination", self.base));
+        self.json(call.json(request).timeout(LOOK_TIMEOUT)).await
     }
 
     /// A signing request for the agent's key, PEM.

@@ -41,7 +41,7 @@ pub(crate) async fn sweep(node: Arc<Node>) {
     }
 }
 
-/// Deletes the home of a proxy removed long ago, and forgets the proxy.
+/// Deletes the home of a proxy removed long ago, where it was moved aside, and forgets the proxy.
 fn purge(node: &Node, owned: &Owned, now: Timestamp) -> Result<(), OperationError> {
     let proxy_id = owned.spec.proxy_id;
     let Phase::Removed { aside, at } = &owned.phase else {
@@ -54,7 +54,10 @@ fn purge(node: &Node, owned: &Owned, now: Timestamp) -> Result<(), OperationErro
     let Some(_turn) = node.things.try_lock(Thing::Proxy(proxy_id)) else {
         return Ok(());
     };
-    remove_dir(aside)?;
+    // One that was given back, or came from somebody else, lies where it lay.
+    if *aside != owned.home {
+        remove_dir(aside)?;
+    }
     node.registry.forget(proxy_id)?;
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! <root>/removed/<proxy id>-<unix seconds>/           homes of removed proxies, kept for a day
 //! <state>/identity.json                               host uid, key, certificate
 //! <state>/journal/                                    operations and their results
-//! <state>/proxies/<proxy id>.{json,secret,next-secret,started}    the proxies this host owns
+//! <state>/proxies/<proxy id>.{json,secret,next-secret,started,origin}    the proxies this host owns
 //! ```
 //!
 //! Everything below the root lies on one file system, so that a binary can be linked from its slot and a home renamed.

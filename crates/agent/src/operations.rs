@@ -1,5 +1,5 @@
 //! What the agent can be asked to do, one function an [`Operation`], by theme: [`install`] packages and homes,
-//! [`lifecycle`] of the process, [`cycle`] to another one, [`balance`] of clients, [`parameters`], what comes from the
+//! proxies of others [`adopt`]ed, [`lifecycle`] of the process, [`cycle`] to another one, [`balance`] of clients, [`parameters`], what comes from the
 //! [`config_server`], [`restart`] onto another binary.
 //!
 //! Each looks first and does what is left to do: any of them may be the second try of one that was cut off anywhere.
@@ -25,6 +25,7 @@ use crate::{
     runner::{Job, Perform},
 };
 
+mod adopt;
 mod balance;
 mod config_server;
 mod create;
@@ -123,6 +124,11 @@ impl Node {
             Operation::RemoveProxy { proxy_id, drain } => self.remove_proxy(proxy_id, drain, job).await,
             Operation::RestoreProxy { proxy_id, start } => self.restore_proxy(proxy_id, start, job).await,
             Operation::DiscardProxy { proxy_id } => self.discard_proxy(proxy_id, job).await,
+            Operation::AdoptProxy { spec, passwords } => self.adopt_proxy(spec, passwords, job).await,
+            Operation::ReleaseProxy { proxy_id, for_good } => self.release_proxy(proxy_id, for_good, job).await,
+            Operation::RetireWatchdogs { proxy_id } => self.retire_watchdogs(proxy_id, job).await,
+            Operation::ReviveWatchdogs { proxy_id } => self.revive_watchdogs(proxy_id, job).await,
+            Operation::RestoreSysPassword { proxy_id } => self.restore_sys_password(proxy_id, job).await,
             Operation::Supervise { proxy_id, on } => self.supervise(proxy_id, on),
             Operation::SetParameters { proxy_id, values } => self.set_parameters(proxy_id, &values, job).await,
             Operation::SetSysPassword { proxy_id, password } => self.set_sys_password(proxy_id, &password, job).await,
@@ -186,7 +192,7 @@ impl Node {
 fn thing_of(operation: &Operation) -> Option<Thing> {
     match operation {
         Operation::InstallPackage { .. } | Operation::RemoveSlot { .. } => Some(Thing::Slots),
-        Operation::CreateProxy { spec, .. } => Some(Thing::Proxy(spec.proxy_id)),
+        Operation::CreateProxy { spec, .. } | Operation::AdoptProxy { spec, .. } => Some(Thing::Proxy(spec.proxy_id)),
         Operation::StartProxy { proxy_id, .. }
         | Operation::StopProxy { proxy_id, .. }
         | Operation::CycleProxy { proxy_id, .. }
@@ -194,6 +200,10 @@ fn thing_of(operation: &Operation) -> Option<Thing> {
         | Operation::RemoveProxy { proxy_id, .. }
         | Operation::RestoreProxy { proxy_id, .. }
         | Operation::DiscardProxy { proxy_id }
+        | Operation::ReleaseProxy { proxy_id, .. }
+        | Operation::RetireWatchdogs { proxy_id }
+        | Operation::ReviveWatchdogs { proxy_id }
+        | Operation::RestoreSysPassword { proxy_id }
         | Operation::Supervise { proxy_id, .. }
         | Operation::SetParameters { proxy_id, .. }
         | Operation::SetSysPassword { proxy_id, .. }

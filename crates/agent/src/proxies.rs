@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::{
     durable::{self, FileError},
+    origin::Origin,
     readings::Started,
 };
 
@@ -49,6 +50,9 @@ pub struct Owned {
     /// The process that load balancers were told to keep away from, on order; another one is online.
     #[serde(default)]
     pub offline: Option<ProcessId>,
+    /// Whether somebody else made its home: it is never moved and never deleted.
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 /// Where a proxy stands between its making and its removal.
@@ -221,6 +225,7 @@ impl Registry {
         durable::remove(&self.path(proxy_id, "secret"))?;
         durable::remove(&self.path(proxy_id, ANNOUNCED))?;
         durable::remove(&self.path(proxy_id, "started"))?;
+        durable::remove(&self.path(proxy_id, "origin"))?;
         entries.remove(&proxy_id);
         drop(entries);
         self.changes.send_replace(());
@@ -281,6 +286,22 @@ impl Registry {
         Ok(durable::write_json(&self.path(proxy_id, "started"), started)?)
     }
 
+    /// What an adopted proxy came with.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn origin(&self, proxy_id: i64) -> Result<Option<Origin>, RegistryError> {
+        Ok(durable::read_json(&self.path(proxy_id, "origin"))?)
+    }
+
+    /// Notes what an adopted proxy came with.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_origin(&self, proxy_id: i64, origin: &Origin) -> Result<(), RegistryError> {
+        Ok(durable::write_json(&self.path(proxy_id, "origin"), origin)?)
+    }
+
     /// The proxies whose binary comes from the slot, or goes back to it.
     pub fn users_of(&self, version: &ProxyVersion) -> Vec<i64> {
         let back_to = |owned: &Owned| owned.restart.as_ref().is_some_and(|last| last.from == *version);
@@ -327,6 +348,7 @@ pub(crate) fn sample(proxy_id: i64) -> Owned {
         restart: None,
         cycle: None,
         offline: None,
+        adopted: false,
     }
 }
 
@@ -358,7 +380,7 @@ mod tests {
 
         // As an earlier release wrote it.
         let mut older: serde_json::Value = serde_json::from_str(&record).unwrap();
-        for newer in ["cycle", "offline"] {
+        for newer in ["adopted", "cycle", "offline"] {
             older.as_object_mut().unwrap().remove(newer).unwrap();
         }
         assert_eq!(serde_json::from_value::<Owned>(older).unwrap(), again.get(7).unwrap());

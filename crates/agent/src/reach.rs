@@ -19,6 +19,15 @@ pub fn on_this_host(mut spec: ProxySpec, bind: IpAddr) -> ProxySpec {
     spec
 }
 
+/// The order with the address in it on which a proxy that runs already serves.
+pub fn as_it_listens(mut spec: ProxySpec, reached: SocketAddr, listening: &[SocketAddr]) -> ProxySpec {
+    spec.parameters.retain(|(name, _)| name != BOUND_TO);
+    let bound = listening.iter().find(|address| address.port() == reached.port());
+    let bound = bound.map_or(reached.ip(), SocketAddr::ip);
+    spec.parameters.push((BOUND_TO.to_owned(), bound.to_string()));
+    spec
+}
+
 /// The address the proxy is bound to; all of them when it names none.
 pub fn bound_ip(spec: &ProxySpec) -> IpAddr {
     let bound = spec.parameters.iter().rev().find(|(name, _)| name == BOUND_TO);

@@ -123,6 +123,13 @@ fn parameters(version: ProxyVersion, items: Vec<ConfigItem>, started: &Started) 
     }
 }
 
+/// What a proxy shows of which it is not known what it started with.
+pub(crate) fn told(version: ProxyVersion, items: Vec<ConfigItem>) -> ProxyParameters {
+    let process = ProcessId { pid: 0, start_ticks: 0 };
+    let values = BTreeMap::new();
+    parameters(version, items, &Started { process, values })
+}
+
 fn reading(item: ConfigItem, started: &Started) -> ParameterReading {
     let in_force = started.values.get(&item.name).filter(|value| **value != item.value);
     let mut reading = ParameterReading {

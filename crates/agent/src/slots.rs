@@ -36,6 +36,9 @@ pub enum SlotError {
         /// What it should hold.
         wanted: ProxyVersion,
     },
+    /// Work on a thread of its own ended early.
+    #[error("the agent is shutting down: ask again")]
+    ShuttingDown,
     /// The package, or the slot's content.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -84,6 +87,35 @@ pub(crate) fn find(layout: &Layout, version: &ProxyVersion) -> Result<Slot, Slot
     Ok(read_slot(&slot.path)?)
 }
 
+/// Keeps what runs as a slot, unless there is one that holds the same.
+///
+/// # Errors
+/// When it cannot be read, or the disk refuses.
+pub(crate) async fn take(layout: &Layout, executable: PathBuf, version: &ProxyVersion) -> Result<Slot, SlotError> {
+    let (slots, version) = (layout.slots(), version.clone());
+    let taken = tokio::task::spawn_blocking(move || obfleet_package::take(&executable, &version, &slots));
+    let taken = taken.await.map_err(|_| SlotError::ShuttingDown)?;
+    Ok(taken?.0)
+}
+
+/// Slots that were made of what ran, without packages.
+///
+/// # Errors
+/// When they cannot be listed.
+pub(crate) fn taken(layout: &Layout) -> Result<Vec<Slot>, SlotError> {
+    let mut slots = list_slots(&layout.slots())?;
+    slots.retain(obfleet_package::is_taken);
+    Ok(slots)
+}
+
+/// Removes one of these.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn drop_taken(slot: &Slot) -> Result<(), SlotError> {
+    Ok(remove_slot(&slot.path)?)
+}
+
 /// Removes the slot and the packages of its version.
 ///
 /// # Errors
@@ -115,7 +147,9 @@ pub(crate) fn place_binary(slot: &Slot, home: &Path) -> Result<PathBuf, SlotErro
     durable::remove(&beside)?;
     fs::hard_link(&from, &beside)
         .or_else(|e| match e.kind() {
-            io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => fs::copy(&from, &beside).map(drop),
+            io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => {
+                fs::copy(&from, &beside).and_then(|_| fs::File::open(&beside)?.sync_all())
+            }
             _ => Err(e),
         })
         .map_err(FileError::io("link", &beside))?;

@@ -12,6 +12,7 @@
 //! | `GET /v1/obproxies` | a list of [`FoundProxy`]: every proxy that runs on the host, its own or not |
 //! | `GET /v1/proxies/{id}/logs` | [`ProxyLogs`]: the proxy's log files |
 //! | `GET /v1/proxies/{id}/logs/{name}?tail=bytes` | the last bytes of one of them, at most [`LOG_TAIL_MOST`] |
+//! | `POST /v1/obproxies/examination` | [`Examination`] of the proxy of an [`ExamineRequest`]: what would keep it from being taken over |
 //! | `GET /v1/certificate/request` | [`CertificateRequest`]: a signing request for the agent's key |
 //! | `PUT /v1/certificate` | [`CertificateUpdate`]: the certificate to use from the next connection on |
 //! | `POST /v1/fence` | [`Fence`]: refuses every lower epoch from now on, breaks off or waits out what earlier attempts began |
@@ -31,6 +32,7 @@ mod certificate;
 mod discovery;
 mod enrolment;
 mod error;
+mod examination;
 mod metrics;
 mod operation;
 mod outcome;
@@ -43,6 +45,7 @@ pub use certificate::{CertificateRequest, CertificateUpdate, Validity};
 pub use discovery::{CronEntry, FoundProcess, FoundProxy, FoundWatchdog, PackageLayout, StartMethod};
 pub use enrolment::{EnrolRequest, EnrolResponse, SERVER_NAME, agent_name};
 pub use error::AgentError;
+pub use examination::{Caution, Examination, ExamineRequest, Obstacle};
 pub use metrics::{AgentMetrics, Exported, ProxySample, Series};
 pub use operation::{DrainPolicy, Operation, OperationRequest, ProbeQuery, ProxySpec, RestartMethod};
 pub use outcome::{

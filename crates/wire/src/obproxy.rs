@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{ob::ClusterType, time::Timestamp, version::ProxyVersion};
 
 mod servers;
+mod take_over;
 
 pub use servers::{ChosenServers, DeleteServers, RestartServers, UpgradeServers};
+pub use take_over::{CheckedHost, MoveOutObproxy, Named, ParameterDifference, TakeOverHost, TakeOverObproxy};
 
 /// How the proxies of a cluster learn their OceanBase servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

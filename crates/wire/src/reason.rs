@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::agent::Obstacle;
+
 /// One argument of a refusal's sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arg {
@@ -278,6 +280,15 @@ pub enum Reason {
     Abandoned,
     /// A task that failed and went back by itself.
     RolledBack,
+    /// A proxy that cannot be taken over as things are.
+    NotTakenOver {
+        /// Its host.
+        host: String,
+        /// Its SQL port.
+        port: u16,
+        /// What is in the way, of what was found first.
+        obstacle: Box<Obstacle>,
+    },
     /// What the request is about has changed since it was looked at.
     ChangedMeanwhile,
     /// A package that does not keep to RPM's form: where, in English.
@@ -308,7 +319,11 @@ impl Reason {
     pub fn is_conflict(&self) -> bool {
         matches!(
             self,
-            Self::OtherRootServers { .. } | Self::SecondPrimary { .. } | Self::LastLink { .. } | Self::Served { .. }
+            Self::OtherRootServers { .. }
+                | Self::SecondPrimary { .. }
+                | Self::LastLink { .. }
+                | Self::Served { .. }
+                | Self::NotTakenOver { .. }
         )
     }
 }

@@ -52,6 +52,7 @@ impl Node {
             restart: None,
             cycle: None,
             offline: None,
+            adopted: false,
             spec: spec.clone(),
         };
         self.registry.insert(owned.clone())?;

@@ -51,6 +51,22 @@ pub(crate) enum OperationError {
         #[source]
         source: AdminError,
     },
+    /// It cannot be adopted.
+    #[error(
+        "proxy {proxy_id}, which is to be taken over on port {port}, cannot be: {obstacles}; the check of the take over says what to do"
+    )]
+    NotAdopted {
+        proxy_id: i64,
+        port: u16,
+        obstacles: String,
+    },
+    /// What looks after an adopted proxy cannot be ended or begun.
+    #[error("the watchdog of proxy {proxy_id} cannot be dealt with")]
+    Watchdog {
+        proxy_id: i64,
+        #[source]
+        source: io::Error,
+    },
     /// A parameter was refused; those before are put back.
     #[error("proxy {proxy_id} refuses {name}; the parameters set before are as they were")]
     Parameter {

@@ -211,14 +211,24 @@ impl Node {
                 let owned = self.registry.update(proxy_id, |o| o.wanted = false)?;
                 self.drain_and_end(&owned, policy, job).await?;
                 let at = Timestamp::now().millis() / 1000;
-                let aside = self.layout.removed().join(format!("{proxy_id}-{at}"));
+                let aside = match owned.adopted {
+                    true => owned.home.clone(),
+                    false => self.layout.removed().join(format!("{proxy_id}-{at}")),
+                };
                 self.registry
                     .update(proxy_id, |o| o.phase = Phase::Removed { aside, at })?
             }
         };
-        if let Phase::Removed { aside, .. } = &owned.phase {
-            move_dir(&owned.home, aside)?;
-            job.say(format!("{} is moved to {}", owned.home.display(), aside.display()));
+        match &owned.phase {
+            Phase::Removed { .. } if owned.adopted => job.say(format!(
+                "{} stays where it is with all that is in it: somebody else made it",
+                owned.home.display()
+            )),
+            Phase::Removed { aside, .. } => {
+                move_dir(&owned.home, aside)?;
+                job.say(format!("{} is moved to {}", owned.home.display(), aside.display()));
+            }
+            Phase::Creating | Phase::Installed => {}
         }
         Ok(Outcome::Done)
     }
@@ -229,8 +239,10 @@ impl Node {
             return Err(OperationError::Restarting { proxy_id, restart });
         }
         if let Phase::Removed { aside, .. } = &owned.phase {
-            move_dir(aside, &owned.home)?;
-            job.say(format!("{} is back", owned.home.display()));
+            if *aside != owned.home {
+                move_dir(aside, &owned.home)?;
+                job.say(format!("{} is back", owned.home.display()));
+            }
         }
         let owned = self.registry.update(proxy_id, |o| {
             o.phase = Phase::Installed;
@@ -255,8 +267,13 @@ impl Node {
         }
         self.registry.update(proxy_id, |o| o.wanted = false)?;
         self.end_processes(&owned).await?;
-        let mut dirs: Vec<PathBuf> = vec![owned.home.clone()];
-        if let Phase::Removed { aside, .. } = &owned.phase {
+        let mut dirs: Vec<PathBuf> = match owned.adopted {
+            true => Vec::new(),
+            false => vec![owned.home.clone()],
+        };
+        if let Phase::Removed { aside, .. } = &owned.phase
+            && *aside != owned.home
+        {
             dirs.push(aside.clone());
         }
         for dir in dirs {

@@ -20,3 +20,4 @@ mod preflight;
 mod restart;
 mod restart_papers;
 mod sys_password;
+mod take_over;

@@ -111,6 +111,36 @@ pub enum Operation {
         /// The proxy.
         proxy_id: i64,
     },
+    /// Makes a proxy that somebody else started one of the agent's, where it lies and as it runs: its home stays its home, and
+    /// a slot is made of what it runs. It is not supervised yet. → [`Outcome::Proxy`]
+    AdoptProxy {
+        /// The proxy, by its SQL port.
+        spec: ProxySpec,
+        /// Passwords that root@proxysys may have, tried in this order.
+        passwords: Vec<String>,
+    },
+    /// Gives a proxy up, which goes on as it is. [`Operation::RestoreProxy`] undoes it, unless it is for good.
+    ReleaseProxy {
+        /// The proxy.
+        proxy_id: i64,
+        /// Whether nothing is kept of it.
+        for_good: bool,
+    },
+    /// Ends what would start an adopted proxy again, and supervises it from then on.
+    RetireWatchdogs {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Undoes [`Operation::RetireWatchdogs`]: what looked after the proxy when it was adopted does so again.
+    ReviveWatchdogs {
+        /// The proxy.
+        proxy_id: i64,
+    },
+    /// Gives root@proxysys the password that an adopted proxy came with.
+    RestoreSysPassword {
+        /// The proxy.
+        proxy_id: i64,
+    },
     /// Turns crash restart on or off.
     Supervise {
         /// The proxy.
@@ -213,7 +243,7 @@ fn yes() -> bool {
 
 impl Operation {
     /// The names of all operations, as an agent lists them in [`AgentStatus::operations`].
-    pub const NAMES: [&'static str; 23] = [
+    pub const NAMES: [&'static str; 28] = [
         "checkAbsent",
         "installPackage",
         "removeSlot",
@@ -226,6 +256,11 @@ impl Operation {
         "removeProxy",
         "restoreProxy",
         "discardProxy",
+        "adoptProxy",
+        "releaseProxy",
+        "retireWatchdogs",
+        "reviveWatchdogs",
+        "restoreSysPassword",
         "supervise",
         "setParameters",
         "setSysPassword",
@@ -254,6 +289,11 @@ impl Operation {
             Self::RemoveProxy { .. } => "removeProxy",
             Self::RestoreProxy { .. } => "restoreProxy",
             Self::DiscardProxy { .. } => "discardProxy",
+            Self::AdoptProxy { .. } => "adoptProxy",
+            Self::ReleaseProxy { .. } => "releaseProxy",
+            Self::RetireWatchdogs { .. } => "retireWatchdogs",
+            Self::ReviveWatchdogs { .. } => "reviveWatchdogs",
+            Self::RestoreSysPassword { .. } => "restoreSysPassword",
             Self::Supervise { .. } => "supervise",
             Self::SetParameters { .. } => "setParameters",
             Self::SetSysPassword { .. } => "setSysPassword",
