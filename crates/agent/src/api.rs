@@ -12,8 +12,9 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination, ExamineRequest, Fence, FoundProxy,
-    LOG_TAIL_MOST, OperationReport, OperationRequest, PACKAGE_BYTES, ProxyLogs, ProxyParameters, Validity,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination,
+    ExamineRequest, Fence, FoundProxy, LOG_TAIL_MOST, OperationReport, OperationRequest, PACKAGE_BYTES, ProxyLogs,
+    ProxyParameters, Validity,
 };
 use obfleet_wire::time::Timestamp;
 use serde::Deserialize;

@@ -17,9 +17,9 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use obfleet_wire::agent::{
-    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination, ExamineRequest, Fence, FoundProxy,
-    OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES, ProxyLog, ProxyLogs, ProxyParameters,
-    Validity, agent_name,
+    AgentError, AgentMetrics, AgentStatus, AttemptKey, CertificateRequest, CertificateUpdate, Examination,
+    ExamineRequest, Fence, FoundProxy, OperationReport, OperationRequest, OperationState, Outcome, PACKAGE_BYTES,
+    ProxyLog, ProxyLogs, ProxyParameters, Validity, agent_name,
 };
 use obfleet_wire::time::Timestamp;
 use reqwest::{

@@ -17,6 +17,7 @@ mod packages;
 mod parameters;
 mod passwords;
 mod sites;
+mod take_over;
 mod upgrade;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use exporters::ExporterTarget;
 pub use load_balance::LoadBalanceServer;
 pub use ob_clusters::ProbeTarget;
 pub use packages::PackageOnDisk;
+pub use take_over::TakeOverCheck;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

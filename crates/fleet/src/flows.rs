@@ -10,6 +10,7 @@ pub mod crew;
 pub mod hot_restart;
 pub mod install;
 pub mod keys;
+pub mod move_out;
 pub mod ob_links;
 pub mod offline;
 pub mod operate;
@@ -21,6 +22,7 @@ pub mod start;
 pub mod step;
 pub mod stop;
 pub mod sys_password;
+pub mod take_over;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
         operate::steps(),
         balance::steps(),
         sys_password::steps(),
+        take_over::steps(),
+        move_out::steps(),
         shared::steps(),
     ];
     let steps = steps.into_iter().flatten();

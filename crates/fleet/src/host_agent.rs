@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters},
+    agent::{
+        AgentMetrics, AgentStatus, Examination, ExamineRequest, Fence, FoundProxy, OperationRequest, Outcome,
+        ProxyParameters,
+    },
     time::Timestamp,
 };
 
@@ -66,6 +69,9 @@ pub trait HostAgent: Send + Sync {
 
     /// Every proxy that runs on the host, whoever started it; answers within half a minute.
     async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError>;
+
+    /// Looks closely at the proxy that serves on a port; answers within half a minute.
+    async fn examine(&self, host: &Host, request: &ExamineRequest) -> Result<Examination, HostAgentError>;
 
     /// Gives the host the package file with this digest, unless it has it. → bytes that had to be sent
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError>;

@@ -90,6 +90,9 @@ pub trait Inventory: Sites + Vault + Events {
     /// One proxy, deleted or not.
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError>;
 
+    /// The password of a proxy that is being taken over.
+    async fn take_over_password(&self, proxy_id: i64) -> Result<Option<Sealed>, InventoryError>;
+
     /// Adds a package; false when one with the same file name is there.
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError>;
     /// Removes a package; false when there is none.

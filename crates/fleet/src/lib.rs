@@ -17,5 +17,7 @@ pub mod secrets;
 mod testing;
 mod view;
 
-pub use fleet::{Actor, Error, ExporterTarget, Fleet, LoadBalanceServer, PackageOnDisk, ProbeTarget, Started};
+pub use fleet::{
+    Actor, Error, ExporterTarget, Fleet, LoadBalanceServer, PackageOnDisk, ProbeTarget, Started, TakeOverCheck,
+};
 pub use once::Once;

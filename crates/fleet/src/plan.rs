@@ -7,6 +7,7 @@ pub mod ob;
 pub mod ob_links;
 pub mod operate;
 pub mod parameters;
+pub mod take_over;
 pub mod upgrade;
 
 use std::collections::BTreeMap;

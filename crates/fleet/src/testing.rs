@@ -211,6 +211,10 @@ impl Inventory for Snapshot {
         Ok(self.proxies.get(&id).cloned())
     }
 
+    async fn take_over_password(&self, _: i64) -> Result<Option<Sealed>, InventoryError> {
+        Ok(None)
+    }
+
     async fn set_cluster_endpoint(
         &self,
         _: i64,

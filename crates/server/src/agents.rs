@@ -17,8 +17,8 @@ use obfleet_fleet::{
 };
 use obfleet_wire::{
     agent::{
-        AgentError, AgentMetrics, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyLog, ProxyParameters,
-        Validity,
+        AgentError, AgentMetrics, AgentStatus, Examination, ExamineRequest, Fence, FoundProxy, OperationRequest,
+        Outcome, ProxyLog, ProxyParameters, Validity,
     },
     time::Timestamp,
 };
@@ -181,6 +181,10 @@ impl HostAgent for Agents {
 
     async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
         self.endpoint(host).await?.obproxies().await.map_err(failed(host))
+    }
+
+    async fn examine(&self, host: &Host, request: &ExamineRequest) -> Result<Examination, HostAgentError> {
+        self.endpoint(host).await?.examine(request).await.map_err(failed(host))
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

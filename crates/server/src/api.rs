@@ -23,6 +23,7 @@ pub mod roles;
 pub mod servers;
 pub mod sites;
 pub mod system;
+pub mod take_over;
 pub mod task_events;
 pub mod tasks;
 pub mod users;

@@ -9,6 +9,7 @@ pub mod idempotency;
 pub mod language;
 pub mod listing;
 pub mod messages;
+pub mod obstacles;
 pub mod path;
 pub mod range;
 pub mod reasons;

@@ -13,7 +13,7 @@ use crate::{
     api::{
         access_keys, agents, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
         ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile, proxy_logs, roles,
-        servers, sites, system, tasks, users,
+        servers, sites, system, take_over, tasks, users,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -27,6 +27,7 @@ pub fn routes() -> Routes {
     let obproxy = clusters::routes()
         .merge(obproxies::routes())
         .merge(servers::routes())
+        .merge(take_over::routes())
         .merge(parameters::routes())
         .merge(ob_links::routes())
         .merge(events::routes())

@@ -11,6 +11,7 @@ mod parameters;
 mod rows;
 mod sighting;
 mod site;
+mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -286,6 +287,10 @@ impl Inventory for SqlInventory {
         let query = sql::query("SELECT * FROM obproxy_server WHERE id = ?").bind(id);
         let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
         row.as_ref().map(rows::proxy).transpose().map_err(failed)
+    }
+
+    async fn take_over_password(&self, proxy_id: i64) -> Result<Option<Sealed>, InventoryError> {
+        take_over::password(&self.readers, proxy_id).await.map_err(failed)
     }
 
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError> {

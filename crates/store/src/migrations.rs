@@ -81,6 +81,11 @@ pub(crate) const STATE: &[Migration] = &[
     },
     Migration {
         part: "state",
+        version: 12,
+        sql: include_str!("../migrations/0012_take_over.sql"),
+    },
+    Migration {
+        part: "state",
         version: 14,
         sql: include_str!("../migrations/0014_fleet_events.sql"),
     },

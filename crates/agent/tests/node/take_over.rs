@@ -229,7 +229,10 @@ async fn comes_and_goes(tool: Tool, change: impl FnOnce(Stranger) -> Stranger) {
         stranger.order.user.map_or(geteuid().as_raw(), |(uid, _)| uid)
     );
 
-    caller.call(Operation::RestoreSysPassword { proxy_id: 7 }).await.unwrap();
+    caller
+        .call(Operation::RestoreSysPassword { proxy_id: 7 })
+        .await
+        .unwrap();
     let mut client = self::client(&foreign);
     for _ in 0..2 {
         caller.call(REVIVE).await.unwrap();

@@ -4,20 +4,21 @@ use obfleet_engine::{Lock, TaskId, TaskView};
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 
 use super::{Actor, Error, Fleet, ob_links::settled};
-use crate::inventory::InventoryChange;
+use crate::{flows, inventory::InventoryChange};
 
 impl Fleet {
     /// Gives a FAILED task up as it stands. What it held is free again; the observer tells what state that is in.
     pub async fn abandon_task(&self, who: &Actor, task: TaskId, reason: &str) -> Result<TaskView, Error> {
         let held = self.engine.task(task).await?.locks;
         let proxies = held.iter().filter(|lock| lock.kind == "obproxy" && lock.exclusive);
-        let freed = proxies
-            .filter_map(|lock| lock.name.parse().ok())
-            .map(|proxy_id| InventoryChange::SetProxyStatus {
+        let freed = proxies.filter_map(|lock| lock.name.parse().ok()).flat_map(|proxy_id| {
+            let freed = InventoryChange::SetProxyStatus {
                 proxy_id,
                 status: ProxyStatus::Unavailable,
                 operate_status: OperateStatus::Normal,
-            });
+            };
+            [freed, flows::take_over::no_password(proxy_id)]
+        });
         let mut freed: Vec<_> = freed.collect();
         let links = held.iter().filter(|lock| lock.kind == "ob_links" && lock.exclusive);
         let clusters: Vec<i64> = links.filter_map(|lock| lock.name.parse().ok()).collect();

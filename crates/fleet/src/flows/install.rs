@@ -19,7 +19,7 @@ use crate::{
 };
 
 const PREPARE_INSTALL: &str = "com.alipay.ocp.service.task.business.obproxy.PrepareObproxyInstallTask";
-const PREPARE_CREATE: &str = "com.alipay.ocp.service.task.business.obproxy.PrepareCreateObproxyTask";
+pub(super) const PREPARE_CREATE: &str = "com.alipay.ocp.service.task.business.obproxy.PrepareCreateObproxyTask";
 const CHECK_PROCESS: &str = "com.alipay.ocp.service.task.business.host.CheckProcessNotExistTask";
 const CHECK_COMMAND: &str = "com.alipay.ocp.service.task.business.host.CheckCommandTask";
 const INSTALL_RPM: &str = "com.alipay.ocp.service.task.business.host.InstallRpmByPackageAndVersionTask";
@@ -27,7 +27,7 @@ const START: &str = "com.alipay.ocp.service.task.business.obproxy.StartObproxyTa
 const SYNC_PARAMETER: &str = "com.alipay.ocp.service.task.business.obproxy.SyncObproxyParameterTask";
 const SET_PASSWORD: &str = "com.alipay.ocp.service.task.business.obproxy.SetObproxyUserPasswordForObTask";
 const REFRESH_AGENT: &str = "com.alipay.ocp.service.task.business.host.RefreshAgentConfigTask";
-const REGISTER_EXPORTER: &str = "com.alipay.ocp.service.task.business.obproxy.RegisterObproxyExporterTask";
+pub(super) const REGISTER_EXPORTER: &str = "com.alipay.ocp.service.task.business.obproxy.RegisterObproxyExporterTask";
 
 /// The chain of one proxy after *Prepare obproxy install*, in order.
 const CHAIN: [&str; 10] = [

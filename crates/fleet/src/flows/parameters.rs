@@ -233,10 +233,14 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
 const BEFORE: &str = "before";
 
 /// Gives the proxy the values. What it had is written down beforehand, by the first attempt that comes to it.
-async fn change(crew: &Crew, attempt: &Attempt) -> Result<(BTreeMap<String, String>, ProxyParameters), ActionError> {
+pub(super) async fn change(
+    crew: &Crew,
+    attempt: &Attempt,
+    values: Vec<(String, String)>,
+) -> Result<(BTreeMap<String, String>, ProxyParameters), ActionError> {
     let proxy_id = proxy_id(attempt)?;
     let has = crew.configuration(attempt).await?;
-    let values = that_exist(attempt, &has, values(attempt)?);
+    let values = that_exist(attempt, &has, values);
     let before = match attempt.checkpointed(BEFORE) {
         Some(before) => from_json(before)?,
         None => {
@@ -269,14 +273,15 @@ async fn change(crew: &Crew, attempt: &Attempt) -> Result<(BTreeMap<String, Stri
 
 async fn update(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
-    let (before, now) = change(crew, attempt).await?;
+    let (before, now) = change(crew, attempt, values(attempt)?).await?;
     Ok(Output {
         delta: ContextDelta::new().with(keys::parameters_before(proxy_id), json(&before)),
         changes: vec![crew.noted(proxy_id, &[], &now).await?],
     })
 }
 
-async fn put_back(crew: &Crew, attempt: &Attempt) -> StepResult {
+/// Gives the proxy back what it had before [`change`].
+pub(super) async fn put_back(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
     let Some(before) = attempt.checkpointed(BEFORE) else {
         attempt.log("nothing was changed");
@@ -297,7 +302,7 @@ async fn put_back(crew: &Crew, attempt: &Attempt) -> StepResult {
 async fn refresh(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
     let parameter_version = version(attempt.string(keys::PARAMETER_VERSION)?)?;
-    let (_, now) = change(crew, attempt).await?;
+    let (_, now) = change(crew, attempt, values(attempt)?).await?;
     Ok(Output::changes(vec![
         InventoryChange::SetProxyParameterVersion {
             proxy_id,

@@ -98,8 +98,8 @@ mod tests {
     };
     use obfleet_wire::{
         agent::{
-            AgentMetrics, AgentStatus, DrainPolicy, Fence, FoundProxy, Operation, OperationRequest, Outcome,
-            ProxyParameters,
+            AgentMetrics, AgentStatus, DrainPolicy, Examination, ExamineRequest, Fence, FoundProxy, Operation,
+            OperationRequest, Outcome, ProxyParameters,
         },
         time::Timestamp,
     };
@@ -147,6 +147,10 @@ mod tests {
         }
 
         async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
+            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+        }
+
+        async fn examine(&self, host: &Host, _: &ExamineRequest) -> Result<Examination, HostAgentError> {
             Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
         }
 

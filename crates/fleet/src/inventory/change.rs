@@ -6,6 +6,8 @@ use obfleet_wire::{
     version::ProxyVersion,
 };
 
+use crate::secrets::Sealed;
+
 use super::{Cluster, ClusterSettings, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow};
 
 /// A change to the inventory made by a task, committed with the step that made it.
@@ -105,6 +107,13 @@ pub enum InventoryChange {
         proxy_id: i64,
         /// Whether it is gone.
         deleted: bool,
+    },
+    /// The password that a proxy has which is being taken over, until it has its cluster's.
+    SetTakeOverPassword {
+        /// The proxy.
+        proxy_id: i64,
+        /// The password; none is kept any more without one.
+        password: Option<Sealed>,
     },
     /// Whether a host carries a service of ours.
     SetHostReserved {

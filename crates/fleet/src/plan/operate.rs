@@ -118,6 +118,11 @@ fn running(proxy: &Proxy) -> Result<(), Refusal> {
     }
 }
 
+/// Plans that proxies are given back. What does not serve is refused: what looked after it before would start it.
+pub fn plan_move_out(fleet: &Snapshot, cluster_id: i64, selection: &Selection<'_>) -> Result<Vec<Member>, Refusal> {
+    members(fleet, cluster_id, selection, running)
+}
+
 /// Plans what load balancers are told of proxies, which have to run.
 pub fn plan_balance(fleet: &Snapshot, cluster_id: i64, selection: &Selection<'_>) -> Result<Vec<Member>, Refusal> {
     members(fleet, cluster_id, selection, running)

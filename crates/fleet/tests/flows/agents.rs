@@ -8,7 +8,10 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics, AgentStatus, Fence, FoundProxy, Operation, OperationRequest, Outcome, ProxyParameters},
+    agent::{
+        AgentMetrics, AgentStatus, Examination, ExamineRequest, Fence, FoundProxy, Operation, OperationRequest,
+        Outcome, ProxyParameters,
+    },
     time::Timestamp,
 };
 
@@ -93,6 +96,15 @@ impl HostAgent for Agents {
     /// No flow asks for all of them.
     async fn obproxies(&self, _: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
         Ok(Vec::new())
+    }
+
+    async fn examine(&self, host: &Host, request: &ExamineRequest) -> Result<Examination, HostAgentError> {
+        let examine = |_| Ok(self.hosts.at(host, |machine| machine.examine(request)));
+        // Asked before there is a task as well.
+        match ATTEMPT.try_with(|_| ()) {
+            Ok(()) => self.call(host, "examine", examine).await,
+            Err(_) => examine(Extent::Whole),
+        }
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, _: &Path) -> Result<u64, HostAgentError> {

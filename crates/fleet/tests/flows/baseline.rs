@@ -121,7 +121,9 @@ impl Baseline {
 
     /// Those that are done in part, or late; a package that did not arrive whole is not there, nor is anything read in part.
     fn operations(&self, place: &Place) -> impl Iterator<Item = usize> {
-        self.numbers(place, |call| !matches!(call, "status" | "parameters" | "put_package"))
+        self.numbers(place, |call| {
+            !matches!(call, "status" | "parameters" | "examine" | "put_package")
+        })
     }
 
     /// Whether it is the call that reads a configuration: a later attempt, with less to do, may have fewer calls before that.

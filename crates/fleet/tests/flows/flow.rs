@@ -9,14 +9,17 @@ use obfleet_fleet::{
 use obfleet_wire::{
     ob::{ClusterType, RegisterObCluster, UpdateObCluster},
     obproxy::{
-        AddObproxy, CreateObproxyCluster, DeleteServers, ObLinkParam, ObproxyInstallParam, Parameter, Probe,
-        ProxyStatus, WorkMode,
+        AddObproxy, CreateObproxyCluster, DeleteServers, MoveOutObproxy, ObLinkParam, ObproxyInstallParam, Parameter,
+        Probe, ProxyStatus, TakeOverHost, TakeOverObproxy, WorkMode,
     },
     parameter::{DriftSelection, UpdateParameters},
     time::Timestamp,
 };
 
-use crate::world::{HOSTS, World, admin, package_name};
+use crate::{
+    host::FOREIGN_PASSWORD,
+    world::{HOSTS, World, admin, package_name},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -78,10 +81,14 @@ pub enum Flow {
     DeleteLink,
     /// Other root servers of an OceanBase cluster that a CONFIG_URL and an RS_LIST cluster serve.
     UpdateObCluster,
+    /// A proxy that somebody else started on a host, into a cluster with one proxy.
+    TakeOver,
+    /// A proxy that was taken over and one that was installed.
+    MoveOut,
 }
 
 impl Flow {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -111,6 +118,8 @@ impl Flow {
         Self::AddLinkWithoutProxies,
         Self::DeleteLink,
         Self::UpdateObCluster,
+        Self::TakeOver,
+        Self::MoveOut,
     ];
 
     /// Whether its task goes back by itself when a step fails.
@@ -122,7 +131,9 @@ impl Flow {
     pub async fn prepare(self, world: &mut World) -> Result<()> {
         let clusters = match self {
             Self::CreateCluster | Self::CreateEmptyCluster => return Ok(()),
-            Self::Add | Self::AddBeside => vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?],
+            Self::Add | Self::AddBeside | Self::TakeOver | Self::MoveOut => {
+                vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?]
+            }
             Self::UpgradeHot
             | Self::DeleteCluster
             | Self::RemoveWithoutHost
@@ -174,6 +185,12 @@ impl Flow {
                 mix(world).await
             }
             Self::EditParameters => edit_one(world).await,
+            Self::TakeOver => world.foreign(HOSTS[1], 3883).await,
+            Self::MoveOut => {
+                world.foreign(HOSTS[1], 3883).await?;
+                let task = take_over(world, HOSTS[1], 3883).await?;
+                succeed(world, task.id).await
+            }
             Self::RefreshParameters => lag_behind(world).await,
             Self::RepairDrift | Self::AcceptDrift => drift(world).await,
             _ => Ok(()),
@@ -194,6 +211,14 @@ impl Flow {
                 fleet.create_cluster(&who, body, None).await?.task
             }
             Self::Add => add(world, HOSTS[1], 2883).await?,
+            Self::MoveOut => {
+                let (cluster, proxies) = proxies(world).await?;
+                let body = MoveOutObproxy {
+                    proxysys_passwd: Some("Abcdef78".into()),
+                };
+                fleet.move_out(&who, cluster, &proxies, &body, None).await?
+            }
+            Self::TakeOver => take_over(world, HOSTS[1], 3883).await?,
             Self::AddBeside => add(world, HOSTS[0], 3883).await?,
             Self::CreateConfigUrl => {
                 let body = config_url(world, &HOSTS[..2], &["ob1", "ob2"]).await?;
@@ -397,6 +422,21 @@ async fn add(world: &World, host: &str, port: u16) -> Result<obfleet_engine::Tas
         version: package_name("4.2.1.0-11"),
     };
     let tasks = world.fleet.add_obproxies(&admin(), cluster, body, None).await?;
+    tasks.into_iter().next().context("one task a host")
+}
+
+async fn take_over(world: &World, host: &str, port: u16) -> Result<obfleet_engine::TaskView> {
+    let (cluster, _) = proxies(world).await?;
+    let body = TakeOverObproxy {
+        hosts: vec![TakeOverHost {
+            host_id: host_ids(world, &[host]).await?[0],
+            sql_port: port,
+            proxysys_passwd: Some(FOREIGN_PASSWORD.into()),
+        }],
+        exporter_port: None,
+        rpc_port: None,
+    };
+    let tasks = world.fleet.take_over(&admin(), cluster, body, None).await?;
     tasks.into_iter().next().context("one task a host")
 }
 

@@ -7,6 +7,7 @@ mod operate;
 mod operations;
 mod parameters;
 mod restart;
+mod take_over;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,8 @@ use obfleet_wire::{
 use journal::Journal;
 use operate::LastCycle;
 use restart::LastRestart;
+pub use take_over::FOREIGN_PASSWORD;
+use take_over::Foreign;
 
 /// How much of an operation is done.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +140,10 @@ pub struct Machine {
     packages: BTreeSet<String>,
     slots: BTreeSet<ProxyVersion>,
     proxies: BTreeMap<i64, Owned>,
+    /// Slots that were made of what ran.
+    taken: BTreeSet<ProxyVersion>,
+    /// What somebody else started, by SQL port.
+    foreign: BTreeMap<u16, Foreign>,
     journal: Journal,
     effects: BTreeMap<(String, String), u32>,
     /// The epoch each subtask has raised a fence with.
@@ -161,6 +168,8 @@ struct Owned {
     /// The process that load balancers were told to keep away from.
     offline: Option<i32>,
     parameters: BTreeMap<String, String>,
+    /// What somebody else started, as it is by now, and the password it had then.
+    adopted: Option<(Foreign, String)>,
     /// What it has from its config server.
     config: ConfigFacts,
 }
@@ -327,7 +336,7 @@ impl Machine {
         let proxies = self.proxies.values().map(|owned| {
             let runs = owned.process.as_ref();
             format!(
-                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, offline {}, {:?}, {:?}",
+                "{name} proxy {}:{} {:?}, home {}, slot {}, runs {}, wanted {}, supervised {}, offline {}, {:?}, {:?}, {:?}",
                 owned.spec.cluster_name,
                 owned.spec.sql_port,
                 owned.phase,
@@ -338,10 +347,13 @@ impl Machine {
                 owned.supervised,
                 runs.is_some_and(|process| owned.offline == Some(process.pid)),
                 self.values(owned.spec.proxy_id).ok(),
-                owned.config
+                owned.config,
+                owned.adopted
             )
         });
-        packages.chain(slots).chain(proxies).collect()
+        let foreign = self.foreign.iter();
+        let foreign = foreign.map(|(port, foreign)| format!("{name} {foreign:?} on port {port}"));
+        packages.chain(slots).chain(proxies).chain(foreign).collect()
     }
 }
 

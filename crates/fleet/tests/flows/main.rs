@@ -77,6 +77,8 @@ of_flow! {
     add_link_without_proxies: Flow::AddLinkWithoutProxies;
     delete_link: Flow::DeleteLink;
     update_ob_cluster: Flow::UpdateObCluster;
+    take_over: Flow::TakeOver;
+    move_out: Flow::MoveOut;
 }
 
 /// A new action that no flow of these tests has is not tested: add the flow to [`Flow`].

@@ -211,6 +211,15 @@ impl World {
                 link.name, link.username, link.status, link.told
             )
         }));
+        for id in sql::query("SELECT proxy_id FROM take_over_password")
+            .fetch_all(self.database.readers())
+            .await?
+        {
+            lines.push(format!(
+                "a password is kept of {:?}",
+                fleet.proxies.get(&id.get("proxy_id")?)
+            ));
+        }
         lines.extend(self.locks().await?);
         lines.sort();
         Ok(lines)
@@ -249,6 +258,17 @@ impl World {
             ));
         }
         Ok(lines)
+    }
+
+    /// Somebody starts a proxy on a host.
+    pub async fn foreign(&self, host: &str, port: u16) -> Result<()> {
+        let hosts = self.database.inventory().hosts().await?;
+        let host = hosts
+            .iter()
+            .find(|known| known.facts.name == host)
+            .context("no such host")?;
+        self.hosts.at(host, |machine| machine.start_foreign(port));
+        Ok(())
     }
 
     /// The observer sees that a proxy serves, or does not.

@@ -2,7 +2,7 @@
 
 use obfleet_wire::reason::{Arg, Reason, Thing};
 
-use super::language::Language;
+use super::{language::Language, obstacles};
 
 /// An argument as a part of a sentence.
 pub fn text(arg: &Arg, language: Language) -> String {
@@ -240,6 +240,13 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             "FAILED and rolled back by itself (nothing of it is left, so send the request again)",
             "FAILED（已自动回滚，未留下任何变更，可重新提交请求）",
         ),
+        Reason::NotTakenOver { host, port, obstacle } => {
+            let what = obstacles::obstacle_text(obstacle, language);
+            say(
+                format!("the proxy on port {port} of host {host} cannot be taken over: {what}"),
+                format!("无法接管主机 {host} 端口 {port} 上的 OBProxy：{what}"),
+            )
+        }
         Reason::ChangedMeanwhile => fixed(
             "what it is about has changed meanwhile, so look at it again",
             "相关对象在此期间已发生变化，请刷新后再试",

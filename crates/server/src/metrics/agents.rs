@@ -13,7 +13,10 @@ use obfleet_fleet::{
     inventory::Host,
 };
 use obfleet_wire::{
-    agent::{AgentMetrics as Measured, AgentStatus, Fence, FoundProxy, OperationRequest, Outcome, ProxyParameters},
+    agent::{
+        AgentMetrics as Measured, AgentStatus, Examination, ExamineRequest, Fence, FoundProxy, OperationRequest,
+        Outcome, ProxyParameters,
+    },
     time::Timestamp,
 };
 use prometheus_client::{
@@ -155,6 +158,13 @@ impl<A: HostAgent> HostAgent for MeasuredAgents<A> {
 
     async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
         self.metrics.agents.time("obproxies", self.agents.obproxies(host)).await
+    }
+
+    async fn examine(&self, host: &Host, request: &ExamineRequest) -> Result<Examination, HostAgentError> {
+        self.metrics
+            .agents
+            .time("examine", self.agents.examine(host, request))
+            .await
     }
 
     async fn put_package(&self, host: &Host, sha256: &str, file: &Path) -> Result<u64, HostAgentError> {

@@ -19,10 +19,10 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use obfleet_agent::token::{Token, proof, secret_digest};
 use obfleet_wire::{
     agent::{
-        AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Exported, FoundProxy, HostFacts,
-        Operation, OperationReport, OperationRequest, OperationState, Outcome, ParameterReading, PreflightReport,
-        ProxyFacts, ProxyLog, ProxyLogs, ProxyParameters, ProxyReport, ProxySample, RestartReport, SECRET_VALUE,
-        Series,
+        AgentError, AgentMetrics, AgentStatus, ConfigFacts, DrainReport, EnrolRequest, Examination, ExamineRequest,
+        Exported, FoundProxy, HostFacts, Obstacle, Operation, OperationReport, OperationRequest, OperationState,
+        Outcome, ParameterReading, PreflightReport, ProxyFacts, ProxyLog, ProxyLogs, ProxyParameters, ProxyReport,
+        ProxySample, RestartReport, SECRET_VALUE, Series,
     },
     time::Timestamp,
     version::ProxyVersion,
@@ -141,6 +141,7 @@ impl FakeAgent {
             .route("/v1/status", get(status))
             .route("/v1/metrics", get(metrics))
             .route("/v1/obproxies", get(obproxies))
+            .route("/v1/obproxies/examination", post(examine))
             .route("/v1/packages/{sha256}", get(async || ()))
             .route("/v1/proxies/{id}/parameters", get(parameters))
             .route("/v1/operations", post(operate))
@@ -293,6 +294,44 @@ async fn status(State(hands): State<Arc<Hands>>) -> Json<AgentStatus> {
 
 async fn obproxies(State(hands): State<Arc<Hands>>) -> Json<Vec<FoundProxy>> {
     Json(hands.found.lock().unwrap().clone())
+}
+
+/// What root@proxysys of a proxy that somebody else installed is let in with.
+pub const FOREIGN_PASSWORD: &str = "Foreign-s3cret1";
+
+async fn examine(State(hands): State<Arc<Hands>>, Json(request): Json<ExamineRequest>) -> Json<Examination> {
+    let port = request.sql_port;
+    let found = hands.found.lock().unwrap();
+    let proxy = found.iter().find(|proxy| proxy.sql_port == Some(port)).cloned();
+    let let_in = request.passwords.iter().any(|password| password == FOREIGN_PASSWORD);
+    let parameters = proxy.as_ref().filter(|_| let_in).map(|proxy| {
+        let mut has = hands.parameters(0, proxy.version.clone().unwrap());
+        for (name, value) in [
+            ("rootservice_cluster_name", "ob"),
+            ("rootservice_list", "127.0.0.1:2881"),
+        ] {
+            has.items.push(ParameterReading {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                in_force: None,
+                info: String::new(),
+                need_restart: true,
+                range: String::new(),
+                visible: "SYS".to_owned(),
+            });
+        }
+        has
+    });
+    let obstacles = match (&proxy, &parameters) {
+        (None, _) => vec![Obstacle::NotRunning { port }],
+        (_, None) => vec![Obstacle::WrongPassword],
+        _ => Vec::new(),
+    };
+    Json(Examination {
+        proxy,
+        parameters,
+        obstacles,
+    })
 }
 
 /// As of the last two minutes: transactions at 10 a second for each proxy, and its exporter.
@@ -452,6 +491,16 @@ async fn operate(State(hands): State<Arc<Hands>>, Json(request): Json<OperationR
         }
         Operation::SetSysPassword { proxy_id, password } => {
             hands.sys_passwords.lock().unwrap().insert(proxy_id, password);
+            Outcome::Done
+        }
+        Operation::AdoptProxy { spec, .. } => {
+            let version: ProxyVersion = "4.2.1.0-11".parse().unwrap();
+            hands.found.lock().unwrap().clear();
+            runs(spec.proxy_id, &version);
+            Outcome::Proxy(facts(version))
+        }
+        Operation::ReleaseProxy { proxy_id, .. } => {
+            proxies.remove(&proxy_id);
             Outcome::Done
         }
         Operation::InspectConfig { .. } => Outcome::Config(ConfigFacts {

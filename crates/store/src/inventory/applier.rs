@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
 
-use super::{ob_clusters, parameters, rows::word};
+use super::{ob_clusters, parameters, rows::word, take_over};
 use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
@@ -35,6 +35,9 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
             }
             InventoryChange::SetParameterChanges { cluster_id, changes } => {
                 return parameters::set_changes(tx, task, *cluster_id, changes).await;
+            }
+            InventoryChange::SetTakeOverPassword { proxy_id, password } => {
+                return Ok(take_over::set_password(tx, *proxy_id, password.as_ref()).await?);
             }
             InventoryChange::SetProxyConfig(config) => return parameters::set_config(tx, config).await,
             InventoryChange::SetClusterDeleted { cluster_id, deleted } => {
@@ -128,6 +131,7 @@ async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryCha
         | InventoryChange::ExpectParameterVersion { .. }
         | InventoryChange::SetParameterChanges { .. }
         | InventoryChange::SetProxyConfig(_)
+        | InventoryChange::SetTakeOverPassword { .. }
         | InventoryChange::InsertObCluster(_)
         | InventoryChange::SetObCluster { .. }
         | InventoryChange::DeleteObCluster { .. } => return Ok(()),

@@ -77,6 +77,11 @@ impl Machine {
                 self.at_rest(proxy_id)?;
                 Ok(Outcome::Proxy(self.facts(proxy_id)?))
             }
+            Operation::AdoptProxy { spec, passwords } => self.adopt_proxy(spec, &passwords, job),
+            Operation::ReleaseProxy { proxy_id, for_good } => self.release_proxy(proxy_id, for_good, job),
+            Operation::RetireWatchdogs { proxy_id } => self.retire_watchdogs(proxy_id, job),
+            Operation::ReviveWatchdogs { proxy_id } => self.revive_watchdogs(proxy_id, job),
+            Operation::RestoreSysPassword { proxy_id } => self.restore_sys_password(proxy_id, job),
             Operation::SetOnline { proxy_id, online, .. } => self.set_online(proxy_id, online, job),
         }
     }
@@ -161,6 +166,7 @@ impl Machine {
             cycle: None,
             offline: None,
             parameters: std::collections::BTreeMap::new(),
+            adopted: None,
             config: ConfigFacts::default(),
         };
         let owned = owned.with_root_servers();
@@ -216,8 +222,11 @@ impl Machine {
             self.end_process(id, job)?;
             job.may_go_on()?;
             let owned = self.get_mut(id)?;
-            (owned.phase, owned.home) = (Phase::Removed, false);
-            self.changed(job, format!("home of proxy {id} moved aside"));
+            // That of an adopted proxy stays where it is.
+            (owned.phase, owned.home) = (Phase::Removed, owned.adopted.is_some());
+            if !owned.home {
+                self.changed(job, format!("home of proxy {id} moved aside"));
+            }
         }
         Ok(Outcome::Done)
     }

@@ -35,6 +35,12 @@ impl Machine {
         Ok(ITEMS.into_iter().map(value).collect())
     }
 
+    /// What a proxy has that was given nothing.
+    pub(super) fn defaults(&self) -> Vec<(String, String)> {
+        let item = |name: &str| (name.to_owned(), config_items::find(name).unwrap().default.clone());
+        ITEMS.into_iter().map(item).collect()
+    }
+
     /// The configuration of a proxy that runs.
     pub fn parameters(&self, id: i64) -> Result<ProxyParameters> {
         let version = self.facts(id)?.version;
