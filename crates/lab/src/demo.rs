@@ -37,6 +37,28 @@ pub struct Options {
     pub upgrade: bool,
     /// What the proxies serve.
     pub backend: BackendChoice,
+    /// Where the proxies come from.
+    pub scenario: Scenario,
+}
+
+/// Where the proxies of a demo come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// The fleet installs them.
+    Upgrade,
+    /// Somebody else starts them, as OceanBase Deployer does, and the fleet takes them over while clients are at work.
+    Takeover,
+}
+
+impl Scenario {
+    /// Reads `upgrade` or `takeover`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "upgrade" => Ok(Self::Upgrade),
+            "takeover" => Ok(Self::Takeover),
+            _ => Err("there are upgrade and takeover".to_owned()),
+        }
+    }
 }
 
 /// A demo. The fleet and its clients are there as long as this is.
@@ -78,7 +100,7 @@ impl Demo {
         if self.options.json {
             println!("{}", stage.opening(&self.options)?);
         }
-        if self.options.upgrade {
+        if self.options.upgrade && self.options.scenario == Scenario::Upgrade {
             self.findings.reply_ms_p99 = stage.time_replies().await?;
         }
         let ledger = Arc::clone(self.ledger.insert(Arc::new(Ledger::create(&stage.backend).await?)));
@@ -87,6 +109,12 @@ impl Demo {
         self.traffic.insert(traffic).warm_up().await?;
         say("clients are at work");
 
+        if self.options.scenario == Scenario::Takeover {
+            self.findings.taken_over = Some(0);
+            if let Some(stage) = &mut self.stage {
+                self.findings.taken_over = Some(stage.take_over().await?);
+            }
+        }
         if self.options.upgrade {
             self.upgrade().await?;
             self.report()?;

@@ -23,7 +23,7 @@ pub mod chaos;
 mod clients;
 pub mod demo;
 pub mod fleet;
-mod ledger;
+pub mod ledger;
 pub mod packages;
 mod peer;
 pub mod process;

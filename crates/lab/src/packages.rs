@@ -108,16 +108,24 @@ impl Release {
 
     /// Packs the executable as this version and builds the package in `dir`. → its path
     pub fn build(self, exe: &Path, fault: Option<Fault>, dir: &Path) -> anyhow::Result<PathBuf> {
-        let spec = self.spec();
+        let binary = dir.join(format!("obproxy-{}", self.version));
+        self.pack_with(exe, fault, &binary)?;
+        Ok(build_obproxy_rpm(&self.spec(), &binary, dir)?)
+    }
+
+    /// Packs the executable as this version, without a package.
+    pub fn pack(self, exe: &Path, to: &Path) -> anyhow::Result<()> {
+        self.pack_with(exe, None, to)
+    }
+
+    fn pack_with(self, exe: &Path, fault: Option<Fault>, to: &Path) -> anyhow::Result<()> {
         let trailer = Trailer {
             version: self.version.to_owned(),
-            release: spec.release.clone(),
+            release: self.spec().release,
             faults: fault.map(Fault::in_standin).unwrap_or_default(),
             fake_backend: false,
         };
-        let binary = dir.join(format!("obproxy-{}", self.version));
-        pack(exe, &trailer, &binary).with_context(|| format!("cannot pack {}", exe.display()))?;
-        Ok(build_obproxy_rpm(&spec, &binary, dir)?)
+        pack(exe, &trailer, to).with_context(|| format!("cannot pack {}", exe.display()))
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Report {
     pub broken_on_new: u64,
     /// What was wrong with the new package.
     pub fault: Option<&'static str>,
+    /// Proxies that were taken over, where that was to be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<usize>,
 }
 
 /// What is known of a demo.
@@ -73,6 +76,8 @@ pub struct Findings {
     pub rows_are_right: bool,
     /// Whether the demo did not come to its end.
     pub broken_off: bool,
+    /// See [`Report::taken_over`].
+    pub taken_over: Option<usize>,
 }
 
 impl Findings {
@@ -89,6 +94,7 @@ impl Findings {
             rolled_back: false,
             rows_are_right: false,
             broken_off: false,
+            taken_over: None,
         }
     }
 
@@ -113,6 +119,7 @@ impl Findings {
         let ok = unharmed
             && self.rows_are_right
             && !self.broken_off
+            && self.taken_over.is_none_or(|taken| taken == proxies)
             && match self.fault {
                 None => running(&to) == proxies && total.rejected_by_new == 0 && total.broken_on_new == 0,
                 Some(_) => running(&from) == proxies && self.rolled_back,
@@ -136,6 +143,7 @@ impl Findings {
             rejected_by_new: total.rejected_by_new,
             broken_on_new: total.broken_on_new,
             fault: self.fault.map(Fault::name),
+            taken_over: self.taken_over,
         }
     }
 
@@ -179,6 +187,9 @@ impl Findings {
         let way = match (report.rolled_back, report.fault) {
             _ if self.broken_off => "broken off".to_owned(),
             (true, Some(fault)) => format!("went back by itself ({fault})"),
+            (false, None) if report.upgraded == report.proxies && report.taken_over.is_some() => {
+                "taken over and upgraded".to_owned()
+            }
             (false, None) if report.upgraded == report.proxies => "upgraded".to_owned(),
             _ => "did not come to its end".to_owned(),
         };
@@ -249,6 +260,8 @@ mod tests {
             ..good()
         };
         assert!(!wrong_rows.report().ok && !broken_off.report().ok);
+        let taken_over = |taken_over| Findings { taken_over, ..good() };
+        assert!(taken_over(Some(2)).report().ok && !taken_over(Some(1)).report().ok);
     }
 
     #[test]

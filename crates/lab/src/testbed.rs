@@ -44,7 +44,7 @@ pub struct Testbed {
     /// SQL and metrics ports of each host's proxy.
     ports: Vec<[PortLease; 2]>,
     // What the proxies serve ends after them.
-    _backend: Backend,
+    backend: Backend,
 }
 
 /// One proxy.
@@ -90,11 +90,16 @@ impl Testbed {
             exe: exe.to_owned(),
             ports: ports.collect::<anyhow::Result<_>>()?,
             fleet,
-            _backend: backend,
+            backend,
         };
         bed.upload(OLD, None).await?;
         bed.install_all().await?;
         Ok(bed)
+    }
+
+    /// What the proxies serve.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// How the server is asked.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use obfleet_lab::{backend::BackendChoice, packages::Fault};
+use obfleet_lab::{backend::BackendChoice, demo::Scenario, packages::Fault};
 
 use self::client::ClientCommand;
 
@@ -176,6 +176,9 @@ pub struct DemoArgs {
     /// Set everything up, but leave the upgrade to you
     #[arg(long)]
     pub no_upgrade: bool,
+    /// Whether the fleet installs its proxies, or takes over what runs already
+    #[arg(long, default_value = "upgrade", value_parser = Scenario::parse, value_name = "upgrade|takeover")]
+    pub scenario: Scenario,
     /// What the proxies serve: a built-in server, a database started for the occasion, or any server of the MySQL
     /// protocol, as an account (root unless told) whose password is empty
     #[arg(long, default_value = "builtin", value_parser = BackendChoice::parse,

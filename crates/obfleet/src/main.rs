@@ -127,6 +127,7 @@ async fn demonstrate(args: DemoArgs) -> anyhow::Result<ExitCode> {
         keep: args.keep,
         upgrade: !args.no_upgrade,
         backend: args.backend,
+        scenario: args.scenario,
     };
     // Both end the demo, not only this process: what it started goes with its values.
     let mut term = signal(SignalKind::terminate())?;

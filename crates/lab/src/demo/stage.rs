@@ -4,15 +4,18 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use obfleet_mysqlwire::Client;
-use obfleet_standin::ports::PortLease;
+use obfleet_standin::{
+    foreign::{Foreign, Order, Tool},
+    ports::PortLease,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Options, say};
+use super::{Options, Scenario, say};
 use crate::{
     api::{self, Api},
     backend::Backend,
-    fleet::Fleet,
+    fleet::{Fleet, Host},
     packages::{Fault, NEW, OLD, Release},
     reply_time,
 };
@@ -22,10 +25,14 @@ const INSTALL_PATIENCE: Duration = Duration::from_secs(180);
 const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Of root@proxysys.
 const SYS_PASSWORD: &str = "Demo-Proxysys-1";
+/// Of root@proxysys of proxies that somebody else starts.
+const FOREIGN_PASSWORD: &str = "Foreign-Proxysys-1";
 
 /// A fleet with running proxies.
 pub(super) struct Stage {
     pub(super) fleet: Fleet,
+    /// What somebody else started; gone with the fleet.
+    foreign: Vec<Foreign>,
     pub(super) cluster: i64,
     pub(super) proxies: Vec<Proxy>,
     pub(super) backend: Backend,
@@ -53,6 +60,9 @@ impl Stage {
         upload(&fleet, &options.exe, OLD, None).await?;
         upload(&fleet, &options.exe, NEW, options.fault).await?;
         let cluster = create_cluster(fleet.api()?, &backend).await?;
+        if options.scenario == Scenario::Takeover {
+            return Self::with_foreign(options, fleet, cluster, backend).await;
+        }
         let mut ports = Vec::new();
         let mut installing = Vec::new();
         for host in &fleet.hosts {
@@ -76,11 +86,93 @@ impl Stage {
         say(&format!("{} proxies run {}", proxies.len(), OLD.text()));
         Ok(Self {
             fleet,
+            foreign: Vec::new(),
             cluster,
             proxies,
             backend,
             _ports: ports,
         })
+    }
+
+    /// For each host a proxy that is none of the fleet's, started as OceanBase Deployer does.
+    async fn with_foreign(options: &Options, fleet: Fleet, cluster: i64, backend: Backend) -> anyhow::Result<Self> {
+        let root = fleet.root().to_owned();
+        let binary = root.join("foreign-obproxy");
+        OLD.pack(&options.exe, &binary)?;
+        let (mut foreign, mut ports, mut proxies) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=fleet.hosts.len() {
+            let [sql, exporter, rpc] = [PortLease::take()?, PortLease::take()?, PortLease::take()?];
+            let home = root.join(format!("foreign-{number}")).join("obproxy");
+            fs::create_dir_all(&home)?;
+            let order = Order {
+                binary: binary.clone(),
+                home,
+                sql_port: sql.port(),
+                exporter_port: exporter.port(),
+                rpc_port: rpc.port(),
+                root_servers: backend.address.to_string(),
+                ob_cluster: "demo".to_owned(),
+                password: FOREIGN_PASSWORD.to_owned(),
+                items: Vec::new(),
+                user: None,
+            };
+            let started = tokio::task::spawn_blocking(move || Foreign::start(Tool::Obd, &order)).await??;
+            proxies.push(Proxy {
+                id: 0,
+                address: started.address(),
+            });
+            foreign.push(started);
+            ports.extend([sql, exporter, rpc]);
+        }
+        say(&format!(
+            "{} proxies run {}, started as obd does, each with its watchdog; the fleet has none of them",
+            proxies.len(),
+            OLD.text()
+        ));
+        Ok(Self {
+            fleet,
+            foreign,
+            cluster,
+            proxies,
+            backend,
+            _ports: ports,
+        })
+    }
+
+    /// Takes over what somebody else started. → how many go on in the same process and have lost their watchdog
+    pub(super) async fn take_over(&mut self) -> anyhow::Result<usize> {
+        let api = self.fleet.api()?;
+        let pids = |foreign: &Foreign| foreign.processes();
+        let before: Vec<_> = self.foreign.iter().map(pids).collect();
+        let one = |(host, foreign): (&Host, &Foreign)| json!({"hostId": host.id, "sqlPort": foreign.address().port(), "proxysysPasswd": FOREIGN_PASSWORD});
+        let hosts: Vec<_> = self.fleet.hosts.iter().zip(&self.foreign).map(one).collect();
+        let body = json!({"hosts": hosts});
+        let path = format!("/api/v2/obproxy/clusters/{}", self.cluster);
+        let checked = api.post(&format!("{path}/takeOver/precheck"), &body).await?;
+        for one in api::contents(&checked) {
+            say(&format!(
+                "port {}: started by {}, {} obstacles, {} parameters will change",
+                one["sqlPort"],
+                one["proxy"]["startMethod"],
+                one["obstacles"].as_array().map_or(0, Vec::len),
+                one["parameters"].as_array().map_or(0, Vec::len)
+            ));
+        }
+        let tasks = api.post(&format!("{path}/takeOver"), &body).await?;
+        for task in api::contents(&tasks) {
+            api.success(api::id(task)?, INSTALL_PATIENCE).await?;
+        }
+        let detail = all_running(api, self.cluster).await?;
+        for proxy in &mut self.proxies {
+            let mut rows = obproxies(&detail).iter();
+            let row = rows.find(|row| row["sqlPort"] == proxy.address.port());
+            proxy.id = api::id(row.context("a proxy that was taken over is not listed")?)?;
+        }
+        let as_before =
+            |(foreign, before): &(&Foreign, Vec<_>)| foreign.processes() == *before && foreign.watchdogs().is_empty();
+        let taken = self.foreign.iter().zip(before).filter(as_before).count();
+        say(&format!("{taken} proxies are taken over, in the processes they ran in"));
+        Ok(taken)
     }
 
     /// The first JSON line: where it is and what is there.
