@@ -122,7 +122,10 @@ impl Demo {
         if self.options.keep {
             self.tell_how_to_use_it()?;
         }
-        Ok(!self.options.upgrade || self.findings.report().ok)
+        Ok(match self.options.upgrade {
+            true => self.findings.report().ok,
+            false => self.findings.is_taken_over(),
+        })
     }
 
     /// Ends a demo that does not come to its end by itself: what is known is reported, and it is not well.

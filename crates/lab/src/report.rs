@@ -105,6 +105,11 @@ impl Findings {
         self.start_ms = start_ms;
     }
 
+    /// Whether everything that was to be taken over is.
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over.is_none_or(|taken| taken == self.versions.len())
+    }
+
     fn total(&self) -> Counts {
         self.counts.iter().copied().fold(Counts::default(), Counts::and)
     }
@@ -119,7 +124,7 @@ impl Findings {
         let ok = unharmed
             && self.rows_are_right
             && !self.broken_off
-            && self.taken_over.is_none_or(|taken| taken == proxies)
+            && self.is_taken_over()
             && match self.fault {
                 None => running(&to) == proxies && total.rejected_by_new == 0 && total.broken_on_new == 0,
                 Some(_) => running(&from) == proxies && self.rolled_back,

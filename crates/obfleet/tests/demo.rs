@@ -60,6 +60,24 @@ fn a_fleet_is_upgraded_and_nobody_is_harmed() {
     assert!(report["closed_at_boundary"].as_u64().unwrap() > 0, "{report}");
 }
 
+/// Without the upgrade, which is the same as in the other demo.
+#[test]
+fn proxies_of_somebody_else_are_taken_over() {
+    let output = Command::new(env!("CARGO_BIN_EXE_obfleet"))
+        .args(["demo", "--json", "--scenario", "takeover", "--no-upgrade"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("3 proxies are taken over, in the processes they ran in"),
+        "{told}"
+    );
+    let first: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // What is not taken over yet has no id.
+    assert_eq!(first["obproxyIds"], Value::Array(Vec::new()));
+}
+
 /// One after another: each is a whole fleet.
 #[test]
 fn a_bad_package_finds_its_way_back() {

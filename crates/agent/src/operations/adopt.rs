@@ -3,9 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use obfleet_obproxy::{
-    admin::{AdminConn, AdminError},
     discovery::{self, Seen},
-    launch,
     process::ProcessId,
     stop,
 };
@@ -15,7 +13,7 @@ use obfleet_wire::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Node, OperationError, lifecycle::admin};
+use super::{Node, OperationError};
 use crate::{
     origin::{Origin, Watchdog},
     proxies::{Owned, Phase},
@@ -24,12 +22,9 @@ use crate::{
     slots,
 };
 
-/// For a login, and each question after it.
-const ADMIN: Duration = Duration::from_secs(5);
 /// A loop is there, or gone, within moments.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
-const SYS_PASSWORD: &str = "obproxy_sys_password";
 
 impl Node {
     /// Makes the proxy that serves on the order's port this agent's. Nothing of it is changed: what it runs is kept as a

@@ -238,11 +238,11 @@ impl Node {
         if let Some(restart) = self.guarded(&owned) {
             return Err(OperationError::Restarting { proxy_id, restart });
         }
-        if let Phase::Removed { aside, .. } = &owned.phase {
-            if *aside != owned.home {
-                move_dir(aside, &owned.home)?;
-                job.say(format!("{} is back", owned.home.display()));
-            }
+        if let Phase::Removed { aside, .. } = &owned.phase
+            && *aside != owned.home
+        {
+            move_dir(aside, &owned.home)?;
+            job.say(format!("{} is back", owned.home.display()));
         }
         let owned = self.registry.update(proxy_id, |o| {
             o.phase = Phase::Installed;

@@ -178,12 +178,14 @@ impl Stage {
     /// The first JSON line: where it is and what is there.
     pub(super) fn opening(&self, options: &Options) -> anyhow::Result<String> {
         let api = self.fleet.api()?;
+        // What is not taken over yet has none.
+        let known = self.proxies.iter().map(|proxy| proxy.id).filter(|id| *id != 0);
         let line = Opening {
             url: &api.url,
             user: api::USER,
             password: &api.password,
             cluster_id: self.cluster,
-            obproxy_ids: self.proxies.iter().map(|proxy| proxy.id).collect(),
+            obproxy_ids: known.collect(),
             packages: [OLD.short_rpm_name(), NEW.short_rpm_name()],
             backend: options.backend.to_string(),
         };

@@ -27,5 +27,6 @@ mod sessions;
 mod silence;
 mod sites;
 mod skew;
+mod take_over;
 mod unreadable;
 mod users;
