@@ -139,6 +139,26 @@ mod tests {
     }
 
     #[test]
+    fn a_home_that_was_not_moved_aside_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        let home = dir.path().join("of-somebody-else");
+        fs::create_dir(&home).unwrap();
+        let adopted = Owned {
+            home: home.clone(),
+            adopted: true,
+            phase: Phase::Removed {
+                aside: home.clone(),
+                at: 0,
+            },
+            ..sample(7)
+        };
+        node.registry.insert(adopted.clone()).unwrap();
+        purge(&node, &adopted, Timestamp(24 * 3600 * 1000)).unwrap();
+        assert!(home.exists() && node.registry.find(7).is_none());
+    }
+
+    #[test]
     fn papers_of_restarts_go_unless_they_are_needed() {
         let dir = tempfile::tempdir().unwrap();
         let node = node(dir.path());

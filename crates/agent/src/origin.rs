@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -111,8 +112,10 @@ impl Watchdog {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::write(&beside, format!("{proxy}\n"))?;
-        fs::set_permissions(&beside, fs::Permissions::from_mode(0o644))?;
+        // The directory is the proxy's user's, who could put a link in the way.
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
+        file.write_all(format!("{proxy}\n").as_bytes())?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
         RunAs::give(self.run_as, &beside)?;
         fs::rename(&beside, &path)
     }

@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -147,9 +148,7 @@ pub(crate) fn place_binary(slot: &Slot, home: &Path) -> Result<PathBuf, SlotErro
     durable::remove(&beside)?;
     fs::hard_link(&from, &beside)
         .or_else(|e| match e.kind() {
-            io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => {
-                fs::copy(&from, &beside).and_then(|_| fs::File::open(&beside)?.sync_all())
-            }
+            io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => copy_new(&from, &beside),
             _ => Err(e),
         })
         .map_err(FileError::io("link", &beside))?;
@@ -158,4 +157,13 @@ pub(crate) fn place_binary(slot: &Slot, home: &Path) -> Result<PathBuf, SlotErro
     durable::remove(&beside)?;
     durable::sync_parent(&to)?;
     Ok(to)
+}
+
+/// The directory may be another user's, who could put a link in the way: the file is a new one, or there is none.
+fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
+    io::copy(&mut source, &mut file)?;
+    file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    file.sync_all()
 }

@@ -4,7 +4,7 @@
 //! process that runs, whatever lies on disk.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -148,13 +148,18 @@ fn link_or_copy(from: &Path, to: &Path) -> Result<(), FileError> {
     }
 }
 
+/// The directory may be another user's, who could put a link in the way: the file is a new one, or there is none.
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     remove(to)?;
-    let copied = fs::copy(from, to)
-        .and_then(|_| fs::set_permissions(to, Permissions::from_mode(0o755)))
-        .and_then(|()| File::open(to)?.sync_all())
-        .and_then(|()| sync_directory_of(to));
-    copied.map_err(|source| FileError::Io {
+    let copied = || {
+        let mut source = File::open(from)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(to)?;
+        io::copy(&mut source, &mut file)?;
+        file.set_permissions(Permissions::from_mode(0o755))?;
+        file.sync_all()?;
+        sync_directory_of(to)
+    };
+    copied().map_err(|source| FileError::Io {
         path: to.to_owned(),
         source,
     })

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    os::unix::fs::chown,
     process::Command,
     time::{Duration, Instant},
 };
@@ -147,6 +148,19 @@ async fn what_a_host_has_against_it_is_told_by_name() {
         .split_whitespace()
         .for_each(|child| end(child.parse().unwrap()));
     assert_eq!(watched, [Obstacle::UnknownWatchdog { pid, command }]);
+
+    // Started again it would run as whoever its configuration belongs to.
+    if geteuid().is_root() {
+        let store = foreign.home.join("etc/proxyconfig_v1.db");
+        chown(&store, Some(65534), Some(65534)).unwrap();
+        let user = "root".to_owned();
+        let path = store.display().to_string();
+        assert_eq!(
+            obstacles(&endpoint, &stranger).await,
+            [Obstacle::OtherOwner { user, path }]
+        );
+        chown(&store, Some(0), Some(0)).unwrap();
+    }
 
     // Two processes of one home: the second as a hot restart has it.
     let first = foreign.processes()[0].pid;
