@@ -10,6 +10,9 @@
 //! An absent part keeps its line. The date is that of `Date` or of `x-ocp-date`; the query's parameters are sorted. As some
 //! clients write a space in the query `+` and others `%20`, both are tried, and so are both dates where there are two.
 
+#[cfg(test)]
+mod properties;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
