@@ -48,6 +48,8 @@ pub enum Output {
     Table,
     /// As the server answers it
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 #[derive(Subcommand)]

@@ -44,7 +44,51 @@ impl Shown {
         match output {
             Output::Table => self.table.clone(),
             Output::Json => format!("{:#}", self.json),
+            Output::Yaml => {
+                let mut yaml = String::new();
+                block(&self.json, 0, &mut yaml);
+                yaml.trim_start().trim_end().to_owned()
+            }
         }
+    }
+}
+
+/// A value after what it belongs to: on the same line, or below and further in.
+fn block(value: &Value, depth: usize, to: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                to.push_str(&format!("\n{indent}-"));
+                nested(item, depth, to);
+            }
+        }
+        Value::Object(members) if !members.is_empty() => {
+            for (name, member) in members {
+                to.push_str(&format!("\n{indent}{}:", scalar(name)));
+                nested(member, depth, to);
+            }
+        }
+        // What JSON has for it is YAML as well.
+        Value::String(text) => to.push_str(&format!(" {}", scalar(text))),
+        other => to.push_str(&format!(" {other}")),
+    }
+}
+
+fn nested(value: &Value, depth: usize, to: &mut String) {
+    block(value, depth + 1, to);
+}
+
+/// Bare where nobody could take it for anything else, or in JSON's quotes.
+fn scalar(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/');
+    let is_word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let bare = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(is_plain)
+        && !is_word.contains(&text.to_ascii_lowercase().as_str());
+    match bare {
+        true => text.to_owned(),
+        false => Value::from(text).to_string(),
     }
 }
 
@@ -84,6 +128,10 @@ mod tests {
         ];
         let shown = Shown::table(json!([]), &["ID", "NAME"], rows);
         assert_eq!(shown.text(Output::Table), "ID     NAME\n7      anna\n1000");
+        let value = json!([{"name": "anna", "on": null, "roles": [{"clusterIds": [1, 2], "name": "no"}], "text": "a: b\n"}, []]);
+        let expected = "-\n  name: anna\n  \"on\": null\n  roles:\n    -\n      clusterIds:\n        - 1\n        - 2\n      name: \"no\"\n  \
+                        text: \"a: b\\n\"\n- []";
+        assert_eq!(Shown::table(value, &[], Vec::new()).text(Output::Yaml), expected);
         assert_eq!(text(&json!("a\u{1b}[2Jb\n")), "a\\u{1b}[2Jb\\n");
         assert_eq!(
             (clusters(&json!([1, 2])), clusters(&Value::Null)),

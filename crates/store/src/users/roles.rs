@@ -39,17 +39,25 @@ impl Users {
         Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
     }
 
-    /// Adds a custom role; false when the name is taken.
+    /// Adds a custom role; false when the name is taken. Nobody has it yet: what is left of one of that name before goes.
     pub async fn insert_role(&self, role: &CustomRole) -> Result<bool, UsersError> {
-        let query =
-            sql::query("INSERT INTO custom_role (name, description, rights, created, changed) VALUES (?, ?, ?, ?, ?)");
-        let query = query
-            .bind(&role.name)
-            .bind(&role.description)
-            .bind(role.rights.join(","));
-        let query = query.bind(role.created.millis()).bind(role.changed.millis());
-        match query.execute(&self.writer).await {
-            Ok(_) => Ok(true),
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let query = sql::query(
+                "INSERT INTO custom_role (name, description, rights, created, changed) VALUES (?, ?, ?, ?, ?)",
+            );
+            let query = query
+                .bind(&role.name)
+                .bind(&role.description)
+                .bind(role.rights.join(","));
+            let query = query.bind(role.created.millis()).bind(role.changed.millis());
+            query.execute(&mut tx).await?;
+            let left = sql::query("DELETE FROM user_role WHERE role = ?").bind(&role.name);
+            left.execute(&mut tx).await?;
+            tx.commit().await
+        });
+        match inserted.await {
+            Ok(()) => Ok(true),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
             Err(error) => Err(error.into()),
         }

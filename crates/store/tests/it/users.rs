@@ -105,6 +105,20 @@ async fn roles_are_for_all_clusters_or_for_some(kind: Kind) {
     assert_eq!(users.delete_role("NIGHT").await.unwrap(), RoleDeleted::Gone);
     assert_eq!(users.delete_role("NIGHT").await.unwrap(), RoleDeleted::Missing);
 
+    // Somebody was given it at the moment it was deleted.
+    let late = UserChange {
+        roles: Some(roles),
+        ..UserChange::default()
+    };
+    assert!(users.update(id, &late, Timestamp(7)).await.unwrap());
+    assert_eq!(users.get(id).await.unwrap().unwrap().roles[0].rights, [""; 0]);
+    assert!(users.insert_role(&custom).await.unwrap());
+    assert_eq!(
+        users.get(id).await.unwrap().unwrap().roles,
+        [some],
+        "another role of that name is nobody's"
+    );
+
     assert!(users.delete(id).await.unwrap());
     assert!(!users.delete(id).await.unwrap());
     assert_eq!(users.all().await.unwrap(), []);
