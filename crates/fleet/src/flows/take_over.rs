@@ -261,13 +261,15 @@ async fn sync(crew: &Crew, attempt: &Attempt) -> StepResult {
     let has = crew.configuration(attempt).await?;
     let differences = plan::differences(&has, &values);
     let differing = |(name, _): &(String, String)| differences.iter().any(|one| one.name == *name);
-    let (_, now) = parameters::change(crew, attempt, values.into_iter().filter(differing).collect()).await?;
+    let differing = values.iter().filter(|value| differing(value)).cloned().collect();
+    let (_, now) = parameters::change(crew, attempt, differing).await?;
     let parameter_version = cluster.parameter_version;
     Ok(Output::changes(vec![
         InventoryChange::SetProxyParameterVersion {
             proxy_id,
             parameter_version,
         },
-        crew.noted(proxy_id, &[], &now).await?,
+        // An attempt that comes later finds fewer that differ.
+        crew.noted(proxy_id, &values, &now).await?,
     ]))
 }
