@@ -262,7 +262,7 @@ impl Fleet {
         let mut agent = self.start_agent_in(&dir, address, Some(token))?;
         let deadline = Instant::now() + ENROL_PATIENCE;
         loop {
-            let hosts = api.get("/api/v2/compute/hosts").await?;
+            let hosts = api.get("/api/v2/compute/hosts?size=1000").await?;
             let of_agent = |host: &&serde_json::Value| host["innerIpAddress"] == json!(address.to_string());
             if let Some(host) = api::contents(&hosts).iter().find(of_agent) {
                 return Ok(Host {
