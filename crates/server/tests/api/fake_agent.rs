@@ -247,7 +247,15 @@ impl Hands {
     }
 
     fn parameters(&self, proxy: i64, version: ProxyVersion) -> ProxyParameters {
-        let items: Vec<_> = ITEMS.iter().map(|item| self.item(proxy, item)).collect();
+        // An agent never tells a secret.
+        let told = |item: &(&str, &str, bool, &str)| match self.item(proxy, item) {
+            secret if secret.name.contains("password") => ParameterReading {
+                value: SECRET_VALUE.to_owned(),
+                ..secret
+            },
+            item => item,
+        };
+        let items: Vec<_> = ITEMS.iter().map(told).collect();
         let values: Vec<_> = items.iter().map(|item| (&item.value, &item.in_force)).collect();
         let digest = secret_digest(&format!("{values:?}"));
         ProxyParameters {
