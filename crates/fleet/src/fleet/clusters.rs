@@ -122,7 +122,10 @@ impl Fleet {
             Lock::exclusive("obproxy_cluster", cluster.id),
         ];
         submission.locks.extend(linking.locks);
-        let proxies: Vec<_> = with_ids.iter().map(|(id, new)| creating(*id, &cluster, new)).collect();
+        let proxies: Vec<_> = with_ids
+            .iter()
+            .map(|(id, new)| InventoryChange::InsertProxy(creating(*id, cluster.id, new)))
+            .collect();
         submission.changes = vec![InventoryChange::InsertCluster(Box::new(cluster))];
         submission.changes.extend(linking.changes);
         submission.changes.extend(proxies);

@@ -6,12 +6,13 @@ use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Code, Refusal,
     obproxy::{AddObproxy, OperateStatus, ProxyStatus},
+    version::ProxyVersion,
 };
 
 use super::{Actor, Error, Fleet, holding};
 use crate::{
     Once, flows,
-    inventory::{Cluster, InventoryChange, Proxy},
+    inventory::{InventoryChange, Proxy},
     plan::install::{self, NewProxy, Ports},
 };
 
@@ -48,9 +49,7 @@ impl Fleet {
         };
         for new in install::plan_install(&fleet, &body.host_ids, ports, &body.version)? {
             let id = self.crew.inventory.next_id().await?;
-            let InventoryChange::InsertProxy(proxy) = creating(id, cluster, &new) else {
-                continue;
-            };
+            let proxy = creating(id, cluster_id, &new);
             let package = fleet.packages.get(&new.package_id);
             let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [&body.version]).field("version"))?;
             let mut submission = Submission::new("Install obproxy", &who.name, flows::install::template_for_one()?);
@@ -80,21 +79,39 @@ impl Fleet {
 }
 
 /// The row of a proxy that is being installed.
-pub(super) fn creating(id: i64, cluster: &Cluster, new: &NewProxy) -> InventoryChange {
-    InventoryChange::InsertProxy(Proxy {
+pub(super) fn creating(id: i64, cluster_id: i64, new: &NewProxy) -> Proxy {
+    let ports = new.ports;
+    coming(
         id,
-        cluster_id: cluster.id,
-        host_id: new.host_id,
-        version: new.version.clone(),
-        sql_port: new.ports.sql,
-        exporter_port: new.ports.exporter,
-        rpc_port: new.ports.rpc,
-        status: ProxyStatus::Creating,
+        (cluster_id, new.host_id),
+        new.version.clone(),
+        ports,
+        ProxyStatus::Creating,
+    )
+}
+
+/// The row of a proxy that a task brings to a cluster, on a host.
+pub(super) fn coming(
+    id: i64,
+    (cluster_id, host_id): (i64, i64),
+    version: ProxyVersion,
+    ports: Ports,
+    status: ProxyStatus,
+) -> Proxy {
+    Proxy {
+        id,
+        cluster_id,
+        host_id,
+        version,
+        sql_port: ports.sql,
+        exporter_port: ports.exporter,
+        rpc_port: ports.rpc,
+        status,
         operate_status: OperateStatus::Operating,
         parameter_version: 0,
         exporter_registered: false,
         last_active: None,
         offline: false,
         deleted: false,
-    })
+    }
 }

@@ -1,5 +1,7 @@
 //! Changing passwords: root@proxysys of a cluster's proxies, and proxyro of the OceanBase clusters behind all of them.
 
+use std::collections::BTreeSet;
+
 use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{Code, Refusal, obproxy::ProxyStatus, reason::Reason, time::Timestamp};
 
@@ -65,7 +67,7 @@ impl Fleet {
                     .keep_ob_secrets(*id, Some(&sealed), None, Timestamp::now());
                 keep.await?;
             }
-            let served: std::collections::BTreeSet<i64> = fleet.ob_links.iter().map(|link| link.cluster_id).collect();
+            let served: BTreeSet<i64> = fleet.ob_links.iter().map(|link| link.cluster_id).collect();
             let concerned = Concerned::of(&fleet, served.iter().copied());
             let template = flows::ob_links::template_for_password(concerned.count())?;
             let mut submission = Submission::new("Change proxyro password", &who.name, template);

@@ -7,17 +7,18 @@ use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Code, Refusal,
     agent::{Caution, ExamineRequest, FoundProxy, Obstacle},
-    obproxy::{MoveOutObproxy, OperateStatus, ParameterDifference, ProxyStatus, TakeOverHost, TakeOverObproxy},
+    obproxy::{MoveOutObproxy, ParameterDifference, ProxyStatus, TakeOverHost, TakeOverObproxy},
     reason::Reason,
 };
 
 use super::{
     Actor, Error, Fleet,
     holding::{held, locks},
+    install::coming,
 };
 use crate::{
     Once, flows,
-    inventory::{Cluster, InventoryChange, Proxy, WantedValue},
+    inventory::{Cluster, InventoryChange, WantedValue},
     plan::{
         Selection, Snapshot,
         install::check_sys_password,
@@ -109,22 +110,8 @@ impl Fleet {
         for (candidate, index) in candidates.into_iter().zip(parts) {
             let Some(taken) = candidate.judged.taken else { continue };
             let id = self.crew.inventory.next_id().await?;
-            let proxy = Proxy {
-                id,
-                cluster_id,
-                host_id: candidate.host.host_id,
-                version: taken.version,
-                sql_port: taken.ports.sql,
-                exporter_port: taken.ports.exporter,
-                rpc_port: taken.ports.rpc,
-                status: ProxyStatus::TakingOver,
-                operate_status: OperateStatus::Operating,
-                parameter_version: 0,
-                exporter_registered: false,
-                last_active: None,
-                offline: false,
-                deleted: false,
-            };
+            let place = (cluster_id, candidate.host.host_id);
+            let proxy = coming(id, place, taken.version, taken.ports, ProxyStatus::TakingOver);
             let mut submission = Submission::new("Take over obproxy", &who.name, flows::take_over::template()?);
             submission.context = flows::take_over::context(cluster, &proxy);
             submission.cluster_id = Some(cluster_id);

@@ -168,6 +168,18 @@ impl Crew {
         cluster.ok_or_else(|| ActionError::new(format!("obproxy cluster {id} is not in the inventory any more")))
     }
 
+    /// The cluster the task is about was not deleted meanwhile.
+    pub async fn cluster_still_there(&self, attempt: &Attempt) -> Result<(), ActionError> {
+        let cluster = self.cluster(attempt).await?;
+        if cluster.deleted {
+            return Err(ActionError::new(format!(
+                "obproxy cluster {} was deleted; roll back",
+                cluster.name
+            )));
+        }
+        Ok(())
+    }
+
     /// The package a step is about.
     pub async fn package(&self, attempt: &Attempt) -> Result<Package, ActionError> {
         let id = id(of_branch(attempt, keys::PACKAGE_IDS, keys::PACKAGE_ID)?)?;

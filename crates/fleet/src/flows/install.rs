@@ -191,13 +191,7 @@ fn cluster_context(cluster: &Cluster) -> Context {
 
 /// The agents answer, and the cluster is still there to install into.
 async fn prepare_install(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let cluster = crew.cluster(attempt).await?;
-    if cluster.deleted {
-        return Err(ActionError::new(format!(
-            "obproxy cluster {} was deleted; roll back",
-            cluster.name
-        )));
-    }
+    crew.cluster_still_there(attempt).await?;
     let hosts = match attempt.list(keys::HOST_IDS) {
         Ok(ids) => ids.to_vec(),
         Err(_) => attempt.string(keys::HOST_ID).map(str::to_owned).into_iter().collect(),

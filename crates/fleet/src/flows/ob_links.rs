@@ -189,13 +189,7 @@ fn facts(attempt: &Attempt, key: &str) -> Result<Facts, ActionError> {
 /// The cluster is still there, and the log says who is not told.
 async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     if attempt.find_string(keys::CLUSTER_ID).is_some() {
-        let cluster = crew.cluster(attempt).await?;
-        if cluster.deleted {
-            let name = cluster.name;
-            return Err(ActionError::new(format!(
-                "obproxy cluster {name} was deleted; roll back"
-            )));
-        }
+        crew.cluster_still_there(attempt).await?;
     }
     for proxy in attempt.list(keys::PROXIES_LEFT_OUT).unwrap_or_default() {
         attempt.log(format!(

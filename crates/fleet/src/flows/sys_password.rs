@@ -9,12 +9,13 @@ use obfleet_wire::{agent::Operation, obproxy::ProxyStatus};
 
 use super::{
     crew::{Crew, proxy_id},
-    operate, shared,
+    keys, operate, shared,
     step::{Step, StepResult},
 };
 use crate::{
     inventory::{Cluster, ClusterSettings, InventoryChange, PasswordChange},
     plan::operate::Member,
+    secrets::Sealed,
 };
 
 // OCP documents no task for this: the names are ours.
@@ -70,7 +71,7 @@ pub fn context(cluster: &Cluster, members: &[Member]) -> Context {
 }
 
 /// The settings of a cluster as the change begins.
-pub fn begun(cluster: &Cluster, to: crate::secrets::Sealed) -> InventoryChange {
+pub fn begun(cluster: &Cluster, to: Sealed) -> InventoryChange {
     let from = cluster.settings.sys_password.clone();
     let settings = ClusterSettings {
         sys_password_change: Some(PasswordChange { from, to }),
@@ -84,6 +85,15 @@ fn changed(cluster: &Cluster, settings: ClusterSettings) -> InventoryChange {
         cluster_id: cluster.id,
         settings: Box::new(settings),
     }
+}
+
+/// The settings of a cluster as nothing is under way.
+fn over(cluster: &Cluster) -> InventoryChange {
+    let settings = ClusterSettings {
+        sys_password_change: None,
+        ..cluster.settings.clone()
+    };
+    changed(cluster, settings)
 }
 
 /// The change that the task is about.
@@ -103,13 +113,8 @@ async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
 
 /// The last of a rollback: nothing is left of the change, and the proxies are free.
 async fn unprepare(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let cluster = crew.cluster(attempt).await?;
-    let settings = ClusterSettings {
-        sys_password_change: None,
-        ..cluster.settings.clone()
-    };
-    let mut changes = vec![changed(&cluster, settings)];
-    if attempt.list(super::keys::PROXY_IDS).is_ok_and(|ids| !ids.is_empty()) {
+    let mut changes = vec![over(&crew.cluster(attempt).await?)];
+    if attempt.list(keys::PROXY_IDS).is_ok_and(|ids| !ids.is_empty()) {
         changes.extend(shared::release(crew, attempt).await?.changes);
     }
     Ok(Output::changes(changes))
@@ -147,10 +152,5 @@ async fn keep(crew: &Crew, attempt: &Attempt, new: bool) -> StepResult {
 }
 
 async fn finish(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let cluster = crew.cluster(attempt).await?;
-    let settings = ClusterSettings {
-        sys_password_change: None,
-        ..cluster.settings.clone()
-    };
-    Ok(Output::changes(vec![changed(&cluster, settings)]))
+    Ok(Output::changes(vec![over(&crew.cluster(attempt).await?)]))
 }

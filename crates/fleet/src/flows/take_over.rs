@@ -94,13 +94,7 @@ pub fn context(cluster: &Cluster, proxy: &Proxy) -> Context {
 }
 
 async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let cluster = crew.cluster(attempt).await?;
-    if cluster.deleted {
-        return Err(ActionError::new(format!(
-            "obproxy cluster {} was deleted; roll back",
-            cluster.name
-        )));
-    }
+    crew.cluster_still_there(attempt).await?;
     crew.check_agent(attempt, &NEEDED).await?;
     Ok(Output::nothing())
 }
