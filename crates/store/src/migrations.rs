@@ -257,6 +257,8 @@ async fn take(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         {
             // On OceanBase one that another has just made may be missing for a moment.
             Err(error) if is_no_table(&error) => sleep(LOCK_RETRY).await,
+            // Somebody holds the row, and looking whether it is there takes its lock.
+            Err(error) if waited_in_vain(&error) => {}
             Err(error) if !is_there_already(&error) => return Err(error),
             _ => break,
         }
