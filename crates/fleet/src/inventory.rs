@@ -25,7 +25,7 @@ pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, PasswordChange, SealedProbe};
 pub use credential::{Credential, Vault};
 pub use event::{EventFilter, Events, FleetEvent, Incident};
-pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, ProxySighting, Restarts};
+pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, HostsDeleted, ProxySighting, Restarts};
 pub use ob_cluster::{ObCluster, ObLink, SealedAccount};
 pub use package::Package;
 pub use parameters::{
@@ -118,6 +118,8 @@ pub trait Inventory: Sites + Vault + Events {
     async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, InventoryError>;
     /// Changes what people say of a host that is there; false when there is none.
     async fn edit_host(&self, id: i64, profile: &HostProfile) -> Result<bool, InventoryError>;
+    /// Deletes hosts without proxies: all of them or none.
+    async fn delete_hosts(&self, ids: &[i64]) -> Result<HostsDeleted, InventoryError>;
     /// Writes down what the observer saw and the events that follow from it, in one transaction: each once, whichever servers
     /// see it. Proxies held by a task keep their status.
     async fn record_sightings(&self, sightings: &[HostSighting]) -> Result<(), InventoryError>;

@@ -13,8 +13,9 @@ use obfleet_wire::{
 use crate::{
     inventory::{
         Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting,
-        HostStage, Idc, Installation, Inventory, InventoryError, ObCluster, Package, ParameterRecords, PastChange,
-        Proxy, ProxyConfig, Removed, SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault, WantedValue,
+        HostStage, HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package, ParameterRecords,
+        PastChange, Proxy, ProxyConfig, Removed, SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault,
+        WantedValue,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -258,6 +259,9 @@ impl Inventory for Snapshot {
         Err(unchanging())
     }
     async fn edit_host(&self, _: i64, _: &HostProfile) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn delete_hosts(&self, _: &[i64]) -> Result<HostsDeleted, InventoryError> {
         Err(unchanging())
     }
     async fn record_sightings(&self, _: &[HostSighting]) -> Result<(), InventoryError> {

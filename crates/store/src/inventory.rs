@@ -6,6 +6,7 @@ mod applier;
 mod credential;
 mod enrolment;
 mod event;
+mod host;
 mod ob_clusters;
 mod parameters;
 mod rows;
@@ -18,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{
-        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting, Idc,
-        Installation, Inventory, InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount, Site, SiteKind,
-        SiteMap, Sites, Vault,
+        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting,
+        HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount,
+        Site, SiteKind, SiteMap, Sites, Vault,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -388,6 +389,17 @@ impl Inventory for SqlInventory {
             Ok::<_, sqlx::Error>(id)
         });
         enrolled.await.map_err(failed)
+    }
+
+    async fn delete_hosts(&self, ids: &[i64]) -> Result<HostsDeleted, InventoryError> {
+        let at = Timestamp::now();
+        let deleted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let deleted = host::delete(&mut tx, ids, at).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(deleted)
+        });
+        deleted.await.map_err(failed)
     }
 
     async fn edit_host(&self, id: i64, profile: &HostProfile) -> Result<bool, InventoryError> {

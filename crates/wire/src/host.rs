@@ -62,6 +62,14 @@ pub struct EditHost {
     pub type_id: Option<i64>,
 }
 
+/// Body of `POST /api/v2/compute/hosts/batchDelete`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteHosts {
+    /// The hosts.
+    pub host_id_list: Vec<i64>,
+}
+
 /// What a host is. The words are OCP's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

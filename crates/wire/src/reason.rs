@@ -68,8 +68,12 @@ pub enum Thing {
     LogFileKind,
     /// IDCs, by their ids.
     Idcs(String),
+    /// Hosts, without one of them in mind.
+    HostKind,
     /// Hosts, by their ids.
     Hosts(String),
+    /// Proxy servers, by their ids.
+    Proxies(String),
     /// A proxy cluster, by its id.
     Cluster(String),
     /// The name of a proxy cluster.

@@ -4,6 +4,7 @@ use obfleet_wire::{
     Code, Refusal,
     agent::FoundProxy,
     host::{EditHost, Host as HostView},
+    reason::{Reason, Thing},
     time::Timestamp,
 };
 
@@ -12,7 +13,7 @@ use super::{
     sites::{check_place, check_text},
 };
 use crate::{
-    inventory::{EnrolToken, Host, HostPlace},
+    inventory::{EnrolToken, Host, HostPlace, HostsDeleted},
     plan::Selection,
     view,
 };
@@ -74,6 +75,24 @@ impl Fleet {
         let mut proxies = fleet.members(cluster, &Selection::in_path(&[proxy_id]))?.into_iter();
         let host = proxies.next().map(|proxy| fleet.host(proxy.host_id)).transpose()?;
         Ok(host.cloned().ok_or_else(|| Refusal::new(Code::Odp21002, [proxy_id]))?)
+    }
+
+    /// Deletes hosts without proxies, all of them or none. Their agents are asked for nothing from then on.
+    pub async fn delete_hosts(&self, ids: &[i64], field: &str) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Err(Refusal::invalid(field, Reason::Empty).into());
+        }
+        match self.crew.inventory.delete_hosts(ids).await? {
+            HostsDeleted::Gone => Ok(()),
+            HostsDeleted::Missing(id) => Err(Refusal::new(Code::Cmp07005, [id]).field(field).into()),
+            HostsDeleted::Carries(id, proxies) => {
+                let list = proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let used = [Thing::HostKind.into(), (&id).into(), Thing::Proxies(list).into()];
+                let refusal = Refusal::about(Code::Cmp07000, used).field(field);
+                let target = serde_json::json!({"hostId": id, "obproxyServerIds": proxies});
+                Err(refusal.target(target).into())
+            }
+        }
     }
 
     /// Keeps a token an agent can enrol with once.

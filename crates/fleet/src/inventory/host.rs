@@ -103,6 +103,17 @@ pub struct Restarts {
     pub trouble: Option<String>,
 }
 
+/// What came of deleting hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostsDeleted {
+    /// They are gone.
+    Gone,
+    /// There is none of this id; nothing was deleted.
+    Missing(i64),
+    /// This one carries these proxies; nothing was deleted.
+    Carries(i64, Vec<i64>),
+}
+
 /// What the observer saw of the proxies of one host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostSighting {

@@ -4,14 +4,14 @@ use axum::extract::State;
 use obfleet_wire::{
     agent::FoundProxy,
     envelope::{Contents, Paged},
-    host::{EditHost, Host},
+    host::{DeleteHosts, EditHost, Host},
 };
 use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
     auth::right::Right,
-    http::{ApiResult, Data, Json, ListQuery, PathIds},
+    http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
     routes::Routes,
 };
 
@@ -21,6 +21,8 @@ pub fn routes() -> Routes {
         .get("/hosts", Right::HostView.shared(), list)
         .get("/hosts/{hostId}", Right::HostView.shared(), detail)
         .patch("/hosts/{hostId}", Right::HostManage.whole(), edit)
+        .delete("/hosts/{hostId}", Right::HostManage.whole(), remove)
+        .post("/hosts/batchDelete", Right::HostManage.whole(), batch_delete)
         .get("/hosts/{hostId}/obproxies", Right::HostView.whole(), obproxies)
 }
 
@@ -62,6 +64,18 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>
 pub async fn edit(State(app): AppState, path: PathIds, Json(body): Json<EditHost>) -> ApiResult<Data<Host>> {
     let host = app.fleet.edit_host(path.id("hostId")?, body).await?;
     Ok(Data(with_certificate(&app, host)))
+}
+
+/// Deletes a host without proxies.
+pub async fn remove(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
+    app.fleet.delete_hosts(&[path.id("hostId")?], "hostId").await?;
+    Ok(NoData)
+}
+
+/// Deletes hosts without proxies, all of them or none.
+pub async fn batch_delete(State(app): AppState, Json(body): Json<DeleteHosts>) -> ApiResult<NoData> {
+    app.fleet.delete_hosts(&body.host_id_list, "hostIdList").await?;
+    Ok(NoData)
 }
 
 fn with_certificate(app: &App, mut host: Host) -> Host {

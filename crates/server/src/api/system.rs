@@ -8,6 +8,7 @@ use axum::{
 };
 use obfleet_engine::{TaskFilter, TaskStatus};
 use obfleet_wire::time::Timestamp;
+use serde::Serialize;
 
 use crate::{
     app::AppState,
@@ -17,10 +18,22 @@ use crate::{
     routes::Routes,
 };
 
+/// What the server is, as OCP tells it; what OCP says of Java besides has no meaning here.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    artifact: &'static str,
+    build_version: &'static str,
+    group: &'static str,
+    name: &'static str,
+}
+
 /// At the root.
 pub fn routes() -> Routes {
     Routes::new()
         .get("/api/v2/time", Access::Open, time)
+        .get("/api/v2/info", Access::Own, info)
+        .get("/api/status", Access::Own, status)
         .get("/healthz", Access::Open, alive)
         .get("/readyz", Access::Open, ready)
         .get("/metrics", Access::NeedsUnlessLocal(Right::SystemView), metrics)
@@ -29,6 +42,24 @@ pub fn routes() -> Routes {
 /// `GET /api/v2/time`: the server's clock as plain text, without a login. Clients use it as a sign of life.
 pub async fn time() -> String {
     Timestamp::now().to_string()
+}
+
+/// `GET /api/v2/info`: name and version of the server.
+pub async fn info() -> Json<Info> {
+    Json(Info {
+        artifact: "obfleet",
+        build_version: env!("CARGO_PKG_VERSION"),
+        group: "obfleet",
+        name: "obfleet",
+    })
+}
+
+/// `GET /api/status`: `okay`, or `bad` with 503 while requests should not be sent here.
+pub async fn status(State(app): AppState) -> (StatusCode, &'static str) {
+    match app.health.look().await.ready {
+        true => (StatusCode::OK, "okay"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "bad"),
+    }
 }
 
 /// `GET /healthz`: that the process answers, without a login.

@@ -27,6 +27,8 @@ fn thing_text(thing: &Thing, language: Language) -> String {
         Thing::Users(count) => say(format!("{count} users"), format!(" {count} 个用户")),
         Thing::LogFileKind => language.choose("log file", "日志文件").to_owned(),
         Thing::Idcs(ids) => say(format!("IDC {ids}"), format!("机房 {ids} ")),
+        Thing::HostKind => language.choose("host", "主机").to_owned(),
+        Thing::Proxies(ids) => say(format!("proxy server {ids}"), format!("OBProxy 服务器 {ids} ")),
         Thing::Hosts(ids) => say(format!("host {ids}"), format!("主机 {ids} ")),
         Thing::Cluster(id) => say(format!("proxy cluster {id}"), format!("OBProxy 集群 {id} ")),
         Thing::ClusterName(name) => say(
@@ -293,6 +295,8 @@ mod tests {
             Thing::ObLinkKind,
             Thing::ObLinks(id()),
             Thing::Proxy(id()),
+            Thing::Proxies(id()),
+            Thing::HostKind,
             Thing::ProxyOnPort { proxy: 7, port: 2883 },
             Thing::HostPort { host: id(), port: id() },
             Thing::Task(id()),

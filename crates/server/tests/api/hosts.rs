@@ -63,3 +63,55 @@ async fn alias_description_idc_and_type_of_a_host_are_changed() {
     let used = api.delete(&format!("/api/v2/compute/idcs/{}", idc["id"])).await;
     assert_eq!(used.refusal().0, 409, "the host is in it");
 }
+
+#[tokio::test]
+async fn hosts_without_proxies_are_deleted_all_or_none() {
+    let api = Api::start().await;
+    let agents = [
+        FakeAgent::start(&api, "a").await,
+        FakeAgent::start(&api, "b").await,
+        FakeAgent::start(&api, "c").await,
+    ];
+    let [first, second, third] = agents.each_ref().map(|agent| agent.host_id);
+    let (_, proxies) = api.fleet(&[&agents[0]]).await;
+    let delete = async |ids: Value| {
+        api.post("/api/v2/compute/hosts/batchDelete", json!({"hostIdList": ids}))
+            .await
+    };
+    let hosts = async || {
+        let page = api.get("/api/v2/compute/hosts").await.data();
+        let ids: Vec<i64> = page["contents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|host| host["id"].as_i64().unwrap())
+            .collect();
+        ids
+    };
+    let used = delete(json!([second, first])).await;
+    assert_eq!(used.refusal(), (409, "CMP07000".into(), "hostIdList".into()));
+    assert_eq!(
+        used.json()["error"]["target"],
+        json!({"hostId": first, "obproxyServerIds": proxies})
+    );
+    assert_eq!(delete(json!([second, 777])).await.refusal().0, 404);
+    assert_eq!(
+        delete(json!([])).await.refusal(),
+        (400, "COM10001".into(), "hostIdList".into())
+    );
+    assert_eq!(hosts().await.len(), 3, "none was deleted");
+
+    let one = format!("/api/v2/compute/hosts/{third}");
+    assert_eq!(api.delete(&one).await.status, 200);
+    assert_eq!(
+        api.delete(&one).await.refusal(),
+        (404, "CMP07005".into(), "hostId".into())
+    );
+    assert_eq!(delete(json!([second])).await.status, 200);
+    assert_eq!(hosts().await, [first]);
+
+    // Its agent joins anew: it is the same host.
+    let again = FakeAgent::start(&api, "c").await;
+    assert_eq!(again.host_id, third);
+    assert!(hosts().await.contains(&third));
+}

@@ -35,7 +35,12 @@ async fn health_is_told_without_a_login() {
         json!({"ready": true, "checks": {"database": "ok", "engine": "ok"}})
     );
 
+    let status = api.get("/api/status").await;
+    assert_eq!((status.status.as_u16(), status.text.as_str()), (200, "okay"));
+
     api.running.fleet().engine().shutdown().await;
+    let status = api.get("/api/status").await;
+    assert_eq!((status.status.as_u16(), status.text.as_str()), (503, "bad"));
     let ready = Reply::of(api.bare(Method::GET, "/readyz")).await;
     assert_eq!(ready.status, 503);
     let told = ready.json();
@@ -48,6 +53,20 @@ async fn health_is_told_without_a_login() {
         "{told}"
     );
     assert_eq!(Reply::of(api.bare(Method::GET, "/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_server_is_is_told_to_who_has_logged_in() {
+    let api = Api::start().await;
+    let info = api.get("/api/v2/info").await;
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        info.json(),
+        json!({"artifact": "obfleet", "buildVersion": version, "group": "obfleet", "name": "obfleet"})
+    );
+    for path in ["/api/v2/info", "/api/status"] {
+        assert_eq!(Reply::of(api.bare(Method::GET, path)).await.status, 401, "{path}");
+    }
 }
 
 #[tokio::test]

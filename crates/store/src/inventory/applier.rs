@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
 
-use super::{ob_clusters, parameters, rows::word, take_over};
+use super::{host, ob_clusters, parameters, rows::word, take_over};
 use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
@@ -199,6 +199,9 @@ async fn insert_cluster(tx: &mut Transaction, cluster: &Cluster) -> Result<(), A
 }
 
 pub(super) async fn insert_proxy(tx: &mut Transaction, proxy: &Proxy) -> Result<(), ApplyError> {
+    if host::is_deleted(tx, proxy.host_id).await? {
+        return Err(ApplyError::Refused(format!("host {} was deleted", proxy.host_id)));
+    }
     let query = sql::query(
         "INSERT INTO obproxy_server (id, cluster_id, host_id, version, sql_port, exporter_port, rpc_port, status, \
          operate_status, parameter_version, exporter_registered, last_active_at, offline, deleted) \

@@ -42,8 +42,8 @@ pub(super) async fn enrol(
 
 async fn update(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Result<(), sqlx::Error> {
     let query = sql::query(
-        "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, updated_at = ? \
-         WHERE id = ?",
+        "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, updated_at = ?, \
+         deleted = FALSE WHERE id = ?",
     );
     let query = query
         .bind(facts)

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{
-    Cluster, ClusterSettings, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, Inventory as _,
-    InventoryChange, Package, Proxy, ProxySighting,
+    Cluster, ClusterSettings, EnrolToken, Host, HostPlace, HostProfile, HostSighting, HostStage, HostsDeleted,
+    Inventory as _, InventoryChange, Package, Proxy, ProxySighting,
 };
 use obfleet_store::sql;
 use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
@@ -469,4 +469,53 @@ async fn ids_asked_for_at_once_all_differ(kind: Kind) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 20);
+}
+
+on_every_database!(hosts_go_without_proxies_all_or_none_and_come_back_as_they_were);
+
+async fn hosts_go_without_proxies_all_or_none_and_come_back_as_they_were(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
+    let enrol = async |id: &str, name: &str| {
+        inventory.insert_token(&token(id)).await.unwrap();
+        inventory.enrol(id, &host(name, "127.0.0.1")).await.unwrap().unwrap()
+    };
+    let (first, second) = (enrol("t1", "first").await, enrol("t2", "second").await);
+    let insert = |id, host_id| InventoryChange::InsertProxy(proxy(id, 1, host_id, OperateStatus::Normal));
+    let create = InventoryChange::InsertCluster(Box::new(cluster(1)));
+    apply(&database, 7, 5, &[create, insert(10, first)]).await;
+    let there = async || {
+        inventory
+            .snapshot()
+            .await
+            .unwrap()
+            .hosts
+            .into_keys()
+            .collect::<Vec<_>>()
+    };
+
+    let carries = inventory.delete_hosts(&[second, first]).await.unwrap();
+    assert_eq!(carries, HostsDeleted::Carries(first, vec![10]));
+    let missing = inventory.delete_hosts(&[second, 777]).await.unwrap();
+    assert_eq!(missing, HostsDeleted::Missing(777));
+    assert_eq!(there().await, [first, second], "all or none");
+    assert_eq!(inventory.delete_hosts(&[second]).await.unwrap(), HostsDeleted::Gone);
+    assert_eq!(there().await, [first]);
+    assert_eq!(
+        inventory.delete_hosts(&[second]).await.unwrap(),
+        HostsDeleted::Missing(second)
+    );
+
+    // A task planned before the host went.
+    let mut tx = database.writer().write().await.unwrap();
+    let refused = InventoryApplier.apply(&mut tx, TaskId(8), &insert(11, second)).await;
+    assert!(
+        matches!(&refused, Err(ApplyError::Refused(reason)) if reason.contains("was deleted")),
+        "{refused:?}"
+    );
+    drop(tx);
+
+    assert_eq!(enrol("t3", "second").await, second);
+    assert_eq!(there().await, [first, second]);
+    apply(&database, 8, 6, &[insert(11, second)]).await;
 }
