@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use obfleet_lab::{backend::BackendChoice, demo::Scenario, packages::Fault};
 
 use self::client::ClientCommand;
+use crate::audit::Noted;
 
 /// A drain may take twice its window, and has to end within the 1800 s that OCP gives to each step of an upgrade.
 const LONGEST_WINDOW_S: u64 = 780;
@@ -46,6 +47,11 @@ pub enum Command {
         /// One JSON line for each thing that is wrong, and one at the end
         #[arg(long)]
         json: bool,
+    },
+    /// What was changed and by whom, as a server's database has it, also while servers run
+    Audit {
+        #[command(subcommand)]
+        order: AuditOrder,
     },
     /// Forget the authority that agents are enrolled with: the next server that starts makes another one, and every agent
     /// has to be enrolled again
@@ -122,6 +128,25 @@ pub struct StateArgs {
     /// Holds the password for the database
     #[arg(long, value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum AuditOrder {
+    /// Go along all records; fails if one was altered, taken out, put in, or is missing at the end
+    Verify {
+        #[command(flatten)]
+        state: StateArgs,
+        /// Exported records instead of a database's
+        file: Option<PathBuf>,
+        /// A record as it was noted elsewhere, say from the server's log: fails unless it is among them
+        #[arg(long, value_name = "SEQ:HASH")]
+        noted: Option<Noted>,
+    },
+    /// Write all records to the standard output, the oldest first, a line of JSON each
+    Export {
+        #[command(flatten)]
+        state: StateArgs,
+    },
 }
 
 #[derive(Clone, Copy, Subcommand)]

@@ -1,8 +1,9 @@
 //! One executable, several roles: `server`, `agent`, `demo`, the commands that ask a server ([`client`]), and the hidden
-//! `guard` an agent runs; `migrate`, `fsck` and
-//! `forget-authority` look after a server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a
+//! `guard` an agent runs; `migrate`, `fsck`,
+//! `audit` and `forget-authority` look after a server's database, `reap`, hidden as well, cleans up after a killed demo. A copy with a
 //! trailer is a stand-in proxy. Arguments and wiring only; the work is in the other crates.
 
+mod audit;
 mod authority;
 mod cli;
 mod client;
@@ -64,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Server(args) => runtime::of_server()?.block_on(server(args)).map(|()| ExitCode::SUCCESS),
         Command::Migrate { state, order } => runtime::usual()?.block_on(database::migrate(&state, order)),
         Command::Fsck { state, json } => runtime::usual()?.block_on(fsck::fsck(&state, json)),
+        Command::Audit { order } => runtime::usual()?.block_on(audit::audit(&order)),
         Command::ForgetAuthority { state } => runtime::usual()?.block_on(authority::forget(&state)),
         Command::Agent(args) => runtime::usual()?.block_on(agent(args)).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => runtime::usual()?

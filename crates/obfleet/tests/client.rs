@@ -221,3 +221,32 @@ async fn users_and_roles_are_looked_after() {
     assert!(roles.contains("OBPROXY_MANAGER") && roles.contains("NIGHT"), "{roles}");
     desk.says(&["role", "delete", "NIGHT"]).await;
 }
+
+#[tokio::test]
+async fn what_was_done_is_verified_without_a_server() {
+    let desk = Desk::new().await;
+    desk.log_in().await;
+    let state = desk.dir.path().join("state");
+    let state = state.to_str().unwrap();
+    // The key of the context was made.
+    let verified = desk.says(&["audit", "verify", "--state-dir", state]).await;
+    let last = verified.trim().rsplit(' ').next().unwrap().to_owned();
+    assert!(verified.starts_with("records verified: "), "{verified}");
+
+    let exported = desk.says(&["audit", "export", "--state-dir", state]).await;
+    assert!(!exported.contains(PASSWORD), "{exported}");
+    let file = desk.file("audit.ndjson", &exported);
+    let file = file.to_str().unwrap();
+    assert_eq!(desk.says(&["audit", "verify", file, "--noted", &last]).await, verified);
+
+    let (seq, _) = last.split_once(':').unwrap();
+    let other = format!("{seq}:{}", "0".repeat(64));
+    let anew = desk.refuses(&["audit", "verify", file, "--noted", &other]).await;
+    assert!(anew.contains("not the one that was noted"), "{anew}");
+    desk.file("audit.ndjson", &exported.replacen("admin", "nimda", 1));
+    let altered = desk.refuses(&["audit", "verify", file]).await;
+    assert!(altered.contains("record 1 was altered"), "{altered}");
+    desk.file("audit.ndjson", "{}\n");
+    let none = desk.refuses(&["audit", "verify", file]).await;
+    assert!(none.contains("line 1 is no record"), "{none}");
+}

@@ -2,6 +2,7 @@
 
 pub mod access_keys;
 pub mod agents;
+pub mod audit;
 pub mod clusters;
 pub mod config_server;
 pub mod credentials;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use obfleet_fleet::{Fleet, monitor::Monitor, secrets::Sealer};
-use obfleet_store::{access_keys::AccessKeys, sessions::Sessions, users::Users};
+use obfleet_store::{access_keys::AccessKeys, audit::Audit, sessions::Sessions, users::Users};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +22,8 @@ pub struct App {
     pub fleet: Fleet,
     /// What is measured of proxies.
     pub monitor: Monitor,
+    /// What was changed, and by whom.
+    pub audit: Audit,
     /// Who may log in.
     pub users: Users,
     /// The keys by which programs sign their requests.

@@ -362,7 +362,8 @@ pub struct Login {
 }
 
 impl Who {
-    fn of(user: User, session: Option<String>) -> Self {
+    /// This user, known by a browser's session or by something else.
+    pub fn of(user: User, session: Option<String>) -> Self {
         let login = Login {
             granted: Granted::of(&user.roles),
             must_change: user.must_change,

@@ -21,6 +21,7 @@ pub mod address;
 pub mod agents;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod collector;
 pub mod event_view;

@@ -3,11 +3,22 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 /// Stands in the place of a secret.
 pub const MASK: &str = "******";
 
 /// Parts of names whose values are not shown.
-const SECRET: &[&str] = &["password", "passwd", "secret", "token", "credential", "private_key"];
+const SECRET: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "private_key",
+    "privatekey",
+];
 /// What may stand between a name and its value; a value begins on the line of its name.
 const BLANK: [char; 2] = [' ', '\t'];
 /// What a secret follows in statements.
@@ -24,6 +35,30 @@ pub fn values(key: &str, values: &[String]) -> Vec<String> {
     match is_secret(key) {
         true => values.iter().map(|_| MASK.to_owned()).collect(),
         false => values.iter().map(|value| text(value).into_owned()).collect(),
+    }
+}
+
+/// A JSON value with everything masked that is under a secret name, or called by one: `{"name": "x_password", "value": "y"}`.
+pub fn json(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let named = members.get("name").and_then(Value::as_str).is_some_and(is_secret);
+            for (key, member) in members {
+                if member.is_null() {
+                } else if is_secret(key) || (named && key.starts_with("value")) {
+                    *member = Value::from(MASK);
+                } else {
+                    json(member);
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(json),
+        Value::String(given) => {
+            if let Cow::Owned(masked) = text(given) {
+                *given = masked;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -141,6 +176,22 @@ mod tests {
         ] {
             assert_eq!(text(given), shown);
         }
+    }
+
+    #[test]
+    fn what_is_secret_in_json_is_masked_and_nothing_else() {
+        let mut given = serde_json::json!({
+            "name": "test", "rootPassword": "s3", "proxyroPassword": null, "probe": {"user": "u", "password": {"a": 1}},
+            "parameters": [{"name": "observer_sys_password", "value": "s3"}, {"name": "work_thread_num", "value": "8"}],
+            "sshCredentialProperty": {"passphrase": "s3"}, "text": "set x_password = 's3'",
+        });
+        json(&mut given);
+        let shown = serde_json::json!({
+            "name": "test", "rootPassword": MASK, "proxyroPassword": null, "probe": {"user": "u", "password": MASK},
+            "parameters": [{"name": "observer_sys_password", "value": MASK}, {"name": "work_thread_num", "value": "8"}],
+            "sshCredentialProperty": MASK, "text": format!("set x_password = '{MASK}'"),
+        });
+        assert_eq!(given, shown);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
+        access_keys, agents, audit, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
         ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile, proxy_logs, roles,
         servers, sites, system, take_over, tasks, users,
     },
@@ -45,6 +45,7 @@ pub fn routes() -> Routes {
             "/api/v2/iam",
             access_keys::routes().merge(users::routes()).merge(roles::routes()),
         )
+        .nest("/api/v2/audit", audit::routes())
         .nest("/api/v2/profiles/me", profile::routes().merge(credentials::routes()))
         .merge(system::routes())
         .merge(config_server::routes())

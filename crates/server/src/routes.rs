@@ -1,7 +1,7 @@
 //! Routes as they are declared: method, path, who may use it, handler. There is no way to declare one without saying who may
 //! use it, and no other place that says so: what is checked and what is documented are both made from this.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
@@ -13,6 +13,7 @@ use axum::{
 
 use crate::{
     app::App,
+    audit::{self, Audited},
     auth::access::{Access, authorize},
 };
 
@@ -89,16 +90,31 @@ impl Routes {
         self.0.iter().map(|(route, _)| route.clone()).collect()
     }
 
-    /// Those whose access fits, each behind a layer that checks it.
+    /// Those whose access fits, each behind a layer that checks it, and those that change something behind one that writes
+    /// down what they did.
     pub fn router(&mut self, app: &Arc<App>, fits: impl Fn(Access) -> bool) -> Router<Arc<App>> {
         let (these, others) = std::mem::take(&mut self.0)
             .into_iter()
             .partition(|(route, _)| fits(route.access));
         self.0 = others;
         let these: Vec<_> = these;
+        let looks: BTreeMap<String, MethodRouter> = these
+            .iter()
+            .filter(|(route, _)| route.method == Method::GET)
+            .map(|(route, handler)| (route.path.clone(), handler.clone().with_state(Arc::clone(app))))
+            .collect();
         these.into_iter().fold(Router::new(), |router, (route, handler)| {
             let check = middleware::from_fn_with_state((Arc::clone(app), route.access), authorize);
-            router.route(&route.path, handler.route_layer(check))
+            let mut handler = handler.route_layer(check);
+            if route.method != Method::GET && route.access != Access::Servers {
+                let audited = Audited {
+                    app: Arc::clone(app),
+                    right: route.access.right(),
+                    look: looks.get(&route.path).cloned(),
+                };
+                handler = handler.route_layer(middleware::from_fn_with_state(audited, audit::record));
+            }
+            router.route(&route.path, handler)
         })
     }
 }

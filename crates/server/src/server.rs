@@ -259,6 +259,7 @@ impl Server {
             monitor: monitor.clone(),
             authenticator: Authenticator::new(users.clone(), signed, database.sessions()),
             sessions: database.sessions(),
+            audit: database.audit(),
             is_https: addresses.public.starts_with("https://"),
             users,
             access_keys: database.access_keys(),

@@ -16,6 +16,7 @@ use sqlx::{Connection as _, Executor as _};
 use tokio::time::timeout;
 
 use crate::access_keys::AccessKeys;
+use crate::audit::Audit;
 use crate::authority::Authorities;
 use crate::inventory::{self, InventoryApplier, SqlInventory};
 use crate::location::{Address, Location};
@@ -189,6 +190,11 @@ impl Database {
     /// The short history of what is measured of proxies.
     pub fn metrics(&self) -> Metrics {
         Metrics::new(self.metrics.clone())
+    }
+
+    /// What was changed, and by whom.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.writer.clone(), self.readers.clone())
     }
 
     /// Where the enrolment authority is kept.

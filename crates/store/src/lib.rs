@@ -3,11 +3,12 @@
 //! [`Database`] opens a file, or connects to a server, and brings the schema up to date; [`schema`] and [`fsck`] are for
 //! people who look after it. [`tasks`] is the engine's half: it
 //! implements [`obfleet_engine::Store`] and applies the domain's changes in the engine's transactions. [`users`],
-//! [`access_keys`], [`sessions`], [`inventory`], [`metrics`] and [`authority`] are tables of the domain's. All of them speak [`sql`]: one text
+//! [`access_keys`], [`sessions`], [`inventory`], [`metrics`], [`audit`] and [`authority`] are tables of the domain's. All of them speak [`sql`]: one text
 //! for SQLite and MySQL, ids made here, times
 //! as milliseconds, JSON as text, no RETURNING.
 
 pub mod access_keys;
+pub mod audit;
 pub mod authority;
 mod database;
 pub mod fsck;

@@ -104,6 +104,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 22,
         sql: include_str!("../migrations/0022_sessions.sql"),
     },
+    Migration {
+        part: "state",
+        version: 23,
+        sql: include_str!("../migrations/0023_audit.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -83,7 +83,10 @@ pub async fn login(
         location: "/".to_owned(),
         need_change_password: user.must_change,
     });
-    Ok(with_cookies(answer.into_response(), key.cookies(app.is_https)))
+    let mut answer = with_cookies(answer.into_response(), key.cookies(app.is_https));
+    // For whoever writes down who has logged in.
+    answer.extensions_mut().insert(Who::of(user, None));
+    Ok(answer)
 }
 
 /// Logs the browser out. There is nothing to do for who is known by something else than a session.

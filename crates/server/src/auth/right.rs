@@ -57,6 +57,8 @@ rights! {
     UserManage "user:manage"
     /// The servers themselves.
     SystemView "system:view"
+    /// What was changed, and by whom.
+    AuditView "audit:view"
 }
 
 impl Right {

@@ -61,8 +61,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
-/// `None` when there is no `Content-Type`.
-fn is_json(headers: &HeaderMap) -> Option<bool> {
+/// Whether a body is JSON by its `Content-Type`; `None` when there is none.
+pub fn is_json(headers: &HeaderMap) -> Option<bool> {
     let value = headers.get(CONTENT_TYPE)?;
     let essence = value
         .to_str()

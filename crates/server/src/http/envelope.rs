@@ -63,12 +63,17 @@ impl IntoResponse for NoData {
     }
 }
 
+/// The id a request is known by, in its extensions.
+#[derive(Debug, Clone)]
+pub struct TraceId(pub Arc<str>);
+
 /// Outermost layer: times the request, gives it its trace id and language, and makes the envelope.
 ///
 /// The state is the opaque id of this server.
-pub async fn wrap(State(server): State<Arc<str>>, request: Request, next: Next) -> Response {
+pub async fn wrap(State(server): State<Arc<str>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let trace_id = trace_id(request.headers());
+    request.extensions_mut().insert(TraceId(trace_id.as_str().into()));
     let language = Language::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", trace_id, %method, path);
