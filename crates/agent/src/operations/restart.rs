@@ -256,7 +256,7 @@ impl Node {
         match phase {
             // A plain restart: what runs is what ran, and nobody is better off with a third process.
             GuardPhase::Finished { .. } if last.from == last.to => {
-                job.say("the same version runs: nothing to go back to")
+                job.say("the same version runs: nothing to go back to");
             }
             GuardPhase::Finished { .. } => self.go_back(&owned, &last, &guard, back, job).await?,
             GuardPhase::Broken { .. } => self.rebuild(&owned, &last, job).await?,

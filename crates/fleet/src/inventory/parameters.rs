@@ -231,9 +231,13 @@ mod tests {
         let first = read(None, &[("syslog_level", "INFO"), ("enable_prometheus", "True")]);
         let came_with = |config: &ProxyConfig| config.values.came_with.clone().into_iter().collect::<Vec<_>>();
         let level = ("syslog_level".to_owned(), "INFO".to_owned());
-        assert_eq!(came_with(&first), [level.clone()], "the other is at its default");
+        assert_eq!(
+            came_with(&first),
+            std::slice::from_ref(&level),
+            "the other is at its default"
+        );
         let changed = [("syslog_level", "ERROR"), ("enable_prometheus", "False")];
-        assert_eq!(came_with(&read(Some(&first), &changed)), [level.clone()]);
+        assert_eq!(came_with(&read(Some(&first), &changed)), std::slice::from_ref(&level));
         // An upgrade brought an item that nobody here knows.
         let more = [("syslog_level", "ERROR"), ("of_a_later_version", "1")];
         let later = read(Some(&first), &more);

@@ -114,10 +114,13 @@ impl Query {
     }
 }
 
+/// By time and metric the sum, and how many went into it.
+type Sums = BTreeMap<i64, BTreeMap<&'static str, (f64, u32)>>;
+
 /// What is known so far: by values of the labels, metric and time the sum, and how many went into it.
 pub(super) struct Answer<'q> {
     query: &'q Query,
-    sums: BTreeMap<Vec<Option<String>>, BTreeMap<i64, BTreeMap<&'static str, (f64, u32)>>>,
+    sums: BTreeMap<Vec<Option<String>>, Sums>,
 }
 
 impl<'q> Answer<'q> {
@@ -184,18 +187,17 @@ impl<'q> Answer<'q> {
             let value = if is_level { sum / f64::from(count) } else { sum };
             (name, (value * 1000.0).round() / 1000.0)
         };
-        let group =
-            |(labels, values): (Vec<Option<String>>, BTreeMap<i64, BTreeMap<&'static str, (f64, u32)>>)| Group {
-                labels: group_by
-                    .iter()
-                    .zip(labels)
-                    .filter_map(|(name, value)| Some((name.clone(), value?)))
-                    .collect(),
-                values: values
-                    .into_iter()
-                    .map(|(at, values)| (at, values.into_iter().map(value).collect()))
-                    .collect(),
-            };
+        let group = |(labels, values): (Vec<Option<String>>, Sums)| Group {
+            labels: group_by
+                .iter()
+                .zip(labels)
+                .filter_map(|(name, value)| Some((name.clone(), value?)))
+                .collect(),
+            values: values
+                .into_iter()
+                .map(|(at, values)| (at, values.into_iter().map(value).collect()))
+                .collect(),
+        };
         let groups = self.sums.into_iter().map(group);
         groups.filter(|group| !group.values.is_empty()).collect()
     }

@@ -73,7 +73,10 @@ async fn each_incident_is_told_once(kind: Kind) {
         seen(8, false, true, 9, None),
         seen(9, true, true, 10, None),
     ] {
-        inventory.record_sightings(&[sighting.clone()]).await.unwrap();
+        inventory
+            .record_sightings(std::slice::from_ref(&sighting))
+            .await
+            .unwrap();
         inventory.record_sightings(&[sighting]).await.unwrap();
     }
     let events = all(&inventory).await;

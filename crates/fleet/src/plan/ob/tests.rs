@@ -225,8 +225,8 @@ fn rs_list_takes_one_link_with_root_servers_from_wherever_they_are_given() {
     };
     assert_eq!(backend(link("ob1", &[]), None), Backend::Known(71));
     assert_eq!(backend(link("ob9", &["10.0.9.1:2881"]), None), brought("10.0.9.1:2881"));
-    let both = Some("10.0.9.1:2881;10.0.9.2:2881");
-    assert_eq!(backend(link("ob9", &["10.0.9.3:2881"]), both), brought(both.unwrap()));
+    let both = "10.0.9.1:2881;10.0.9.2:2881";
+    assert_eq!(backend(link("ob9", &["10.0.9.3:2881"]), Some(both)), brought(both));
     for (links, list) in [
         (vec![], None),
         (vec![link("ob1", &[]), link("ob2", &[])], None),

@@ -174,7 +174,10 @@ mod tests {
         plan_edit(fleet, facts, 1, &[parameter("syslog_level", "WARN")], servers, "ann")
     }
 
-    fn shown(of: &[WantedRow]) -> Vec<(Option<i64>, Option<(String, i64)>)> {
+    /// Proxy, and value with its version.
+    type Shown = (Option<i64>, Option<(String, i64)>);
+
+    fn shown(of: &[WantedRow]) -> Vec<Shown> {
         of.iter().map(|row| (row.proxy_id, row.value.clone())).collect()
     }
 
