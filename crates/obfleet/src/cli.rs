@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod client;
+pub mod fleet;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,11 +1,13 @@
 //! Asking a server from the command line: which one and as whom, one command, one answer shown.
 
 mod contexts;
+mod fleet;
 mod keys;
 mod show;
+mod tasks;
 mod users;
 
-use std::{env, fs, path::Path};
+use std::{env, fs, io, path::Path};
 
 use anyhow::{Context as _, bail};
 use obfleet_client::{Client, Contexts, Credentials, contexts as kept};
@@ -13,7 +15,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::show::Shown;
-use crate::cli::client::{Asked, ClientCommand};
+use crate::cli::{
+    client::{Asked, ClientCommand},
+    fleet::Request,
+};
 
 /// Runs a command and shows what comes of it.
 pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
@@ -26,6 +31,21 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
             client(&asked)?.call(Method::POST, path, &[], Some(&body)).await?;
             (asked.output, Shown::done("the password is changed"))
         }
+        ClientCommand::Cluster { asked, order } => {
+            let output = asked.output;
+            (output, fleet::cluster(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::Proxy { asked, order } => {
+            let output = asked.output;
+            (output, fleet::proxy(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::Host { asked, order } => (asked.output, fleet::host(&client(&asked)?, order).await?),
+        ClientCommand::Package { asked, order } => (asked.output, fleet::package(&client(&asked)?, order).await?),
+        ClientCommand::Task { asked, order } => {
+            let output = asked.output;
+            (output, tasks::run(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::Api { asked, request } => (asked.output, any(&client(&asked)?, &request).await?),
         ClientCommand::User { asked, order } => (asked.output, users::user(&client(&asked)?, order).await?),
         ClientCommand::Role { asked, order } => (asked.output, users::role(&client(&asked)?, order).await?),
         ClientCommand::AccessKey { asked, order } => (asked.output, keys::run(&client(&asked)?, order).await?),
@@ -45,6 +65,31 @@ async fn whoami(client: &Client) -> anyhow::Result<Shown> {
         })
         .collect();
     Ok(Shown::table(me, &["USER", "RIGHT", "CLUSTERS"], rows))
+}
+
+/// A request as it was given.
+async fn any(client: &Client, request: &Request) -> anyhow::Result<Shown> {
+    let method = request.method.to_ascii_uppercase().parse();
+    let method =
+        method.with_context(|| format!("{} is no method; give GET, POST, PUT, PATCH or DELETE", request.method))?;
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let parameters: Vec<(&str, &str)> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
+    let body = match request.body.as_deref() {
+        None => None,
+        Some(file) if file == Path::new("-") => Some(io::read_to_string(io::stdin())?),
+        Some(file) => Some(fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?),
+    };
+    let body: Option<Value> = body
+        .map(|text| serde_json::from_str(&text))
+        .transpose()
+        .context("the body is no JSON")?;
+    let data = client.call(method, path, &parameters, body.as_ref()).await?;
+    let text = format!("{data:#}");
+    Ok(Shown::text_of(data, text))
 }
 
 /// A client of the server that is meant.

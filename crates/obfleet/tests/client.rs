@@ -250,3 +250,46 @@ async fn what_was_done_is_verified_without_a_server() {
     let none = desk.refuses(&["audit", "verify", file]).await;
     assert!(none.contains("line 1 is no record"), "{none}");
 }
+
+#[tokio::test]
+async fn clusters_and_tasks_are_looked_after() {
+    let desk = Desk::new().await;
+    desk.log_in().await;
+    let body = r#"{"name": "test", "address": "db.example", "port": 2883, "workMode": "RS_LIST",
+                   "obLinks": [{"clusterName": "ob", "rootServers": ["10.0.0.1:2881"], "username": "proxyro"}]}"#;
+    let body = desk.file("cluster.json", body);
+    let made = [
+        "api",
+        "post",
+        "/api/v2/obproxy/clusters",
+        "--body",
+        body.to_str().unwrap(),
+    ];
+    let made = desk.json(&made).await;
+    let (task, cluster) = (made["id"].to_string(), made["obproxyClusterId"].to_string());
+    let watched = desk.says(&["task", "watch", &task]).await;
+    assert!(watched.trim_end().ends_with("SUCCESSFUL"), "{watched}");
+    let listed = desk.says(&["cluster", "list"]).await;
+    assert!(listed.contains("test") && listed.contains("RS_LIST"), "{listed}");
+    assert_eq!(desk.json(&["cluster", "show", "test"]).await["id"].to_string(), cluster);
+    let page = desk
+        .json(&["api", "GET", "/api/v2/obproxy/clusters?page=1&size=5"])
+        .await;
+    assert_eq!(page["page"]["size"], 5);
+    let none = desk.refuses(&["cluster", "show", "other"]).await;
+    assert!(none.contains("no cluster other"), "{none}");
+    let refused = desk.refuses(&["proxy", "upgrade", "test", "7"]).await;
+    assert!(refused.contains("ODP21002"), "{refused}");
+    assert_eq!(desk.json(&["host", "list"]).await, Value::Array(Vec::new()));
+    assert_eq!(desk.json(&["package", "list"]).await, Value::Array(Vec::new()));
+
+    let deleted = desk.says(&["cluster", "delete", "test", "--watch"]).await;
+    assert!(deleted.trim_end().ends_with("SUCCESSFUL"), "{deleted}");
+    let tasks = desk.json(&["task", "list", "--status", "SUCCESSFUL"]).await;
+    assert_eq!(tasks.as_array().unwrap().len(), 2, "{tasks}");
+    let newest = tasks[0]["id"].to_string();
+    let steps = desk.json(&["task", "show", &newest]).await;
+    assert!(!steps["subtasks"].as_array().unwrap().is_empty());
+    let over = desk.refuses(&["task", "rollback", &newest, "--watch"]).await;
+    assert!(over.contains("TSK10007"), "{over}");
+}

@@ -36,7 +36,7 @@ use crate::{
 /// Bytes of a request that are kept.
 const LONGEST_REQUEST: usize = 64 * 1024;
 /// Bytes that are kept of what the path named, and of the answer.
-const LONGEST_VIEW: usize = 8 * 1024;
+const LONGEST_VIEW: usize = 4 * 1024;
 /// Characters of a path that are kept.
 const LONGEST_PATH: usize = 1000;
 /// Characters of a user's name that are kept.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::fleet::{ClusterOrder, HostOrder, PackageOrder, ProxyOrder, Request, TaskOrder};
+
 /// Which server is asked, as whom, and how the answer is shown.
 #[derive(Args)]
 pub struct Asked {
@@ -76,6 +78,48 @@ pub enum ClientCommand {
         /// Holds the new one
         #[arg(long, value_name = "FILE")]
         new: PathBuf,
+    },
+    /// Look after proxy clusters
+    Cluster {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: ClusterOrder,
+    },
+    /// Upgrade, restart, stop and start proxies of a cluster
+    Proxy {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: ProxyOrder,
+    },
+    /// Look after hosts
+    Host {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: HostOrder,
+    },
+    /// Look after packages
+    Package {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: PackageOrder,
+    },
+    /// Look at tasks, and decide what becomes of those that failed
+    Task {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: TaskOrder,
+    },
+    /// Send any request of the API, and show the `data` of its answer
+    Api {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(flatten)]
+        request: Request,
     },
     /// Look after users
     User {

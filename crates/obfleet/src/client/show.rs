@@ -19,6 +19,11 @@ impl Shown {
         }
     }
 
+    /// What it is for people, in words.
+    pub fn text_of(json: Value, text: String) -> Self {
+        Self { json, table: text }
+    }
+
     /// Rows below titles.
     pub fn table(json: Value, titles: &[&str], rows: Vec<Vec<String>>) -> Self {
         let titles = titles.iter().map(|title| (*title).to_owned()).collect();

@@ -1,0 +1,184 @@
+//! `obfleet cluster …`, `proxy …`, `host …` and `package …`
+
+use anyhow::Context as _;
+use obfleet_client::Client;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    all,
+    show::{Shown, text},
+    tasks,
+};
+use crate::cli::{
+    client::Output,
+    fleet::{Chosen, ClusterOrder, Follow, HostOrder, PackageOrder, ProxyOrder},
+};
+
+const CLUSTERS: &str = "/api/v2/obproxy/clusters";
+const HOSTS: &str = "/api/v2/compute/hosts";
+const PACKAGES: &str = "/api/v2/software-packages";
+
+/// Runs a command about clusters.
+pub async fn cluster(client: &Client, order: ClusterOrder, output: Output) -> anyhow::Result<Shown> {
+    match order {
+        ClusterOrder::List => {
+            let clusters = all(client, CLUSTERS).await?;
+            let row = |cluster: &Value| {
+                let count = cluster["obproxies"].as_array().map_or(0, Vec::len);
+                let versions = cluster["versions"].as_array().into_iter().flatten();
+                let versions: Vec<String> = versions.map(|version| text(&version["version"])).collect();
+                let mut row = cells(cluster, &["id", "name", "status"]);
+                row.extend([count.to_string(), versions.join(", "), text(&cluster["workMode"])]);
+                row
+            };
+            let titles = ["ID", "NAME", "STATUS", "PROXIES", "VERSIONS", "WORK MODE"];
+            let rows = rows(&clusters, row);
+            Ok(Shown::table(clusters, &titles, rows))
+        }
+        ClusterOrder::Show { cluster } => {
+            let path = format!("{CLUSTERS}/{}", id_of(client, &cluster).await?);
+            let cluster = client.call(Method::GET, &path, &[], None).await?;
+            let row = |proxy: &Value| {
+                let mut row = cells(proxy, &["id", "ip", "sqlPort", "version", "status", "operateStatus"]);
+                row.push(text(&proxy["loadBalanceStatus"]));
+                row
+            };
+            let titles = ["ID", "IP", "PORT", "VERSION", "STATUS", "OPERATION", "LOAD BALANCERS"];
+            let rows = rows(&cluster["obproxies"], row);
+            Ok(Shown::table(cluster, &titles, rows))
+        }
+        ClusterOrder::Delete { cluster, follow } => {
+            let path = format!("{CLUSTERS}/{}", id_of(client, &cluster).await?);
+            let task = client.call(Method::DELETE, &path, &[], None).await?;
+            started(client, task, &follow, output).await
+        }
+    }
+}
+
+/// Runs a command about proxies.
+pub async fn proxy(client: &Client, order: ProxyOrder, output: Output) -> anyhow::Result<Shown> {
+    let (chosen, method, action, body) = match order {
+        ProxyOrder::Upgrade { chosen, package } => {
+            let body = package.map(|package| json!({"shortRpmName": package}));
+            (chosen, Method::POST, "/upgrade", body)
+        }
+        ProxyOrder::Restart { chosen, forced: true } => {
+            let path = format!("{CLUSTERS}/{}/servers/restart", id_of(client, &chosen.cluster).await?);
+            let body = json!({"hotRestart": false, "obproxyServerIds": chosen.ids});
+            return start(client, Method::POST, &path, Some(body), &chosen.follow, output).await;
+        }
+        ProxyOrder::Restart { chosen, forced: false } => (chosen, Method::POST, "/restart", None),
+        ProxyOrder::Stop { chosen } => return in_body(client, chosen, "stop", output).await,
+        ProxyOrder::Start { chosen } => return in_body(client, chosen, "start", output).await,
+        ProxyOrder::Offline { chosen } => (chosen, Method::POST, "/offline", None),
+        ProxyOrder::Online { chosen } => (chosen, Method::POST, "/online", None),
+        ProxyOrder::Delete { chosen } => (chosen, Method::DELETE, "", None),
+    };
+    let cluster = id_of(client, &chosen.cluster).await?;
+    let ids: Vec<String> = chosen.ids.iter().map(ToString::to_string).collect();
+    let path = format!("{CLUSTERS}/{cluster}/obproxies/{}{action}", ids.join(","));
+    start(client, method, &path, body, &chosen.follow, output).await
+}
+
+/// By the newer routes, which take the ids in the body.
+async fn in_body(client: &Client, chosen: Chosen, action: &str, output: Output) -> anyhow::Result<Shown> {
+    let path = format!("{CLUSTERS}/{}/servers/{action}", id_of(client, &chosen.cluster).await?);
+    let body = json!({"obproxyServerIds": chosen.ids});
+    start(client, Method::POST, &path, Some(body), &chosen.follow, output).await
+}
+
+async fn start(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+    follow: &Follow,
+    output: Output,
+) -> anyhow::Result<Shown> {
+    let task = client.call(method, path, &[], body.as_ref()).await?;
+    started(client, task, follow, output).await
+}
+
+/// What is shown of a task that was started.
+async fn started(client: &Client, task: Value, follow: &Follow, output: Output) -> anyhow::Result<Shown> {
+    let Some(id) = task["id"].as_i64() else {
+        // As in OCP: these routes do not tell their task.
+        return Ok(Shown::done("the task is started; `obfleet task list` shows it"));
+    };
+    match follow.watch {
+        true => tasks::watch(client, id, output).await,
+        false => {
+            let text = format!(
+                "task {id}: {}; `obfleet task watch {id}` follows it",
+                text(&task["name"])
+            );
+            Ok(Shown::text_of(task, text))
+        }
+    }
+}
+
+/// Runs a command about hosts.
+pub async fn host(client: &Client, order: HostOrder) -> anyhow::Result<Shown> {
+    match order {
+        HostOrder::List => {
+            let hosts = all(client, HOSTS).await?;
+            let members = [
+                "id",
+                "name",
+                "innerIpAddress",
+                "architecture",
+                "hostAgentStatus",
+                "hostAgentVersion",
+                "idcName",
+            ];
+            let titles = ["ID", "NAME", "IP", "ARCHITECTURE", "AGENT", "VERSION", "IDC"];
+            let rows = rows(&hosts, |host| cells(host, &members));
+            Ok(Shown::table(hosts, &titles, rows))
+        }
+        HostOrder::Delete { ids } => {
+            let body = json!({"hostIdList": ids});
+            let path = format!("{HOSTS}/batchDelete");
+            client.call(Method::POST, &path, &[], Some(&body)).await?;
+            Ok(Shown::done("the hosts are deleted"))
+        }
+    }
+}
+
+/// Runs a command about packages.
+pub async fn package(client: &Client, order: PackageOrder) -> anyhow::Result<Shown> {
+    match order {
+        PackageOrder::List => {
+            let packages = all(client, PACKAGES).await?;
+            let members = ["id", "fileName", "architecture", "operatingSystem", "size"];
+            let titles = ["ID", "FILE", "ARCHITECTURE", "SYSTEM", "BYTES"];
+            let rows = rows(&packages, |package| cells(package, &members));
+            Ok(Shown::table(packages, &titles, rows))
+        }
+        PackageOrder::Delete { id } => {
+            let path = format!("{PACKAGES}/{id}");
+            client.call(Method::DELETE, &path, &[], None).await?;
+            Ok(Shown::done("the package is deleted"))
+        }
+    }
+}
+
+/// The id of the cluster that is called so.
+async fn id_of(client: &Client, cluster: &str) -> anyhow::Result<i64> {
+    if let Ok(id) = cluster.parse() {
+        return Ok(id);
+    }
+    let clusters = all(client, CLUSTERS).await?;
+    let mut clusters = clusters.as_array().into_iter().flatten();
+    let found = clusters.find(|known| known["name"] == cluster);
+    let id = found.and_then(|found| found["id"].as_i64());
+    id.with_context(|| format!("there is no cluster {cluster}; `obfleet cluster list` shows all"))
+}
+
+fn rows(of: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    of.as_array().into_iter().flatten().map(row).collect()
+}
+
+fn cells(of: &Value, members: &[&str]) -> Vec<String> {
+    members.iter().map(|member| text(&of[*member])).collect()
+}
