@@ -73,6 +73,34 @@ async fn a_proxy_that_hangs_or_crashes_is_told_of() {
 }
 
 #[tokio::test]
+async fn an_agent_that_hangs_is_told_of_and_its_proxy_serves_on() {
+    let bed = Testbed::start(Path::new(EXE), 1, 5).await.unwrap();
+    let (proxy, host) = (bed.proxies[0].clone(), bed.fleet.hosts[0].id);
+    let process = only_process(&proxy);
+    let events = format!("/api/v2/obproxy/events?hostId={host}&type=AGENT_OFFLINE,AGENT_ONLINE");
+    let (events, host) = (events.as_str(), format!("/api/v2/compute/hosts/{host}"));
+    let told = async |bed: &Testbed, kind: &str, status: &str| {
+        let began = Instant::now();
+        let api = bed.api().unwrap();
+        let newest = |page: &Value| page["contents"][0]["type"] == kind;
+        api.until(events, PATIENCE, newest).await.unwrap();
+        api.until(&host, PATIENCE, |host: &Value| host["hostAgentStatus"] == status)
+            .await
+            .unwrap();
+        began.elapsed()
+    };
+
+    process::signal(bed.fleet.hosts[0].pid(), Signal::SIGSTOP);
+    let stopped = told(&bed, "AGENT_OFFLINE", "OFFLINE").await;
+    process::signal(bed.fleet.hosts[0].pid(), Signal::SIGCONT);
+    let back = told(&bed, "AGENT_ONLINE", "AVAILABLE").await;
+    bed.at_rest_as(obfleet_lab::packages::OLD).await.unwrap();
+    assert_eq!(only_process(&proxy), process, "nobody touched the proxy");
+    // Not asserted: the machine may be busy.
+    println!("stopped: {stopped:?}, back: {back:?}");
+}
+
+#[tokio::test]
 async fn proxies_are_measured() {
     let bed = Testbed::start(Path::new(EXE), 1, 5).await.unwrap();
     let proxy = bed.proxies[0].clone();
