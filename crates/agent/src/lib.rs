@@ -42,7 +42,7 @@ pub use durable::FileError;
 pub use enrol::EnrolError;
 pub use identity::IdentityError;
 pub use run::{MEASURE_EVERY, Options, RunError, run};
-pub use tls::PkiError;
+pub use tls::{PkiError, unauthenticated_config};
 
 /// An error with its causes, in one line; what a message says already is not said again.
 pub fn describe(error: &dyn std::error::Error) -> String {

@@ -146,12 +146,12 @@ pub fn client_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Resu
         .map_err(unusable("server's client certificate"))
 }
 
-/// What the agent enrols with: takes any certificate. Before it is enrolled it knows the server by the token's
-/// fingerprint alone.
+/// What the agent enrols with, and servers call each other with: takes any certificate. Before it is enrolled an agent knows
+/// the server by the token's fingerprint alone, and a call between servers is known by its pass.
 ///
 /// # Errors
 /// When the TLS library has no protocol version for it.
-pub(crate) fn unauthenticated_config() -> Result<ClientConfig, PkiError> {
+pub fn unauthenticated_config() -> Result<ClientConfig, PkiError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable("provider"))?

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::{
-    Method, Url,
+    Certificate, Method, Url,
     header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, DATE},
 };
 use serde_json::Value;
@@ -41,6 +41,9 @@ pub enum ClientError {
     /// The server's URL is none.
     #[error("'{0}' is no URL of a server; write it as http://host:port")]
     Url(String),
+    /// What should be the authority of its certificate is none.
+    #[error("the authority given for {0} is no certificate in PEM; give --ca the one that signed the server's")]
+    Authority(String),
     /// The server cannot be reached.
     #[error("{url} does not answer; check the URL, and that a server runs there")]
     Unreachable {
@@ -79,11 +82,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this URL; sentences come in this language, if the server has it.
+    /// A client of the server at this URL, whose certificate is from the authority `ca` (PEM) or, without, from one the
+    /// system knows; sentences come in this language, if the server has it.
     ///
     /// # Errors
-    /// When the URL is none.
-    pub fn new(url: &str, credentials: Credentials, language: &str) -> Result<Self, ClientError> {
+    /// When the URL or the authority is none.
+    pub fn new(url: &str, ca: Option<&str>, credentials: Credentials, language: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Url(url.to_owned());
         let parsed: Url = url.parse().map_err(|_| wrong())?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
@@ -91,7 +95,16 @@ impl Client {
         }
         // Whoever was first has chosen the same.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().timeout(PATIENCE).build();
+        let mut http = reqwest::Client::builder().timeout(PATIENCE);
+        if let Some(ca) = ca {
+            let wrong = || ClientError::Authority(url.to_owned());
+            let known = Certificate::from_pem_bundle(ca.as_bytes()).map_err(|_| wrong())?;
+            if known.is_empty() {
+                return Err(wrong());
+            }
+            http = http.tls_certs_only(known);
+        }
+        let http = http.build();
         Ok(Self {
             http: http.map_err(|source| ClientError::Unreachable {
                 url: url.to_owned(),

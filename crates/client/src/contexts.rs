@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct Context {
     /// Names the key.
     pub access_key: String,
+    /// The authority its certificate is from, PEM; one the system knows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// What requests are signed with.
     pub secret_key: String,
     /// Where the server is.
@@ -135,6 +138,7 @@ mod tests {
         assert!(Contexts::load(&path).unwrap() == Contexts::default());
         let context = Context {
             access_key: "AK".into(),
+            ca: None,
             secret_key: "SK".into(),
             url: "http://127.0.0.1:8080".into(),
         };

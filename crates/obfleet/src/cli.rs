@@ -88,6 +88,15 @@ pub struct ServerArgs {
     /// Where to listen; agents on other hosts have to reach it
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Speak HTTPS with this certificate (PEM, those between it and its authority behind it); it is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS all the same: everybody on the way can read passwords
+    #[arg(long)]
+    pub insecure_http: bool,
     #[command(flatten)]
     pub state: StateArgs,
     /// Holds the password of the user admin, read at every start; without it the first start makes one and prints it

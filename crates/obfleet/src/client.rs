@@ -7,7 +7,10 @@ mod show;
 mod tasks;
 mod users;
 
-use std::{env, fs, io, path::Path};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use obfleet_client::{Client, Contexts, Credentials, contexts as kept};
@@ -94,8 +97,9 @@ async fn any(client: &Client, request: &Request) -> anyhow::Result<Shown> {
 
 /// A client of the server that is meant.
 fn client(asked: &Asked) -> anyhow::Result<Client> {
-    let (url, credentials) = match &asked.url {
-        Some(url) => (url.clone(), credentials(asked)?),
+    let given = authority(asked)?;
+    let (url, credentials, kept) = match &asked.url {
+        Some(url) => (url.clone(), credentials(asked)?, None),
         None => {
             let path = kept::path()?;
             let mut all = Contexts::load(&path)?;
@@ -107,10 +111,17 @@ fn client(asked: &Asked) -> anyhow::Result<Client> {
                 access_key: context.access_key,
                 secret_key: context.secret_key,
             };
-            (context.url, key)
+            (context.url, key, context.ca)
         }
     };
-    Ok(Client::new(&url, credentials, &language())?)
+    let ca = given.or(kept);
+    Ok(Client::new(&url, ca.as_deref(), credentials, &language())?)
+}
+
+/// What is in the file of `--ca`.
+fn authority(asked: &Asked) -> anyhow::Result<Option<String>> {
+    let read = |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()));
+    asked.ca.as_ref().map(read).transpose()
 }
 
 /// Who asks the server of `--url`.

@@ -21,7 +21,7 @@ use obfleet_lab::{
     demo::{self, Demo},
     reaper,
 };
-use obfleet_server::Server;
+use obfleet_server::{Server, TlsFiles};
 use obfleet_wire::agent::DrainPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -80,10 +80,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// How often the files of the API's certificate are looked at.
+const CERTIFICATE_EVERY: Duration = Duration::from_secs(5);
+
 async fn server(args: ServerArgs) -> anyhow::Result<()> {
     let mut options = obfleet_server::Options::new(args.listen, &args.state.state_dir);
     options.database = database::address(&args.state)?;
     options.admin_password_file = args.admin_password_file;
+    options.tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        look_every: CERTIFICATE_EVERY,
+    });
+    options.insecure_http = args.insecure_http;
     options.public_url = args.public_url;
     options.peer_url = args.peer_url;
     options.drain = DrainPolicy {

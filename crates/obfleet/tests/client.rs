@@ -8,7 +8,7 @@ use std::{
     process::Output,
 };
 
-use obfleet_server::{Options, Running, Server};
+use obfleet_server::{Options, Running, Server, TlsFiles};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -22,10 +22,15 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Options, &Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options::new("127.0.0.1:0".parse().unwrap(), dir.path().join("state"));
         std::fs::write(dir.path().join("password"), PASSWORD).unwrap();
         options.admin_password_file = Some(dir.path().join("password"));
+        change(&mut options, dir.path());
         let running = Server::start(options).await.unwrap();
         Self { running, dir }
     }
@@ -292,4 +297,62 @@ async fn clusters_and_tasks_are_looked_after() {
     assert!(!steps["subtasks"].as_array().unwrap().is_empty());
     let over = desk.refuses(&["task", "rollback", &newest, "--watch"]).await;
     assert!(over.contains("TSK10007"), "{over}");
+}
+
+/// A certificate for 127.0.0.1 that is its own authority, in files of this name. → the certificate's
+fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (certificate, key)
+}
+
+#[tokio::test]
+async fn a_context_keeps_the_authority_of_its_server() {
+    let desk = Desk::with(|options, dir| {
+        let (certificate, key) = certificate(dir, "own");
+        options.tls = Some(TlsFiles {
+            certificate,
+            key,
+            look_every: std::time::Duration::from_secs(60),
+        });
+    })
+    .await;
+    let (other, _) = certificate(desk.dir.path(), "other");
+    let own = desk.dir.path().join("own.pem");
+    let (url, file) = (desk.running.url.clone(), desk.file("given", PASSWORD));
+    let log_in = |ca: Option<&Path>| {
+        let mut words = vec![
+            "context",
+            "add",
+            "lab",
+            "--url",
+            &url,
+            "--user",
+            "admin",
+            "--password-file",
+        ];
+        words.push(file.to_str().unwrap());
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        words.extend(ca.map(|ca| format!("--ca={}", ca.display())));
+        words
+    };
+    let no_pem = desk.file("no.pem", "none");
+    for (ca, said) in [
+        (None, "certificate"),
+        (Some(&other), "certificate"),
+        (Some(&no_pem), "no certificate in PEM"),
+    ] {
+        let words = log_in(ca.map(PathBuf::as_path));
+        let refused = desk
+            .refuses(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        assert!(refused.contains(said), "{ca:?}: {refused}");
+    }
+    let words = log_in(Some(&own));
+    desk.says(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    std::fs::remove_file(&own).unwrap();
+    assert_eq!(desk.json(&["whoami"]).await["name"], "admin");
+    desk.says(&["context", "remove", "lab"]).await;
 }

@@ -20,23 +20,26 @@ pub enum AddressError {
 pub struct Addresses {
     /// By clients and agents. Paths are put behind it as it is.
     pub public: String,
-    /// By other servers, in plain HTTP.
+    /// By other servers.
     pub peer: String,
 }
 
 impl Addresses {
-    /// Those of a server that listens on `listen`, as far as they are not given. Other servers call at the public URL
-    /// unless that is HTTPS, which somebody else speaks.
-    pub fn of(listen: SocketAddr, public: Option<&str>, peer: Option<&str>) -> Result<Self, AddressError> {
-        let own = format!("http://{}", reachable(listen));
+    /// Those of a server that listens on `listen` and speaks `scheme` there, as far as they are not given. Other servers
+    /// call at the public URL unless that is HTTPS, which somebody else may speak.
+    pub fn of(
+        scheme: &str,
+        listen: SocketAddr,
+        public: Option<&str>,
+        peer: Option<&str>,
+    ) -> Result<Self, AddressError> {
+        let own = format!("{scheme}://{}", reachable(listen));
         let public = match public {
             Some(given) => checked(given).ok_or_else(|| AddressError::Public(given.to_owned()))?,
             None => own.clone(),
         };
         let peer = match peer {
-            Some(given) => checked(given)
-                .filter(|url| is_plain(url))
-                .ok_or_else(|| AddressError::Peer(given.to_owned()))?,
+            Some(given) => checked(given).ok_or_else(|| AddressError::Peer(given.to_owned()))?,
             None if is_plain(&public) => public.clone(),
             None => own,
         };
@@ -84,7 +87,7 @@ mod tests {
     }
 
     fn public(given: &str) -> Result<Addresses, AddressError> {
-        Addresses::of(listen(), Some(given), None)
+        Addresses::of("http", listen(), Some(given), None)
     }
 
     #[test]
@@ -120,16 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn other_servers_call_in_plain_http() {
-        let peer = |public, peer| Addresses::of(listen(), public, peer).map(|all| all.peer);
+    fn other_servers_call_the_server_itself() {
+        let peer = |public, peer| Addresses::of("http", listen(), public, peer).map(|all| all.peer);
         let ok = |url: &str| Ok(url.to_owned());
         assert_eq!(peer(None, None), ok("http://127.0.0.1:8080"));
         assert_eq!(peer(Some("http://10.0.0.1:80"), None), ok("http://10.0.0.1:80"));
         assert_eq!(peer(Some("https://fleet.example"), None), ok("http://127.0.0.1:8080"));
         let given = Some("http://10.0.0.2:8080/");
         assert_eq!(peer(Some("https://fleet.example"), given), ok("http://10.0.0.2:8080"));
-        for bad in ["https://10.0.0.2", "10.0.0.2:8080"] {
-            assert_eq!(peer(None, Some(bad)), Err(AddressError::Peer(bad.to_owned())));
-        }
+        let given = Some("https://10.0.0.2:8443");
+        assert_eq!(peer(None, given), ok("https://10.0.0.2:8443"));
+        let bad = "10.0.0.2:8080";
+        assert_eq!(peer(None, Some(bad)), Err(AddressError::Peer(bad.to_owned())));
+        let with_tls = Addresses::of("https", listen(), Some("https://fleet.example"), None).unwrap();
+        assert_eq!(with_tls.peer, "https://127.0.0.1:8080");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | room | is for |
 //! |---|---|
-//! | [`server`], [`address`] | starting and stopping, and where it is reached |
+//! | [`server`], [`address`], [`tls`] | starting and stopping, where it is reached, and its certificate |
 //! | [`router`], [`routes`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users, passwords, signatures, and who may do what |
@@ -41,5 +41,7 @@ pub mod server;
 pub mod state_dir;
 pub mod task_view;
 pub mod tidying;
+pub mod tls;
 
 pub use server::{Options, Running, Server, ServerError, location};
+pub use tls::TlsFiles;

@@ -1,7 +1,7 @@
 //! The other servers on the database: telling them of work ([`nudges`]) and sharing package files with them ([`files`]).
 //!
 //! What servers know of each other is in the database: where each can be reached, and that it has its lease. They call each
-//! other by plain HTTP at the address of the API, below `/internal`, and each call has a [`pass`].
+//! other at the address of the API, below `/internal`, and each call has a [`pass`].
 
 pub mod files;
 pub mod nudges;
@@ -46,13 +46,9 @@ pub struct Peers {
 impl Peers {
     /// The peers of the server that has these passes.
     pub fn new(passes: Passes, servers: Servers, metrics: Arc<Metrics>) -> Result<Self, PeersError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // Calls are plain HTTP: no certificate is trusted.
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| PeersError(error.into()))?
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
+        // Calls are known by their passes, with TLS as without: the certificates are for clients, and of whichever authority
+        // these know.
+        let tls = obfleet_agent::unauthenticated_config().map_err(|error| PeersError(error.into()))?;
         let http = Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()

@@ -9,7 +9,11 @@ use std::{
 };
 
 use axum::Router;
-use axum_server::{Handle, accept::NoDelayAcceptor};
+use axum_server::{
+    Handle,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
 use obfleet_agent::client::AgentClient;
 use obfleet_engine::{Engine, EngineError, Registry, Sharing};
 use obfleet_fleet::{
@@ -53,6 +57,7 @@ use crate::{
     router::router,
     state_dir::{StateDir, StateDirError},
     tidying,
+    tls::{Tls, TlsError, TlsFiles},
 };
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
@@ -79,6 +84,10 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The state database, when it is not the file in the state directory.
     pub database: Option<Address>,
+    /// Certificate and key to listen with; plain HTTP when absent.
+    pub tls: Option<TlsFiles>,
+    /// Whether to listen beyond this machine without TLS, where passwords can be read on their way.
+    pub insecure_http: bool,
     /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
     pub public_url: Option<String>,
     /// Where the other servers on the database reach this one, `http://host:port`; the public URL when absent, or, where
@@ -110,6 +119,8 @@ impl Options {
             listen,
             state_dir: state_dir.into(),
             database: None,
+            tls: None,
+            insecure_http: false,
             public_url: None,
             peer_url: None,
             admin_password_file: None,
@@ -141,6 +152,18 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// Everybody on the way could read passwords.
+    #[error(
+        "without TLS, passwords sent to {address} can be read on their way: give --tls-cert and --tls-key, or listen on \
+         127.0.0.1 behind a proxy with TLS, or say --insecure-http where the network is your own"
+    )]
+    Insecure {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A URL that was given.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -202,6 +225,16 @@ pub struct Server;
 impl Server {
     /// Starts a server: unfinished tasks go on at once, and requests are answered when this returns.
     pub async fn start(options: Options) -> Result<Running, ServerError> {
+        let is_local = options.listen.ip().to_canonical().is_loopback();
+        if options.tls.is_none() && !is_local && !options.insecure_http {
+            return Err(ServerError::Insecure {
+                address: options.listen,
+            });
+        }
+        let tls = match &options.tls {
+            Some(files) => Some(Tls::open(files.clone()).await?),
+            None => None,
+        };
         let state_dir = StateDir::open(&options.state_dir)?;
         let failed = |source| ServerError::Listen {
             address: options.listen,
@@ -210,7 +243,9 @@ impl Server {
         let listener = TcpListener::bind(options.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let addresses = Addresses::of(address, options.public_url.as_deref(), options.peer_url.as_deref())?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (public, peer) = (options.public_url.as_deref(), options.peer_url.as_deref());
+        let addresses = Addresses::of(scheme, address, public, peer)?;
         let server_id = state_dir.server_id()?;
 
         let place = location(options.database.as_ref(), &options.state_dir);
@@ -294,7 +329,12 @@ impl Server {
         let nudging = peers.map(|peers| AbortOnDropHandle::new(tokio::spawn(nudges.send(peers))));
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
-        let serving = tokio::spawn(serve(listener, router(Arc::clone(&app), &server_id), handle.clone()));
+        let config = tls.as_ref().map(Tls::config);
+        if let Some(tls) = tls {
+            tokio::spawn(tls.follow(stop.clone()));
+        }
+        let router = router(Arc::clone(&app), &server_id);
+        let serving = tokio::spawn(serve(listener, config, router, handle.clone()));
         let url = addresses.public;
         tracing::info!(%address, url, database = %place, "server started");
         Ok(Running {
@@ -397,12 +437,24 @@ async fn fleet(
     Ok(Fleet::new(Arc::clone(crew), engine, &addresses.public))
 }
 
-async fn serve(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    router: Router,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
     server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // Answers are small and wanted at once.
-    server.acceptor(NoDelayAcceptor::new()).serve(service).await
+    let plain = NoDelayAcceptor::new();
+    match tls {
+        Some(config) => {
+            let acceptor = RustlsAcceptor::new(config).acceptor(plain);
+            server.acceptor(acceptor).serve(service).await
+        }
+        None => server.acceptor(plain).serve(service).await,
+    }
 }
 
 impl Running {

@@ -27,6 +27,9 @@ pub struct Asked {
         hide_env_values = true
     )]
     pub url: Option<String>,
+    /// Holds the authority that the server's certificate is from, if the system does not know it; a context keeps it
+    #[arg(long, global = true, value_name = "FILE", env = "OBFLEET_CA", hide_env_values = true)]
+    pub ca: Option<PathBuf>,
     /// Log in as this user; the password is in --password-file or OBFLEET_PASSWORD
     #[arg(
         long,

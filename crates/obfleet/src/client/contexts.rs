@@ -5,7 +5,7 @@ use obfleet_client::{Client, Context, Contexts, Credentials, contexts::path};
 use serde_json::{Value, json};
 
 use super::{
-    credentials, keys, language,
+    authority, credentials, keys, language,
     show::{Shown, text},
 };
 use crate::cli::client::{Asked, ContextOrder};
@@ -21,11 +21,13 @@ pub async fn run(asked: &Asked, order: ContextOrder) -> anyhow::Result<Shown> {
             if all.contexts.contains_key(&name) {
                 bail!("there is a context {name} already; remove it first, or choose another name");
             }
-            let client = Client::new(url, credentials(asked)?, &language())?;
+            let ca = authority(asked)?;
+            let client = Client::new(url, ca.as_deref(), credentials(asked)?, &language())?;
             let key = keys::create(&client, &format!("context {name}")).await?;
             let access_key = text(&key["accessKey"]);
             let context = Context {
                 access_key: access_key.clone(),
+                ca,
                 secret_key: text(&key["secretKey"]),
                 url: url.to_owned(),
             };
@@ -77,7 +79,8 @@ pub async fn run(asked: &Asked, order: ContextOrder) -> anyhow::Result<Shown> {
                 access_key: context.access_key.clone(),
                 secret_key: context.secret_key,
             };
-            let client = Client::new(&context.url, key, &language())?;
+            let ca = authority(asked)?.or(context.ca);
+            let client = Client::new(&context.url, ca.as_deref(), key, &language())?;
             let deleted = keys::delete(&client, &context.access_key).await;
             if !force {
                 deleted.context("the access key is still on the server; --force forgets the context all the same")?;

@@ -43,4 +43,5 @@ mod take_over;
 mod task_events;
 mod task_operations;
 mod tasks;
+mod tls;
 mod users;

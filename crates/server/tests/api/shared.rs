@@ -20,6 +20,7 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::{
     fake_agent::{FakeAgent, token},
     support::{Api, NEW, OLD, PASSWORD, Reply, client},
+    tls::Authority,
 };
 
 /// Long enough for a loaded machine; nothing waits this long unless it is broken.
@@ -321,6 +322,23 @@ async fn a_package_is_on_every_server() {
         );
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn servers_with_certificates_share_packages_too() {
+    let url = shared::mariadb().await.unwrap();
+    let authority = Authority::new();
+    let secured = async |dir: TempDir| {
+        let mut options = options(&url, dir.path());
+        options.tls = Some(authority.write(dir.path()));
+        let running = Server::start(options).await.unwrap();
+        let http = authority.client();
+        Api { running, http, dir }
+    };
+    let one = secured(tempfile::tempdir().unwrap()).await;
+    let two = secured(prepared(&one)).await;
+    one.upload(NEW).await.data();
+    assert_eq!((files(&two).len(), files(&one)), (1, files(&two)));
 }
 
 #[tokio::test]

@@ -83,8 +83,13 @@ impl Api {
 
     /// A request without a login.
     pub fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        let scheme = if self.running.url.starts_with("https") {
+            "https"
+        } else {
+            "http"
+        };
         self.http
-            .request(method, format!("http://{}{path}", self.running.address))
+            .request(method, format!("{scheme}://{}{path}", self.running.address))
     }
 
     /// A request of the administrator's.
