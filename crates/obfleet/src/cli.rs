@@ -108,6 +108,9 @@ pub struct ServerArgs {
     /// Where the other servers on the same --database reach this server, if not at its public URL
     #[arg(long, value_name = "http://HOST:PORT")]
     pub peer_url: Option<String>,
+    /// Requests that each user may make of this server in a minute; 0 for any number
+    #[arg(long, value_name = "REQUESTS", default_value_t = 60_000)]
+    pub requests_per_minute: u32,
     /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,

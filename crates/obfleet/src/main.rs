@@ -93,6 +93,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
         look_every: CERTIFICATE_EVERY,
     });
     options.insecure_http = args.insecure_http;
+    options.requests_per_minute = args.requests_per_minute;
     options.public_url = args.public_url;
     options.peer_url = args.peer_url;
     options.drain = DrainPolicy {

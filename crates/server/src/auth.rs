@@ -16,6 +16,7 @@ pub mod first_user;
 pub mod granted;
 pub mod memory;
 pub mod password;
+pub mod rate;
 pub mod right;
 pub mod role;
 pub mod rules;
@@ -37,7 +38,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use obfleet_fleet::Actor;
 use obfleet_store::{
@@ -52,6 +53,7 @@ use self::{
     basic::Credentials,
     granted::Granted,
     memory::{Memory, Recall},
+    rate::Rates,
     session::SessionKey,
     signature::Claim,
     signed::SignedRequests,
@@ -103,6 +105,7 @@ struct Inner {
     sessions: Sessions,
     memory: Memory,
     throttle: Mutex<Throttle>,
+    rates: Rates,
     /// One argon2 at a time: each takes 19 MiB and a whole core.
     gate: Arc<Semaphore>,
     verifications: AtomicU64,
@@ -111,14 +114,16 @@ struct Inner {
 }
 
 impl Authenticator {
-    /// An authenticator for these users, by password, signature or session.
-    pub fn new(users: Users, signed: SignedRequests, sessions: Sessions) -> Self {
+    /// An authenticator for these users, by password, signature or session; each may make so many requests a minute, or any
+    /// number if that is 0.
+    pub fn new(users: Users, signed: SignedRequests, sessions: Sessions, requests_per_minute: u32) -> Self {
         let inner = Inner {
             users,
             signed,
             sessions,
             memory: Memory::default(),
             throttle: Mutex::default(),
+            rates: Rates::new(requests_per_minute),
             gate: Arc::new(Semaphore::new(1)),
             verifications: AtomicU64::new(0),
             nobody: password::unmatched(),
@@ -279,24 +284,41 @@ pub async fn require_login(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let (who, mut request) = log_in(&authenticator, peer, request).await?;
-    request.extensions_mut().insert(who);
-    Ok(next.run(request).await)
+    let (who, request) = log_in(&authenticator, peer, request).await?;
+    Ok(run_for(&authenticator, who, request, next).await)
+}
+
+/// Runs the request, unless its user has had enough of them for now.
+async fn run_for(authenticator: &Authenticator, who: Who, mut request: Request, next: Next) -> Response {
+    let Some(allowance) = authenticator.inner.rates.take(who.0.id, Instant::now()) else {
+        request.extensions_mut().insert(who);
+        return next.run(request).await;
+    };
+    let mut response = match allowance.remaining {
+        Some(_) => {
+            request.extensions_mut().insert(who);
+            next.run(request).await
+        }
+        None => ApiError::fault(Fault::TooManyRequests(allowance.limit))
+            .retry_after(allowance.reset)
+            .into_response(),
+    };
+    allowance.tell(response.headers_mut());
+    response
 }
 
 /// Layer: like [`require_login`], but lets in as well who asks from this machine itself.
 pub async fn require_login_unless_local(
     State(authenticator): State<Authenticator>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if !is_local(peer, request.headers()) {
-        let who;
-        (who, request) = log_in(&authenticator, peer, request).await?;
-        request.extensions_mut().insert(who);
+    if is_local(peer, request.headers()) {
+        return Ok(next.run(request).await);
     }
-    Ok(next.run(request).await)
+    let (who, request) = log_in(&authenticator, peer, request).await?;
+    Ok(run_for(&authenticator, who, request, next).await)
 }
 
 /// What a proxy tells of those it speaks for. A request with one of these comes from somewhere else.

@@ -72,6 +72,8 @@ const CLOSING: Duration = Duration::from_secs(2);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// An OBProxy package has some 50 MB, with debug information some 500.
 const MAX_PACKAGE_BYTES: u64 = 1 << 30;
+/// A thousand a second, which no tool needs and a script gone wild exceeds.
+const REQUESTS_PER_MINUTE: u32 = 60_000;
 /// A proxy costs some megabytes in this time.
 const KEEP_METRICS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -97,6 +99,8 @@ pub struct Options {
     pub admin_password_file: Option<PathBuf>,
     /// Bytes an uploaded package may have.
     pub max_package_bytes: u64,
+    /// Requests each user may make in a minute; 0 for any number.
+    pub requests_per_minute: u32,
     /// How sessions of a proxy process that is to go are ended.
     pub drain: DrainPolicy,
     /// How long running steps may take to end once the server is told to stop; what is left is handed over to the next
@@ -125,6 +129,7 @@ impl Options {
             peer_url: None,
             admin_password_file: None,
             max_package_bytes: MAX_PACKAGE_BYTES,
+            requests_per_minute: REQUESTS_PER_MINUTE,
             drain: DrainPolicy {
                 window_ms: 60_000,
                 closes_per_second: 50,
@@ -292,7 +297,7 @@ impl Server {
             agents: Arc::clone(&agents),
             fleet,
             monitor: monitor.clone(),
-            authenticator: Authenticator::new(users.clone(), signed, database.sessions()),
+            authenticator: Authenticator::new(users.clone(), signed, database.sessions(), options.requests_per_minute),
             sessions: database.sessions(),
             audit: database.audit(),
             is_https: addresses.public.starts_with("https://"),

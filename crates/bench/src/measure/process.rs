@@ -27,7 +27,14 @@ impl ServerProcess {
     pub fn start(obfleet: &Path, state_dir: &Path, log: &str, log_file: &Path) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(obfleet)
-            .args(["server", "--listen", "127.0.0.1:0", "--state-dir"])
+            .args([
+                "server",
+                "--requests-per-minute",
+                "0",
+                "--listen",
+                "127.0.0.1:0",
+                "--state-dir",
+            ])
             .arg(state_dir)
             .env("OBFLEET_LOG", log)
             .stdin(Stdio::null())

@@ -51,6 +51,7 @@ impl ApiError {
             Fault::TooManyListeners(_) | Fault::NoLease | Fault::Stopping => {
                 (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE), None)
             }
+            Fault::TooManyRequests(_) => (Code::Com10003, Some(StatusCode::TOO_MANY_REQUESTS), None),
             Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE), None),
             Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE), None),
             Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
@@ -145,7 +146,11 @@ impl ApiError {
         });
         // Modules of OCP share their numbers (COM10001, TSK10001), so the whole code is told as well.
         ErrorBody {
-            code: messages::number(code),
+            // OCP has no number for this one.
+            code: match fault {
+                Some(Fault::TooManyRequests(_)) => 0,
+                _ => messages::number(code),
+            },
             message,
             debug_message: Some(messages::label(code)),
             sub_errors: sub_error.into_iter().collect(),

@@ -64,6 +64,8 @@ pub enum Fault {
     },
     /// A stream of events when the server has as many listeners as it takes.
     TooManyListeners(usize),
+    /// A request of a user who has made as many as may be made in a minute.
+    TooManyRequests(u32),
     /// A change while the server has no lease on the database.
     NoLease,
     /// A change while the server stops.
@@ -266,6 +268,10 @@ impl Fault {
                      pages"
                 ),
                 format!("事件监听者已达上限 {most} 个，请稍后再试或分页读取事件"),
+            ),
+            Self::TooManyRequests(most) => say(
+                format!("{most} requests a minute are allowed to one user; go on when Retry-After is over"),
+                format!("每个用户每分钟最多 {most} 个请求，请在 Retry-After 所示时间后继续"),
             ),
             Self::NoLease => language
                 .choose(

@@ -17,6 +17,7 @@ mod fake_agent;
 mod full_disk;
 mod hosts;
 mod idempotency;
+mod limits;
 mod links;
 mod load_balance;
 mod login;

@@ -94,7 +94,9 @@ async fn clients_that_know_the_authority_are_served_and_cookies_stay_on_https() 
     assert!(plain.send().await.is_err(), "plain HTTP");
 
     let login = ours.client().post(format!("{url}/api/v2/login"));
-    let login = login.form(&[("username", "admin"), ("password", PASSWORD)]);
+    let login = login
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("username=admin&password={PASSWORD}"));
     let cookies = Reply::of(login).await.headers;
     let cookies: Vec<_> = cookies.get_all("set-cookie").iter().collect();
     assert_eq!(cookies.len(), 2);
