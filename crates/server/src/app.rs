@@ -32,7 +32,7 @@ pub struct App {
     pub sealer: Sealer,
     /// Browsers that are logged in.
     pub sessions: Sessions,
-    /// Whether clients come by HTTPS, by the public URL.
+    /// Whether clients come by HTTPS: to this server, or by the public URL.
     pub is_https: bool,
     /// Checks credentials.
     pub authenticator: Authenticator,

@@ -300,7 +300,7 @@ impl Server {
             authenticator: Authenticator::new(users.clone(), signed, database.sessions(), options.requests_per_minute),
             sessions: database.sessions(),
             audit: database.audit(),
-            is_https: addresses.public.starts_with("https://"),
+            is_https: options.tls.is_some() || addresses.public.starts_with("https://"),
             users,
             access_keys: database.access_keys(),
             sealer: crew.sealer.clone(),
