@@ -1,5 +1,5 @@
 //! `cargo xtask demo`, `cargo xtask test` and `cargo xtask bench`: all set-up, then the main job, every test (`--long` for
-//! those that take long), or every figure.
+//! those that take long), or every figure. `cargo xtask openapi` writes what is made from the code and checked in.
 
 mod setup;
 
@@ -38,6 +38,12 @@ enum Task {
     },
     /// Install what the tests need and run them all
     Test(TestArguments),
+    /// Write docs/openapi.json as the code says, or compare it
+    Openapi {
+        /// Write nothing; fail if it is old
+        #[arg(long)]
+        check: bool,
+    },
     /// Build for release and measure how fast obfleet is on this machine
     Bench {
         /// Figures, and what `obfleet-bench --help` tells
@@ -81,6 +87,7 @@ fn run(task: Task) -> Result<()> {
             )
         }
         Task::Bench { arguments } => bench(&root, &arguments),
+        Task::Openapi { check } => openapi(&root, check),
         Task::Test(arguments) => match arguments.point {
             Some(point) => succeed(kills(&root, arguments.budget).env("OBFLEET_CHAOS_POINT", point)),
             None => test(&root, &arguments),
@@ -105,6 +112,17 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     let rest = succeed(&mut tests);
     let many = succeed(&mut long(root, "fifty", &["--nocapture"]));
     succeed(&mut kills(root, arguments.budget)).and(many).and(rest)
+}
+
+/// The test that compares the document can also write it.
+fn openapi(root: &Path, check: bool) -> Result<()> {
+    let mut test = cargo(root);
+    let name = "openapi::what_is_checked_in_is_what_the_code_says";
+    test.args(["test", "--workspace", "--test", "api", "--", "--exact", name]);
+    if !check {
+        test.env("OBFLEET_WRITE_OPENAPI", "1");
+    }
+    succeed(&mut test)
 }
 
 fn bench(root: &Path, arguments: &[String]) -> Result<()> {

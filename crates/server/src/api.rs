@@ -7,6 +7,7 @@ pub mod clusters;
 pub mod config_server;
 pub mod credentials;
 pub mod diagnosis;
+pub mod documentation;
 pub mod events;
 pub mod hosts;
 pub mod login;

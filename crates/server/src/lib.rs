@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`server`], [`address`], [`tls`] | starting and stopping, where it is reached, and its certificate |
 //! | [`router`], [`routes`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
+//! | [`openapi`] | the document of all routes, made from their declarations |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users, passwords, signatures, and who may do what |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
@@ -31,6 +32,7 @@ pub mod http;
 pub mod masking;
 pub mod metrics;
 pub mod ob_probe;
+pub mod openapi;
 pub mod peers;
 pub mod pki;
 pub mod renewal;

@@ -11,9 +11,9 @@ use obfleet_wire::Code;
 
 use crate::{
     api::{
-        access_keys, agents, audit, clusters, config_server, credentials, events, hosts, login, monitor, ob_clusters,
-        ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile, proxy_logs, roles,
-        servers, sites, system, take_over, tasks, users,
+        access_keys, agents, audit, clusters, config_server, credentials, documentation, events, hosts, login, monitor,
+        ob_clusters, ob_links, obproxies, packages, parameters, passwords, peers, peers::require_pass, profile,
+        proxy_logs, roles, servers, sites, system, take_over, tasks, users,
     },
     app::App,
     auth::{access::Access, require_login, require_login_unless_local},
@@ -49,6 +49,7 @@ pub fn routes() -> Routes {
         .nest("/api/v2/profiles/me", profile::routes().merge(credentials::routes()))
         .merge(system::routes())
         .merge(config_server::routes())
+        .merge(documentation::routes())
         .nest("/internal", peers::routes())
 }
 

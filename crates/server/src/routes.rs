@@ -15,10 +15,11 @@ use crate::{
     app::App,
     audit::{self, Audited},
     auth::access::{Access, authorize},
+    openapi::described::{Described, Operation, operation},
 };
 
 /// A route, but for its handler.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// GET stands for HEAD as well.
     pub method: Method,
@@ -26,6 +27,8 @@ pub struct Route {
     pub path: String,
     /// Who may use it.
     pub access: Access,
+    /// What its handler takes and answers.
+    pub operation: fn() -> Operation,
 }
 
 /// Some routes.
@@ -39,10 +42,10 @@ macro_rules! methods {
             #[must_use]
             pub fn $function<H, T>(self, path: &str, access: Access, handler: H) -> Self
             where
-                H: Handler<T, Arc<App>>,
+                H: Handler<T, Arc<App>> + Described<T>,
                 T: 'static,
             {
-                self.on(Method::$method, path, access, $function(handler))
+                self.on(Method::$method, path, access, operation(&handler), $function(handler))
             }
         )*
     };
@@ -58,9 +61,21 @@ impl Routes {
 
     /// Adds a route with layers of its own.
     #[must_use]
-    pub fn on(mut self, method: Method, path: &str, access: Access, handler: MethodRouter<Arc<App>>) -> Self {
-        let path = path.to_owned();
-        self.0.push((Route { method, path, access }, handler));
+    pub fn on(
+        mut self,
+        method: Method,
+        path: &str,
+        access: Access,
+        operation: fn() -> Operation,
+        handler: MethodRouter<Arc<App>>,
+    ) -> Self {
+        let route = Route {
+            method,
+            path: path.to_owned(),
+            access,
+            operation,
+        };
+        self.0.push((route, handler));
         self
     }
 

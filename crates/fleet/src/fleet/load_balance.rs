@@ -1,13 +1,13 @@
 //! Which proxies a client that balances load by itself may connect to.
 
 use obfleet_wire::{Code, Refusal, obproxy::ProxyStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Fleet};
 use crate::{inventory::Proxy, plan::Snapshot};
 
 /// A proxy server that takes connections. OCP does not document these members; they are those of its proxy servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalanceServer {
     /// The server's id.

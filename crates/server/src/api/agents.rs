@@ -46,7 +46,7 @@ pub struct CreateToken {
 }
 
 /// A token, told this once.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedToken {
     /// When it stops working.

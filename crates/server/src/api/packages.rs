@@ -18,17 +18,19 @@ use crate::{
     app::AppState,
     auth::right::Right,
     http::{ApiResult, Data, ListQuery, NoData, PathIds},
+    openapi::described::operation,
     routes::Routes,
 };
 
 /// Below `/api/v2`.
 pub fn routes() -> Routes {
     // A package is bounded while it is written to disk, not in memory.
+    let described = operation::<((), _, _), _>(&upload);
     let upload = post(upload).layer(DefaultBodyLimit::disable());
     let manage = Right::PackageManage.whole();
     Routes::new()
         .get("/software-packages", Right::PackageView.shared(), list)
-        .on(Method::POST, "/software-packages", manage, upload)
+        .on(Method::POST, "/software-packages", manage, described, upload)
         .delete("/software-packages/{id}", manage, remove)
         .get("/files/sys-package/{fileName}", Right::PackageView.shared(), download)
 }

@@ -4,6 +4,7 @@
 
 mod access_keys;
 mod audit;
+mod automation;
 mod chains;
 mod clusters;
 mod config_server;
@@ -23,6 +24,7 @@ mod load_balance;
 mod login;
 mod monitor;
 mod ob_clusters;
+mod openapi;
 mod operations;
 mod packages;
 mod parameters;
