@@ -313,6 +313,34 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_codes_are_those_there_are_with_cause_and_remedy() {
+        for page in ["en", "zh"] {
+            let path = format!("{}/../../docs/error-codes/{page}.md", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            let rows: Vec<Vec<&str>> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+                .map(|line| line.split(" | ").collect())
+                .skip(1)
+                .collect();
+            let documented: Vec<(String, String)> = rows
+                .iter()
+                .map(|row| {
+                    assert!(
+                        row.len() == 4 && row.iter().all(|cell| !cell.trim().is_empty()),
+                        "{page}: {row:?}"
+                    );
+                    (row[0].to_owned(), row[1].to_owned())
+                })
+                .collect();
+            let there_are = ALL
+                .iter()
+                .map(|code| (label(*code), message(*code).status.as_u16().to_string()));
+            assert_eq!(documented, there_are.collect::<Vec<_>>(), "{page}");
+        }
+    }
+
+    #[test]
     fn codes_are_written_as_ocp_does() {
         assert_eq!(label(Code::Odp21002), "ODP21002");
         assert_eq!(number(Code::Odp21002), 21002);
