@@ -8,6 +8,7 @@ mod authority;
 mod cli;
 mod client;
 mod database;
+mod descriptors;
 mod fsck;
 mod memory;
 mod runtime;
@@ -104,6 +105,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     options.keep_tasks = args.keep_tasks_days.map(|days| Duration::from_secs(days * 86_400));
     options.keep_metrics = Duration::from_secs(args.keep_metrics_days * 86_400);
+    descriptors::make_room();
     let told_to_stop = stop::of_server()?;
     let running = Server::start(options).await?;
     if let Some(password) = &running.admin_password {

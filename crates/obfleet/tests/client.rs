@@ -6,9 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Output,
+    time::{Duration, Instant},
 };
 
+use obfleet_lab::{api::Api, process::Process, testbed::PATIENCE};
 use obfleet_server::{Options, Running, Server, TlsFiles};
+use obfleet_standin::ports::PortLease;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -315,7 +318,7 @@ async fn a_context_keeps_the_authority_of_its_server() {
         options.tls = Some(TlsFiles {
             certificate,
             key,
-            look_every: std::time::Duration::from_secs(60),
+            look_every: Duration::from_secs(60),
         });
     })
     .await;
@@ -355,4 +358,54 @@ async fn a_context_keeps_the_authority_of_its_server() {
     std::fs::remove_file(&own).unwrap();
     assert_eq!(desk.json(&["whoami"]).await["name"], "admin");
     desk.says(&["context", "remove", "lab"]).await;
+}
+
+#[tokio::test]
+async fn many_who_say_nothing_keep_nobody_out() {
+    const SILENT: usize = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let port = PortLease::take().unwrap();
+    let address = format!("127.0.0.1:{}", port.port());
+    // As a shell or systemd starts it, but for the number.
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -Sn 256; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_obfleet"),
+        "server",
+    ]);
+    command
+        .args(["--listen", &address, "--state-dir"])
+        .arg(dir.path().join("state"));
+    let mut process = Process::start(&mut command, dir.path().join("log")).unwrap();
+    let api = Api::new(format!("http://{address}"), PASSWORD.to_owned()).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !api.answers().await {
+        assert!(
+            process.ended().is_none() && Instant::now() < deadline,
+            "{}",
+            process.last_words()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let open = || {
+        std::fs::read_dir(format!("/proc/{}/fd", process.pid()))
+            .unwrap()
+            .count()
+    };
+    while open() < SILENT {
+        assert!(
+            Instant::now() < deadline,
+            "{} connections of {SILENT}: {}",
+            open(),
+            process.last_words()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(api.answers().await);
+    process.stop();
 }
