@@ -214,7 +214,6 @@ macro_rules! scalars {
         $(
             fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
                 self.say(json!($schema));
-                #[expect(clippy::redundant_closure_call, reason = "what the sample is made of is the probe")]
                 visitor.$visit(($value)(&self))
             }
         )*
