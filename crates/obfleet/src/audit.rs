@@ -65,7 +65,11 @@ pub async fn audit(order: &AuditOrder) -> anyhow::Result<ExitCode> {
                 bail!("record {seq} is not the one that was noted: all records may have been written anew");
             }
             match chain.last() {
-                Some((seq, hash)) => println!("records verified: {}, the last is {seq}:{hash}", chain.count()),
+                Some((seq, hash)) => {
+                    // An export may begin anywhere; whoever cut its beginning off is not told of, so the beginning is.
+                    let first = seq + 1 - i64::try_from(chain.count())?;
+                    println!("records verified: {}, from {first} to {seq}:{hash}", chain.count());
+                }
                 None => println!("there are no records"),
             }
         }

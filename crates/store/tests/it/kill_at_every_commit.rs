@@ -62,7 +62,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    /// Commits that a run cannot do without. A busy machine may add some: a lease renewed late is taken again.
+    /// Commits that a run cannot do without. There may be more: one that fails and is tried again counts each time.
     fn least_commits(self) -> usize {
         match self {
             // Create; Start with Prepare's claim; one per step; one for the checkpoint.
