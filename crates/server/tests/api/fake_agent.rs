@@ -81,6 +81,21 @@ pub fn enrol_request(token: &Token, uid: &str, csr_pem: &str, port: u16) -> Enro
     }
 }
 
+/// How a real agent with a fresh token starts, its files below `dir`. It runs no proxies.
+pub async fn real_agent(api: &Api, dir: &std::path::Path) -> obfleet_agent::Options {
+    obfleet_agent::Options {
+        server_url: api.running.url.clone(),
+        token: Some(token(api).await),
+        state_dir: dir.join("agent"),
+        root: dir.join("root"),
+        address: "127.0.0.1".to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        bind: "127.0.0.1".parse().unwrap(),
+        exe: "/bin/false".into(),
+        measure_every: obfleet_agent::MEASURE_EVERY,
+    }
+}
+
 /// A fresh token.
 pub async fn token(api: &Api) -> Token {
     token_with(api, Value::Object(serde_json::Map::new())).await

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::{
-    fake_agent::token,
+    fake_agent::real_agent,
     support::{Api, Reply},
 };
 
@@ -22,17 +22,7 @@ fn expiry(host: &Value) -> Option<Timestamp> {
 async fn an_agents_certificate_is_renewed_before_it_expires() {
     let api = Api::start_with(|options| options.agents_valid = LIFETIME).await;
     let dir = tempfile::tempdir().unwrap();
-    let agent = tokio::spawn(obfleet_agent::run(obfleet_agent::Options {
-        server_url: format!("http://{}", api.running.address),
-        token: Some(token(&api).await),
-        state_dir: dir.path().join("state"),
-        root: dir.path().join("root"),
-        address: "127.0.0.1".to_owned(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        bind: "127.0.0.1".parse().unwrap(),
-        exe: "/bin/false".into(),
-        measure_every: obfleet_agent::MEASURE_EVERY,
-    }));
+    let agent = tokio::spawn(obfleet_agent::run(real_agent(&api, dir.path()).await));
     let hosts = "/api/v2/compute/hosts";
     let known = |hosts: &Value| expiry(&hosts["contents"][0]).is_some();
     let first = api

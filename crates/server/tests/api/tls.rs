@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    fake_agent::token,
+    fake_agent::real_agent,
     support::{Api, PASSWORD, Reply, client},
 };
 
@@ -190,17 +190,7 @@ async fn an_agent_enrols_by_https() {
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let mut api = start(&authority, dir.path()).await;
     api.http = authority.client();
-    let agent = tokio::spawn(obfleet_agent::run(obfleet_agent::Options {
-        server_url: api.running.url.clone(),
-        token: Some(token(&api).await),
-        state_dir: dir.path().join("agent"),
-        root: dir.path().join("root"),
-        address: "127.0.0.1".to_owned(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        bind: "127.0.0.1".parse().unwrap(),
-        exe: "/bin/false".into(),
-        measure_every: obfleet_agent::MEASURE_EVERY,
-    }));
+    let agent = tokio::spawn(obfleet_agent::run(real_agent(&api, dir.path()).await));
     let there = |hosts: &Value| hosts["contents"][0]["hostAgentStatus"] == "AVAILABLE";
     api.until("/api/v2/compute/hosts", there).await;
     agent.abort();
