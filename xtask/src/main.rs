@@ -14,6 +14,9 @@ use clap::{Args, Parser, Subcommand};
 /// Random cases for each property in the long run, among them damaged packages; 256 otherwise.
 const LONG_CASES: &str = "10000";
 
+/// Requests made up for each operation of the API in the long run.
+const LONG_REQUESTS: &str = "60";
+
 /// Tasks in a long run of the test of several servers under fire.
 const LONG_TASKS: &str = "1000";
 
@@ -99,8 +102,7 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     let tools = setup::test_tools(&target(root))?;
     let mut tests = cargo(root);
     tests.args(["test", "--workspace", "--no-fail-fast"]);
-    // With this set a test whose tool is missing fails instead of skipping itself.
-    tests.env("OBFLEET_TEST_TOOLS", "1").env("OBFLEET_SEEKDB", tools.seekdb);
+    tools.tell(&mut tests);
     if !arguments.long {
         return succeed(&mut tests);
     }
@@ -108,6 +110,7 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     tests
         .env("PROPTEST_CASES", LONG_CASES)
         .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
+        .env("OBFLEET_SCHEMATHESIS_CASES", LONG_REQUESTS)
         .env("OBFLEET_OUTAGES", LONG_OUTAGES);
     let rest = succeed(&mut tests);
     let many = succeed(&mut long(root, "fifty", &["--nocapture"]));

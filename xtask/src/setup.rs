@@ -1,4 +1,5 @@
-//! Installs what tests need beside Rust: programs of Debian's packages, and the OceanBase kernel from PyPI.
+//! Installs what tests need beside Rust: programs of Debian's packages, and from PyPI the OceanBase kernel and schemathesis,
+//! which makes up requests.
 
 use std::{
     fs,
@@ -12,7 +13,10 @@ use anyhow::{Context as _, Result};
 use crate::succeed;
 
 /// Programs tests start, and the Debian package each is in.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
+    ("curl", "curl"),
+    ("jq", "jq"),
+    ("openssl", "openssl"),
     ("mariadbd", "mariadb-server"),
     ("rpm", "rpm"),
     ("rpmbuild", "rpm"),
@@ -22,10 +26,25 @@ const PROGRAMS: [(&str, &str); 4] = [
 /// The OceanBase kernel: package and version on PyPI.
 const SEEKDB: (&str, &str) = ("pylibseekdb", "1.4.0");
 
+/// schemathesis and all it needs, each in one version: others would make up other requests.
+const SCHEMATHESIS: &str = include_str!("../schemathesis.txt");
+
 /// What was installed where it cannot be found by name.
 pub struct Tools {
     /// The `seekdb` executable.
     pub seekdb: PathBuf,
+    /// The directory that has schemathesis' Python modules.
+    pub schemathesis: PathBuf,
+}
+
+impl Tools {
+    /// Has tests find them; one whose tool is missing fails then instead of leaving itself out.
+    pub fn tell(&self, tests: &mut Command) {
+        tests
+            .env("OBFLEET_TEST_TOOLS", "1")
+            .env("OBFLEET_SEEKDB", &self.seekdb)
+            .env("OBFLEET_SCHEMATHESIS", &self.schemathesis);
+    }
 }
 
 /// Installs what is missing. `target` is the build directory.
@@ -38,8 +57,10 @@ pub fn test_tools(target: &Path) -> Result<Tools> {
     if !missing.is_empty() {
         install(&missing)?;
     }
+    let tools = target.join("tools");
     Ok(Tools {
-        seekdb: seekdb(&target.join("tools"))?,
+        seekdb: seekdb(&tools)?,
+        schemathesis: schemathesis(&tools)?,
     })
 }
 
@@ -109,6 +130,31 @@ fn seekdb(tools: &Path) -> Result<PathBuf> {
     let executable = find(&home, "seekdb").with_context(|| format!("{} holds no seekdb", wheel.display()))?;
     fs::set_permissions(&executable, fs::Permissions::from_mode(0o755))?;
     Ok(executable)
+}
+
+/// schemathesis, in a directory of its own.
+fn schemathesis(tools: &Path) -> Result<PathBuf> {
+    let pinned = |line: &str| line.strip_prefix("schemathesis==").map(str::to_owned);
+    let version = SCHEMATHESIS
+        .lines()
+        .find_map(pinned)
+        .context("no version of schemathesis is pinned")?;
+    let home = tools.join(format!("schemathesis-{version}"));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    println!("fetching schemathesis {version} from PyPI");
+    fs::create_dir_all(tools)?;
+    let wanted = tools.join("schemathesis.txt");
+    fs::write(&wanted, SCHEMATHESIS)?;
+    // Installed beside and moved, so that a broken-off run leaves no half of it behind.
+    let installing = tools.join("installing");
+    let _ = fs::remove_dir_all(&installing);
+    let mut pip = Command::new("pip3");
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--target"]);
+    succeed(pip.arg(&installing).arg("--requirement").arg(&wanted))?;
+    fs::rename(&installing, &home)?;
+    Ok(home)
 }
 
 /// The file with this name anywhere below a directory.

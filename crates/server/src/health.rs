@@ -2,11 +2,11 @@
 //!
 //! Nothing is answered at all before the database is open and its schema is up to date, so an answer says that much.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use obfleet_engine::Engine;
 use obfleet_fleet::inventory::{Inventory, InventoryChange};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 /// A database that takes longer is as good as away to whoever asks.
@@ -19,7 +19,7 @@ pub struct Health {
 }
 
 /// What was found. Whoever asks needs no login, so it tells nothing of the fleet or of the database's whereabouts.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Whether requests should be sent here.
     pub ready: bool,
@@ -28,12 +28,12 @@ pub struct Readiness {
 }
 
 /// The parts.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checks {
     /// The state database answers.
-    pub database: &'static str,
+    pub database: Cow<'static, str>,
     /// The engine claims steps.
-    pub engine: &'static str,
+    pub engine: Cow<'static, str>,
 }
 
 const OK: &str = "ok";
@@ -61,7 +61,10 @@ impl Health {
         };
         Readiness {
             ready: database == OK && engine == OK,
-            checks: Checks { database, engine },
+            checks: Checks {
+                database: database.into(),
+                engine: engine.into(),
+            },
         }
     }
 }

@@ -20,7 +20,7 @@ pub use envelope::{Data, NoData};
 pub use error::ApiError;
 pub use fault::{Fault, Wanted};
 pub use idempotency::Idempotency;
-pub use listing::ListQuery;
+pub use listing::{Entry, ListQuery};
 pub use path::PathIds;
 
 /// What a handler returns.

@@ -9,12 +9,13 @@ pub mod source;
 use std::{collections::BTreeMap, path::Path};
 
 use axum::http::Method;
-use obfleet_wire::envelope::Envelope;
+use obfleet_wire::{config_server, envelope::Envelope, iam::LoggedIn};
 use serde_json::{Map, Value, json};
 
 use self::described::{Answer, Operation, Schema};
 use crate::{
     auth::access::{Access, Reach},
+    health::Readiness,
     routes::Route,
 };
 
@@ -26,22 +27,81 @@ const REFUSALS: &[(u16, &str)] = &[
     ),
     (401, "Nobody is logged in, or the signature or password is wrong"),
     (403, "The user lacks the right that `x-right` names"),
-    (404, "What the path names is not there"),
+    (404, "What the path or the body names is not there"),
     (
         409,
         "Something stands in the way: another task, a state, a name that is taken",
     ),
     (413, "The body is too large"),
     (415, "The body is not of a type that is read here"),
+    (416, "What `Range` asks for lies beyond the file"),
     (
         429,
         "Too many requests, or too many failed logins; `Retry-After` tells when to come back",
     ),
     (
+        500,
+        "The server failed; its log tells why, under the answer's `traceId`",
+    ),
+    (502, "A host's agent did not answer, or not as it should"),
+    (
         503,
         "The server cannot serve this now; `Retry-After` tells when to come back",
     ),
+    (507, "The server's disk is full"),
 ];
+
+/// Answers of handlers that make the whole response themselves.
+const OWN: &[(&str, Own)] = &[
+    ("audit.export", Own::Kind("application/x-ndjson")),
+    (
+        "config_server.answer",
+        Own::Json(shape::schema::<config_server::Answer<Value>>),
+    ),
+    ("diagnosis.download", Own::Kind("application/zip")),
+    ("documentation.document", Own::Json(shape::schema::<Map<String, Value>>)),
+    ("documentation.page", Own::Kind("text/html")),
+    ("login.login", Own::Data(shape::schema::<LoggedIn>)),
+    ("login.logout", Own::Nothing),
+    ("monitor.exposition", Own::Kind("text/plain")),
+    ("packages.download", Own::Kind("application/x-rpm")),
+    ("proxy_logs.read", Own::Kind("application/octet-stream")),
+    ("system.metrics", Own::Kind("application/openmetrics-text")),
+    ("system.ready", Own::Json(shape::schema::<Readiness>)),
+    ("task_events.events", Own::Kind("text/event-stream")),
+];
+
+/// An answer that the handler's signature does not tell.
+#[derive(Clone, Copy)]
+enum Own {
+    /// The envelope, with this in it.
+    Data(Schema),
+    /// The envelope, with nothing in it.
+    Nothing,
+    /// This, without an envelope.
+    Json(Schema),
+    /// Something of this type.
+    Kind(&'static str),
+}
+
+/// Statuses besides, of a few handlers.
+const ALSO: &[(&str, &[u16])] = &[
+    ("agents.enrol", &[401]),
+    ("config_server.answer", &[404]),
+    ("diagnosis.download", &[507]),
+    ("hosts.obproxies", &[502]),
+    ("login.login", &[401, 429]),
+    ("obproxies.load_balance_info", &[404]),
+    ("packages.download", &[416]),
+    ("packages.upload", &[507]),
+    ("take_over.precheck", &[502]),
+];
+
+/// Handlers whose refusals are in the form of their answers, and no envelopes.
+const OF_ONE_FORM: &[&str] = &["config_server.answer", "system.ready", "system.status"];
+
+/// Handlers that answer a file, or the part of it that `Range` asks for, or that it has not changed.
+const FILES: &[&str] = &["packages.download"];
 
 /// Bodies of handlers that read the whole request themselves: content type and members.
 const RAW: &[(&str, &str, &[&str])] = &[
@@ -161,7 +221,7 @@ fn operation(
         "tags": [parts.first().copied().unwrap_or_default()],
         "summary": found.summary,
         "description": found.description,
-        "responses": responses(route, &operation, schemas)?,
+        "responses": responses(&name, route, &operation, schemas)?,
     });
     let parameters = parameters(route, &operation, &found);
     if !parameters.is_empty() {
@@ -198,9 +258,10 @@ fn parameters(route: &Route, operation: &Operation, found: &source::Found) -> Ve
     let mut parameters: Vec<Value> = in_path
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path_schema(&name)}))
         .collect();
-    let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "schema": schema});
+    // An empty one counts as absent.
+    let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "allowEmptyValue": true, "schema": schema});
     if operation.query {
-        parameters.extend(found.query.iter().map(|name| query(name, json!({"type": "string"}))));
+        parameters.extend(found.query.iter().map(|(name, schema)| query(name, schema.clone())));
         if found.paged {
             parameters.push(query("page", json!({"type": "integer", "minimum": 1, "default": 1})));
             let size = json!({"type": "integer", "minimum": 1, "maximum": 2000, "default": 10});
@@ -253,46 +314,90 @@ fn body(name: &str, operation: &Operation, schemas: &mut Map<String, Value>) -> 
         return Ok(None);
     };
     let schema = named(schema, schemas)?;
+    let schema = if required {
+        schema
+    } else {
+        json!({"anyOf": [schema, {"type": "null"}]})
+    };
     Ok(Some(
         json!({"required": required, "content": {"application/json": {"schema": schema}}}),
     ))
 }
 
-fn responses(route: &Route, operation: &Operation, schemas: &mut Map<String, Value>) -> Result<Value, String> {
+/// The answer when all is well.
+fn done(name: &str, operation: &Operation, schemas: &mut Map<String, Value>) -> Result<Value, String> {
     let envelope = json!({"$ref": "#/components/schemas/Envelope"});
-    let done = match operation.answer {
-        Answer::Data(schema) => {
-            let data = named(schema, schemas)?;
-            let schema = json!({"allOf": [envelope, {"type": "object", "properties": {"data": data}}]});
-            json!({"description": "Done", "content": {"application/json": {"schema": schema}}})
-        }
-        Answer::Nothing => json!({"description": "Done", "content": {"application/json": {"schema": envelope}}}),
-        Answer::Json => json!({"description": "Done, without envelope", "content": {"application/json": {}}}),
-        Answer::Text => {
-            let content = json!({"text/plain": {"schema": {"type": "string"}}});
-            json!({"description": "Done, without envelope", "content": content})
-        }
-        Answer::Own => json!({"description": "Done; see the description"}),
+    let enveloped = |schema| json!({"description": "Done", "content": {"application/json": {"schema": schema}}});
+    let bare = |kind: &str, schema| {
+        let content = json!({kind: {"schema": schema}});
+        json!({"description": "Done, without envelope", "content": content})
     };
+    let own = match operation.answer {
+        Answer::Data(schema) => Own::Data(schema),
+        Answer::Nothing => Own::Nothing,
+        Answer::Json(schema) => Own::Json(schema),
+        Answer::Text => Own::Kind("text/plain"),
+        Answer::Own => OWN
+            .iter()
+            .find(|(handler, _)| *handler == name)
+            .map(|(_, own)| *own)
+            .ok_or_else(|| format!("{name} makes its response itself, and nothing says what it is"))?,
+    };
+    Ok(match own {
+        Own::Data(schema) => {
+            let data = named(schema, schemas)?;
+            enveloped(
+                json!({"allOf": [envelope, {"type": "object", "required": ["data"], "properties": {"data": data}}]}),
+            )
+        }
+        Own::Nothing => enveloped(envelope),
+        Own::Json(schema) => bare("application/json", named(schema, schemas)?),
+        Own::Kind(kind) => bare(kind, json!({"type": "string"})),
+    })
+}
+
+fn responses(
+    name: &str,
+    route: &Route,
+    operation: &Operation,
+    schemas: &mut Map<String, Value>,
+) -> Result<Value, String> {
+    let done = done(name, operation, schemas)?;
+    let also = ALSO.iter().find(|(handler, _)| *handler == name);
+    let also = also.map_or(&[][..], |(_, statuses)| *statuses);
     let changes = route.method != Method::GET;
     let body = operation.body.is_some() || operation.raw;
     let comes = |status: u16| match status {
+        _ if also.contains(&status) => true,
         400 => body || operation.query || operation.idempotent || route.path.contains('{'),
         401 | 429 => route.access != Access::Open,
         403 => route.access.right().is_some(),
-        404 => route.path.contains('{'),
+        404 => route.path.contains('{') || operation.body.is_some(),
         409 => changes && route.access != Access::Open,
         413 | 415 => body,
-        _ => true,
+        500 | 503 => true,
+        _ => false,
     };
     let mut responses: Map<_, _> = REFUSALS
         .iter()
         .filter(|(status, _)| comes(*status))
         .map(|(status, _)| {
             let refused = json!({"$ref": format!("#/components/responses/Refused{status}")});
+            let refused = if OF_ONE_FORM.contains(&name) {
+                done.clone()
+            } else {
+                refused
+            };
             (status.to_string(), refused)
         })
         .collect();
+    if FILES.contains(&name) {
+        responses.insert("206".to_owned(), done.clone());
+        responses.insert(
+            "304".to_owned(),
+            json!({"description": "It is what `If-None-Match` names"}),
+        );
+    }
     responses.insert("200".to_owned(), done);
     Ok(Value::Object(responses))
 }

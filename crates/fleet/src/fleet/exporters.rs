@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use obfleet_wire::obproxy::ProxyStatus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Fleet};
 use crate::inventory::Proxy;
 
 /// One entry of Prometheus' HTTP service discovery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExporterTarget {
     /// The proxy's cluster; not shown but as a label.
-    #[serde(skip)]
+    #[serde(skip, default)]
     pub cluster_id: i64,
     /// `address:port`, one of them.
     pub targets: Vec<String>,

@@ -10,12 +10,11 @@ use obfleet_wire::{
     time::Timestamp,
 };
 use rand::Rng as _;
-use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
     auth::{Who, access::Access},
-    http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, OptionalJson, PathIds},
+    http::{ApiError, ApiResult, Data, Entry, Json, ListQuery, NoData, OptionalJson, PathIds},
     routes::Routes,
 };
 
@@ -36,7 +35,11 @@ pub fn routes() -> Routes {
 }
 
 /// Lists the caller's keys.
-pub async fn list(State(app): AppState, Who(actor, _): Who, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(
+    State(app): AppState,
+    Who(actor, _): Who,
+    query: ListQuery,
+) -> ApiResult<Data<Paged<Entry<AccessKey>>>> {
     let keys = app.access_keys.of(actor.id).await.map_err(failed)?;
     let keys: Vec<AccessKey> = keys.into_iter().map(shown).collect();
     Ok(Data(query.page(keys)?))

@@ -6,12 +6,11 @@ use obfleet_wire::{
     obproxy::{CreateObproxyCluster, ObproxyCluster, PatchObproxyCluster},
     task::TaskInstance,
 };
-use serde_json::Value;
 
 use crate::{
     app::AppState,
     auth::{Who, granted::Scope, right::Right},
-    http::{ApiResult, Data, Idempotency, Json, ListQuery, PathIds},
+    http::{ApiResult, Data, Entry, Idempotency, Json, ListQuery, PathIds},
     routes::Routes,
     task_view,
 };
@@ -27,7 +26,11 @@ pub fn routes() -> Routes {
 }
 
 /// Lists the clusters that the user may see.
-pub async fn list(State(app): AppState, scope: Scope, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(
+    State(app): AppState,
+    scope: Scope,
+    query: ListQuery,
+) -> ApiResult<Data<Paged<Entry<ObproxyCluster>>>> {
     let mut clusters = app.fleet.clusters().await?;
     clusters.retain(|cluster| scope.holds(cluster.id));
     Ok(Data(query.page(clusters)?))

@@ -5,12 +5,11 @@ use obfleet_wire::{
     credential::{Credential, NewCredential},
     envelope::Paged,
 };
-use serde_json::Value;
 
 use crate::{
     app::AppState,
     auth::{Who, right::Right},
-    http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
+    http::{ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds},
     routes::Routes,
 };
 
@@ -24,7 +23,11 @@ pub fn routes() -> Routes {
 }
 
 /// Lists the caller's credentials, by `keyword` in the name or the user of the host.
-pub async fn list(State(app): AppState, Who(actor, _): Who, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(
+    State(app): AppState,
+    Who(actor, _): Who,
+    query: ListQuery,
+) -> ApiResult<Data<Paged<Entry<Credential>>>> {
     let mut credentials = app.fleet.credentials(&actor).await?;
     credentials.retain(|credential| {
         let username = &credential.ssh_credential_property.username;

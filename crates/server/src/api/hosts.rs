@@ -6,12 +6,11 @@ use obfleet_wire::{
     envelope::{Contents, Paged},
     host::{DeleteHosts, EditHost, Host},
 };
-use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
     auth::right::Right,
-    http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
+    http::{ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds},
     routes::Routes,
 };
 
@@ -27,7 +26,7 @@ pub fn routes() -> Routes {
 }
 
 /// Lists hosts by status, IDC, service type and keyword (name, alias, address or service).
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<Host>>>> {
     let mut hosts = app.fleet.hosts().await?;
     let certificates = app.agents.certificates();
     for host in &mut hosts {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::{
     app::AppState,
     auth::{granted::Scope, right::Right},
-    http::{ApiResult, Data, ListQuery, language::Language},
+    http::{ApiResult, Data, Entry, ListQuery, language::Language},
     routes::Routes,
 };
 
@@ -31,7 +31,7 @@ pub fn routes() -> Routes {
 }
 
 /// The metrics there are, by class and group.
-pub async fn groups(headers: HeaderMap, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn groups(headers: HeaderMap, query: ListQuery) -> ApiResult<Data<Paged<Entry<catalogue::Class>>>> {
     let classes = catalogue::classes(&query, Language::of(&headers))?;
     Ok(Data(query.page(classes)?))
 }

@@ -8,12 +8,11 @@ use obfleet_wire::{
         RootServer, UpdateObCluster,
     },
 };
-use serde_json::Value;
 
 use crate::{
     app::AppState,
     auth::{Who, right::Right},
-    http::{ApiResult, Data, Idempotency, Json, ListQuery, NoData, OptionalJson, PathIds},
+    http::{ApiResult, Data, Entry, Idempotency, Json, ListQuery, NoData, OptionalJson, PathIds},
     ob_probe,
     routes::Routes,
 };
@@ -30,7 +29,7 @@ pub fn routes() -> Routes {
 }
 
 /// Lists clusters by type and keyword (name or root server).
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<ObCluster>>>> {
     let mut known = app.fleet.ob_clusters().await?;
     known.retain(|known| {
         let servers: Vec<_> = known.root_servers.iter().map(ToString::to_string).collect();

@@ -10,14 +10,13 @@ use axum::{
     routing::post,
 };
 use obfleet_wire::{envelope::Paged, package::SoftwarePackage};
-use serde_json::Value;
 
 pub use self::download::answer as file_response;
 use self::upload::Upload;
 use crate::{
     app::AppState,
     auth::right::Right,
-    http::{ApiResult, Data, ListQuery, NoData, PathIds},
+    http::{ApiResult, Data, Entry, ListQuery, NoData, PathIds},
     openapi::described::operation,
     routes::Routes,
 };
@@ -36,7 +35,7 @@ pub fn routes() -> Routes {
 }
 
 /// Lists packages by type, version, operating system, architecture and keyword.
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<SoftwarePackage>>>> {
     let mut packages = app.fleet.packages().await?;
     packages.retain(|package| {
         query.mentions("keyword", &[&package.file_name])

@@ -10,7 +10,6 @@ use obfleet_wire::{
     reason::{Arg, Reason, Thing},
     time::Timestamp,
 };
-use serde_json::Value;
 
 use super::users::{check_description, failed};
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
         role::{self, BuiltIn},
         rules,
     },
-    http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, PathIds},
+    http::{ApiError, ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds},
     routes::Routes,
 };
 
@@ -37,7 +36,7 @@ pub fn routes() -> Routes {
 }
 
 /// Lists roles, by `keyword` in name or description; those that are there from the beginning come first.
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<Role>>>> {
     let custom = app.users.custom_roles().await.map_err(failed)?;
     let mut roles: Vec<Role> = role::BUILT_IN.iter().map(of_system).collect();
     roles.extend(custom.into_iter().map(of_users));

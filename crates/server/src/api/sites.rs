@@ -6,12 +6,11 @@ use obfleet_wire::{
     envelope::Paged,
     site::{HostType, Idc, NewIdc, NewSite, Region},
 };
-use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
     auth::right::Right,
-    http::{ApiResult, Data, Json, ListQuery, NoData, PathIds},
+    http::{ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds},
     routes::Routes,
 };
 
@@ -34,14 +33,14 @@ pub fn routes() -> Routes {
 }
 
 /// Lists regions, by `keyword` in the name.
-pub async fn regions(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn regions(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<Region>>>> {
     let mut regions = app.fleet.regions().await?;
     regions.retain(|region| query.mentions("keyword", &[&region.name]));
     Ok(Data(query.page(regions)?))
 }
 
 /// Lists IDCs, by `keyword` in the name and by `regionId`.
-pub async fn idcs(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn idcs(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<Idc>>>> {
     let mut idcs = app.fleet.idcs().await?;
     let region = query.id("regionId")?;
     idcs.retain(|idc| query.mentions("keyword", &[&idc.name]) && region.is_none_or(|id| id == idc.region_id));
@@ -49,7 +48,7 @@ pub async fn idcs(State(app): AppState, query: ListQuery) -> ApiResult<Data<Page
 }
 
 /// Lists host types, by `keyword` in the name.
-pub async fn host_types(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn host_types(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<HostType>>>> {
     let mut types = app.fleet.host_types().await?;
     types.retain(|host_type| query.mentions("keyword", &[&host_type.name]));
     Ok(Data(query.page(types)?))

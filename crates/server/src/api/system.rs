@@ -8,7 +8,7 @@ use axum::{
 };
 use obfleet_engine::{TaskFilter, TaskStatus};
 use obfleet_wire::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     app::AppState,
@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// What the server is, as OCP tells it; what OCP says of Java besides has no meaning here.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
-    artifact: &'static str,
-    build_version: &'static str,
-    group: &'static str,
-    name: &'static str,
+    artifact: String,
+    build_version: String,
+    group: String,
+    name: String,
 }
 
 /// At the root.
@@ -47,10 +47,10 @@ pub async fn time() -> String {
 /// `GET /api/v2/info`: name and version of the server.
 pub async fn info() -> Json<Info> {
     Json(Info {
-        artifact: "obfleet",
-        build_version: env!("CARGO_PKG_VERSION"),
-        group: "obfleet",
-        name: "obfleet",
+        artifact: "obfleet".to_owned(),
+        build_version: env!("CARGO_PKG_VERSION").to_owned(),
+        group: "obfleet".to_owned(),
+        name: "obfleet".to_owned(),
     })
 }
 

@@ -12,12 +12,11 @@ use obfleet_wire::{
     reason::{Arg, Reason, Thing},
     time::Timestamp,
 };
-use serde_json::Value;
 
 use crate::{
     app::{App, AppState},
     auth::{Who, first_user, password, right::Right, role, rules},
-    http::{ApiError, ApiResult, Data, Json, ListQuery, NoData, PathIds, Wanted},
+    http::{ApiError, ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds, Wanted},
     routes::Routes,
 };
 
@@ -41,7 +40,7 @@ pub fn routes() -> Routes {
 }
 
 /// Lists users, by `keyword` in name or description.
-pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Value>>> {
+pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Paged<Entry<User>>>> {
     let locked: BTreeMap<_, _> = app
         .users
         .locked(Timestamp::now())

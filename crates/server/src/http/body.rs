@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{
     error::ApiError,
@@ -90,8 +90,16 @@ pub async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        ApiError::fault(fault(&path, error.inner()))
+        let (path, error) = (error.path().to_string(), error.inner());
+        // To the parser an object in the place of a word is no JSON, where that begins otherwise than it wants.
+        let is_json = !error.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+        ApiError::fault(match is_json && path != "." {
+            true => Fault::WrongMember {
+                member: path,
+                expected: Expected::Other,
+            },
+            false => fault(&path, error),
+        })
     })?;
     json.end().map_err(|error| ApiError::fault(not_json(&error)))?;
     Ok(value)
@@ -198,6 +206,10 @@ mod tests {
             "obproxyInstallParam.hostIds"
         );
         assert_eq!(field::<CreateObproxyCluster>(r#"{"name":"a","name":"b"}"#), "name");
+        for given in ["{}", "[]", "{\"RS_LIST\":1}", "{\"RS_LIST\":1,\"b\":2}", "7"] {
+            let body = format!(r#"{{"name":"a","workMode":{given}}}"#);
+            assert_eq!(field::<CreateObproxyCluster>(&body), "workMode", "{given}");
+        }
         assert_eq!(field::<UpgradeObproxy>("[7]"), "[0]");
         assert_eq!(field::<UpgradeObproxy>("7"), "body");
     }

@@ -1,14 +1,14 @@
 //! Lists: filters, order and paging as OCP's clients ask for them (`page` from 1, `size`, `sort=member,asc|desc`,
 //! several values of a filter with commas between them).
 
-use std::{cmp::Ordering, ops::RangeInclusive};
+use std::{cmp::Ordering, marker::PhantomData, ops::RangeInclusive};
 
 use axum::{
     extract::{FromRequestParts, Query},
     http::request::Parts,
 };
 use obfleet_wire::envelope::Paged;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{error::ApiError, fault::Wanted};
@@ -17,6 +17,34 @@ use super::{error::ApiError, fault::Wanted};
 const DEFAULT_SIZE: u64 = 10;
 /// Entries of a page at most; OCP's own limit.
 const MAX_SIZE: u64 = 2000;
+
+/// An entry of a list, a `T` in JSON already: lists are sorted by any of its members.
+#[derive(Debug)]
+pub struct Entry<T> {
+    json: Value,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Entry<T> {
+    fn new(json: Value) -> Self {
+        Self { json, of: PhantomData }
+    }
+}
+
+impl<T> Serialize for Entry<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+/// Reads a `T`, so that what is made from deserialisers tells one.
+impl<'de, T: Deserialize<'de> + Serialize> Deserialize<'de> for Entry<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entry = T::deserialize(deserializer)?;
+        let json = serde_json::to_value(entry).map_err(serde::de::Error::custom)?;
+        Ok(Self::new(json))
+    }
+}
 
 /// The query of a list.
 #[derive(Debug, Default)]
@@ -90,14 +118,18 @@ impl ListQuery {
     }
 
     /// Sorts the entries by the member the client names and cuts its page out of them.
-    pub fn page<T: Serialize>(&self, entries: Vec<T>) -> Result<Paged<Value>, ApiError> {
+    pub fn page<T: Serialize>(&self, entries: Vec<T>) -> Result<Paged<Entry<T>>, ApiError> {
         let (number, size) = self.paging()?;
         let entries: Result<Vec<Value>, _> = entries.into_iter().map(serde_json::to_value).collect();
         let mut entries = entries.map_err(ApiError::internal)?;
         if let Some(sort) = self.text("sort") {
             self.sort(sort, &mut entries)?;
         }
-        Ok(Paged::cut(entries, number, size))
+        let page = Paged::cut(entries, number, size);
+        Ok(Paged {
+            contents: page.contents.into_iter().map(Entry::new).collect(),
+            page: page.page,
+        })
     }
 
     fn sort(&self, sort: &str, entries: &mut [Value]) -> Result<(), ApiError> {
@@ -165,7 +197,7 @@ mod tests {
         assert_eq!(
             last.contents
                 .iter()
-                .map(|e| e["id"].as_i64().unwrap())
+                .map(|e| e.json["id"].as_i64().unwrap())
                 .collect::<Vec<_>>(),
             [5, 4, 3, 2, 1]
         );

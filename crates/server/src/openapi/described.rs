@@ -26,8 +26,8 @@ pub enum Answer {
     Data(Schema),
     /// The envelope, with nothing in it.
     Nothing,
-    /// JSON without an envelope.
-    Json,
+    /// This without an envelope.
+    Json(Schema),
     /// Text.
     Text,
     /// Something of its own.
@@ -134,8 +134,8 @@ impl Answered for NoData {
     const ANSWER: Answer = Answer::Nothing;
 }
 
-impl<T> Answered for axum::Json<T> {
-    const ANSWER: Answer = Answer::Json;
+impl<T: for<'de> Deserialize<'de>> Answered for axum::Json<T> {
+    const ANSWER: Answer = Answer::Json(schema::<T>);
 }
 
 impl Answered for String {

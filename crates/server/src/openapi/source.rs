@@ -1,6 +1,11 @@
 //! What only the sources say of a handler: its doc comment, and the names of what it asks the query for.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde_json::{Value, json};
 
 /// Functions of [`ListQuery`](crate::http::ListQuery) that take the name of one parameter.
 const ASKED: &[&str] = &[".text(", ".texts(", ".admits(", ".mentions(", ".id(", ".number("];
@@ -14,8 +19,8 @@ pub struct Found {
     pub description: String,
     /// Marked as an extension.
     pub extension: bool,
-    /// Names of parameters of the query, in order.
-    pub query: BTreeSet<String>,
+    /// Parameters of the query: names and schemas.
+    pub query: BTreeMap<String, Value>,
     /// It answers in pages.
     pub paged: bool,
 }
@@ -98,7 +103,7 @@ fn asked(text: &str, function: &str, found: &mut Found, seen: &mut BTreeSet<Stri
             if let Some(argument) = rest.strip_prefix(ask)
                 && let Some(name) = literal(argument)
             {
-                found.query.insert(name.to_owned());
+                found.query.insert(name.to_owned(), schema(ask));
             }
         }
     }
@@ -116,11 +121,20 @@ fn asked(text: &str, function: &str, found: &mut Found, seen: &mut BTreeSet<Stri
         let rest = body[at..].strip_prefix("query, ").and_then(literal);
         match rest {
             Some(literal) if !name.is_empty() => {
-                found.query.insert(literal.to_owned());
+                found.query.insert(literal.to_owned(), schema(""));
             }
             _ if name != function => asked(text, &name, found, seen),
             _ => {}
         }
+    }
+}
+
+/// What is asked for in this way.
+fn schema(ask: &str) -> Value {
+    match ask {
+        ".id(" => json!({"type": "integer", "format": "int64", "minimum": 1}),
+        ".number(" => json!({"type": "integer", "minimum": 0}),
+        _ => json!({"type": "string"}),
     }
 }
 
@@ -148,7 +162,9 @@ mod tests {
     fn comments_and_names_are_found() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let idcs = look("obfleet_server::api::sites::idcs", &src).unwrap();
-        assert_eq!(idcs.query, ["keyword".to_owned(), "regionId".to_owned()].into());
+        let names: Vec<_> = idcs.query.keys().map(String::as_str).collect();
+        assert_eq!(names, ["keyword", "regionId"]);
+        assert_eq!(idcs.query["regionId"]["type"], "integer");
         assert!(idcs.paged && !idcs.extension);
         assert!(idcs.summary.starts_with("Lists IDCs"), "{}", idcs.summary);
         let precheck = look("obfleet_server::api::take_over::precheck", &src).unwrap();

@@ -33,6 +33,7 @@ mod proxy_logs;
 mod renewal;
 mod restart;
 mod rights;
+mod schemathesis;
 mod secrets;
 mod servers;
 mod sessions;

@@ -1,7 +1,9 @@
 //! The metrics there are, by class and group, in both languages.
 
+use std::borrow::Cow;
+
 use obfleet_wire::metric::{EXPORTED, Metric, OF_PROCESS, TOLD};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::http::{ApiError, ApiResult, ListQuery, Wanted, language::Language};
 
@@ -9,34 +11,34 @@ const TYPES: &[&str] = &["NORMAL", "TOP"];
 const SCOPES: &[&str] = &["CLUSTER", "HOST", "OBPROXY", "TENANT"];
 
 /// Metrics of one origin.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "MetricClass", rename_all = "camelCase")]
 pub struct Class {
-    description: &'static str,
-    key: &'static str,
+    description: Cow<'static, str>,
+    key: Cow<'static, str>,
     metric_groups: Vec<Group>,
-    name: &'static str,
+    name: Cow<'static, str>,
 }
 
 /// A chart: here one metric each.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "MetricGroup", rename_all = "camelCase")]
 struct Group {
-    description: &'static str,
-    key: &'static str,
+    description: Cow<'static, str>,
+    key: Cow<'static, str>,
     metrics: Vec<Meta>,
-    name: &'static str,
+    name: Cow<'static, str>,
     with_label: bool,
 }
 
 /// One metric.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "MetricMeta", rename_all = "camelCase")]
 struct Meta {
-    description: &'static str,
-    key: &'static str,
-    name: &'static str,
-    unit: &'static str,
+    description: Cow<'static, str>,
+    key: Cow<'static, str>,
+    name: Cow<'static, str>,
+    unit: Cow<'static, str>,
 }
 
 /// The classes of a scope and type. Of scopes other than proxies nothing is measured here, and there are no rankings.
@@ -56,11 +58,11 @@ pub fn classes(query: &ListQuery, language: Language) -> ApiResult<Vec<Class>> {
     if kind != "NORMAL" || scope != "OBPROXY" {
         return Ok(Vec::new());
     }
-    let class = |key, metrics: &'static [Metric], english, chinese| Class {
-        description: language.choose(english, chinese),
-        key,
+    let class = |key: &'static str, metrics: &'static [Metric], english: &'static str, chinese| Class {
+        description: language.choose(english, chinese).into(),
+        key: key.into(),
         metric_groups: metrics.iter().map(|metric| group(metric, language)).collect(),
-        name: language.choose(english, chinese),
+        name: language.choose(english, chinese).into(),
     };
     Ok(vec![
         class("obproxy_service", EXPORTED, "Requests and sessions", "请求与会话"),
@@ -72,15 +74,15 @@ pub fn classes(query: &ListQuery, language: Language) -> ApiResult<Vec<Class>> {
 fn group(metric: &'static Metric, language: Language) -> Group {
     let text = text(metric.name, language);
     Group {
-        description: text,
-        key: metric.name,
+        description: text.into(),
+        key: metric.name.into(),
         metrics: vec![Meta {
-            description: text,
-            key: metric.name,
-            name: text,
-            unit: metric.unit,
+            description: text.into(),
+            key: metric.name.into(),
+            name: text.into(),
+            unit: metric.unit.into(),
         }],
-        name: text,
+        name: text.into(),
         with_label: metric.label.is_some(),
     }
 }
