@@ -16,6 +16,7 @@ mod errors;
 mod events;
 mod fake_agent;
 mod full_disk;
+mod guide;
 mod hosts;
 mod idempotency;
 mod limits;

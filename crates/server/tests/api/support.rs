@@ -162,8 +162,13 @@ impl Api {
 
     /// A cluster with a running proxy on each agent's host. → its id and theirs
     pub async fn fleet(&self, agents: &[&FakeAgent]) -> (i64, Vec<i64>) {
+        self.fleet_called("test", agents).await
+    }
+
+    /// The same with another name for the cluster.
+    pub async fn fleet_called(&self, name: &str, agents: &[&FakeAgent]) -> (i64, Vec<i64>) {
         self.upload(OLD).await.data();
-        let cluster = self.cluster("test").await;
+        let cluster = self.cluster(name).await;
         for task in self.add(cluster, agents).await {
             let done = self.rest(task["id"].as_i64().unwrap()).await;
             assert_eq!(done["status"], "SUCCESSFUL", "{done}");
