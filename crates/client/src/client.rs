@@ -1,17 +1,26 @@
 //! Sends requests and reads envelopes.
 
-use std::time::{Duration, SystemTime};
+mod form;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{
-    Certificate, Method, Url,
-    header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, DATE},
+    Certificate, Method, RequestBuilder, Url,
+    header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE},
 };
 use serde_json::Value;
 
+use self::form::Form;
 use crate::sign::{self, Draft};
 
 /// Longest to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for an upload, however slow the line.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(4 * 3600);
 const JSON: &str = "application/json";
 /// Makes each request another one: a change is made once by one signature.
 const NONCE: &str = "x-ocp-nonce";
@@ -59,6 +68,14 @@ pub enum ClientError {
         url: String,
         /// The HTTP status.
         status: u16,
+    },
+    /// A file to upload cannot be read.
+    #[error("{path} cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// It refuses.
     #[error("{message} ({code})")]
@@ -127,42 +144,98 @@ impl Client {
         parameters: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
+        let target = self.target(path, parameters);
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = self.request(&method, &target, JSON, |draft, access_key, secret_key| {
+            Draft { body: &body, ..draft }.authorization(access_key, secret_key)
+        });
+        self.answer(request.body(body.clone()), &target).await
+    }
+
+    /// Uploads a file as the part `file` of a form; `told` is told of each piece of it that goes out, by its bytes. `data` of
+    /// the answer.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the server cannot be reached, is none, or refuses.
+    pub async fn upload(
+        &self,
+        path: &str,
+        file: &Path,
+        told: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Value, ClientError> {
+        let target = self.target(path, &[]);
+        let form = Form::of(file).await?;
+        // A signature is of the whole body, so a file that is signed is read twice.
+        let md5 = match self.credentials {
+            Credentials::Key { .. } => form.md5().await?,
+            Credentials::Password { .. } => String::new(),
+        };
+        let request = self.request(
+            &Method::POST,
+            &target,
+            &form.content_type,
+            |draft, access_key, secret_key| draft.authorization_for(&md5, access_key, secret_key),
+        );
+        let request = request.timeout(UPLOAD_PATIENCE).header(CONTENT_LENGTH, form.length());
+        self.answer(request.body(form.body(told).await?), &target).await
+    }
+
+    /// Path and query, as they are sent and signed.
+    fn target(&self, path: &str, parameters: &[(&str, &str)]) -> String {
         let base = self.url.path().trim_end_matches('/');
-        let target = match parameters {
+        match parameters {
             [] => format!("{base}{path}"),
             some => format!("{base}{path}?{}", sign::query(some)),
-        };
-        let host = match (self.url.host_str().unwrap_or_default(), self.url.port()) {
+        }
+    }
+
+    /// The server's name and port.
+    fn host(&self) -> String {
+        match (self.url.host_str().unwrap_or_default(), self.url.port()) {
             (host, Some(port)) => format!("{host}:{port}"),
             (host, None) => host.to_owned(),
-        };
-        let url = format!("{}://{host}{target}", self.url.scheme());
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        }
+    }
+
+    fn url_of(&self, target: &str) -> String {
+        format!("{}://{}{target}", self.url.scheme(), self.host())
+    }
+
+    /// A request without its body, which `sign` signs where there is a key.
+    fn request(
+        &self,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        sign: impl FnOnce(Draft<'_>, &str, &str) -> String,
+    ) -> RequestBuilder {
         let nonce = hex::encode(rand::random::<[u8; 8]>());
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let authorized = |request: reqwest::RequestBuilder| match &self.credentials {
+        let request = self.http.request(method.clone(), self.url_of(target));
+        let request = request
+            .header(CONTENT_TYPE, content_type)
+            .header(DATE, &date)
+            .header(ACCEPT_LANGUAGE, &self.language);
+        match &self.credentials {
             Credentials::Password { user, password } => request.basic_auth(user, Some(password)),
             Credentials::Key { access_key, secret_key } => {
                 let draft = Draft {
                     method: method.as_str(),
-                    body: &body,
-                    content_type: JSON,
+                    body: &[],
+                    content_type,
                     date: &date,
-                    host: &host,
+                    host: &self.host(),
                     headers: &[(NONCE, &nonce)],
-                    target: &target,
+                    target,
                 };
-                request
-                    .header(AUTHORIZATION, draft.authorization(access_key, secret_key))
-                    .header(NONCE, &nonce)
+                let authorization = sign(draft, access_key, secret_key);
+                request.header(AUTHORIZATION, authorization).header(NONCE, &nonce)
             }
-        };
-        let request = self.http.request(method.clone(), &url);
-        let request = request
-            .header(CONTENT_TYPE, JSON)
-            .header(DATE, &date)
-            .header(ACCEPT_LANGUAGE, &self.language);
-        let request = authorized(request).body(body.clone());
+        }
+    }
+
+    async fn answer(&self, request: RequestBuilder, target: &str) -> Result<Value, ClientError> {
+        let url = self.url_of(target);
         let unreachable = |source| ClientError::Unreachable {
             url: url.clone(),
             source,

@@ -35,6 +35,11 @@ impl Draft<'_> {
             true => String::new(),
             false => hex::encode_upper(Md5::digest(self.body)),
         };
+        self.authorization_for(&md5, access_key, secret_key)
+    }
+
+    /// The same for a body that is not in memory, by its MD5 in upper-case hexadecimal digits.
+    pub fn authorization_for(&self, md5: &str, access_key: &str, secret_key: &str) -> String {
         let headers: Vec<String> = self
             .headers
             .iter()
@@ -42,7 +47,7 @@ impl Draft<'_> {
             .collect();
         let text = [
             self.method,
-            &md5,
+            md5,
             self.content_type,
             self.date,
             self.host,

@@ -2,6 +2,9 @@
 
 pub mod client;
 pub mod fleet;
+pub mod ob;
+pub mod parameters;
+pub mod take_over;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -3,7 +3,11 @@
 mod contexts;
 mod fleet;
 mod keys;
+mod ob;
+mod packages;
+mod parameters;
 mod show;
+mod take_over;
 mod tasks;
 mod users;
 
@@ -43,7 +47,23 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
             (output, fleet::proxy(&client(&asked)?, order, output).await?)
         }
         ClientCommand::Host { asked, order } => (asked.output, fleet::host(&client(&asked)?, order).await?),
-        ClientCommand::Package { asked, order } => (asked.output, fleet::package(&client(&asked)?, order).await?),
+        ClientCommand::Package { asked, order } => (asked.output, packages::run(&client(&asked)?, order).await?),
+        ClientCommand::Parameter { asked, order } => {
+            let output = asked.output;
+            (output, parameters::run(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::Link { asked, order } => {
+            let output = asked.output;
+            (output, ob::link(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::ObCluster { asked, order } => {
+            let output = asked.output;
+            (output, ob::cluster(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::TakeOver { asked, order } => {
+            let output = asked.output;
+            (output, take_over::run(&client(&asked)?, order, output).await?)
+        }
         ClientCommand::Task { asked, order } => {
             let output = asked.output;
             (output, tasks::run(&client(&asked)?, order, output).await?)
@@ -162,12 +182,13 @@ fn language() -> String {
     }
 }
 
-/// All of a list, page by page.
-async fn all(client: &Client, path: &str) -> anyhow::Result<Value> {
+/// All of a list that a filter leaves, page by page.
+async fn all(client: &Client, path: &str, filter: &[(&str, &str)]) -> anyhow::Result<Value> {
     let mut contents = Vec::new();
     for page in 1.. {
         let number = page.to_string();
-        let parameters = [("page", number.as_str()), ("size", "1000")];
+        let mut parameters = filter.to_vec();
+        parameters.extend([("page", number.as_str()), ("size", "1000")]);
         let mut data = client.call(Method::GET, path, &parameters, None).await?;
         if let Some(more) = data["contents"].as_array_mut() {
             contents.append(more);

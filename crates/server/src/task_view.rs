@@ -3,6 +3,7 @@
 use std::slice;
 
 use obfleet_engine::{Context, SubtaskView, TaskView};
+use obfleet_fleet::flows::keys;
 use obfleet_wire::{
     task::{ClusterRef, Creator, SubtaskInstance, TaskContext, TaskInstance, WrappedTaskInstance},
     time::Timestamp,
@@ -91,6 +92,7 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         id: subtask.id.0,
         name: subtask.name.clone(),
         node_type: subtask.node_type.to_owned(),
+        obproxy_id: proxy_of(task, subtask),
         operation: subtask.operation.to_string(),
         parallel_idx: subtask.parallel_idx,
         prohibit_rollback: subtask.prohibit_rollback,
@@ -103,6 +105,16 @@ fn in_started(task: &TaskView, subtask: &SubtaskView) -> SubtaskInstance {
         upstreams: ids(&subtask.upstreams),
         waiting: subtask.waiting.clone(),
     }
+}
+
+/// The proxy of a branch, or of a task that has but one.
+fn proxy_of(task: &TaskView, subtask: &SubtaskView) -> Option<i64> {
+    let branches = task.context.list_map.get(keys::PROXY_IDS);
+    let id = match usize::try_from(subtask.parallel_idx) {
+        Ok(branch) => branches?.get(branch)?,
+        Err(_) => task.context.string_map.get(keys::PROXY_ID)?,
+    };
+    id.parse().ok()
 }
 
 #[cfg(test)]

@@ -92,6 +92,9 @@ pub struct SubtaskInstance {
     pub node_type: String,
     /// EXECUTE, RETRY, ROLLBACK, SKIP, ROLLBACK_SKIP or CANCEL.
     pub operation: String,
+    /// *Extension*: the proxy it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obproxy_id: Option<i64>,
     /// Branch number, -1 when the step is not one of several.
     pub parallel_idx: i64,
     /// Whether the task can't be rolled back once this step ran.

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::fleet::{ClusterOrder, HostOrder, PackageOrder, ProxyOrder, Request, TaskOrder};
+use super::{
+    fleet::{ClusterOrder, HostOrder, PackageOrder, ProxyOrder, Request, TaskOrder},
+    ob::{LinkOrder, ObClusterOrder},
+    parameters::ParameterOrder,
+    take_over::TakeOverOrder,
+};
 
 /// Which server is asked, as whom, and how the answer is shown.
 #[derive(Args)]
@@ -109,6 +114,34 @@ pub enum ClientCommand {
         asked: Asked,
         #[command(subcommand)]
         order: PackageOrder,
+    },
+    /// Look after the parameters of a cluster's proxies
+    Parameter {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: ParameterOrder,
+    },
+    /// Look after the OceanBase clusters that a proxy cluster serves
+    Link {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: LinkOrder,
+    },
+    /// Look after the OceanBase clusters that are registered
+    ObCluster {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: ObClusterOrder,
+    },
+    /// Take over proxies that somebody else installed
+    TakeOver {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: TakeOverOrder,
     },
     /// Look at tasks, and decide what becomes of those that failed
     Task {

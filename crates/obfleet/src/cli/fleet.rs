@@ -84,6 +84,14 @@ pub enum ProxyOrder {
         #[command(flatten)]
         chosen: Chosen,
     },
+    /// Give proxies back: they go on as they are, and the fleet forgets them
+    MoveOut {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Holds the password that root@proxysys is to have, if not the cluster's
+        #[arg(long, value_name = "FILE")]
+        sys_password: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -102,6 +110,12 @@ pub enum HostOrder {
 pub enum PackageOrder {
     /// List the packages
     List,
+    /// Upload packages
+    Upload {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Delete a package that nothing uses
     Delete {
         /// Its id

@@ -1,4 +1,4 @@
-//! `obfleet cluster …`, `proxy …`, `host …` and `package …`
+//! `obfleet cluster …`, `proxy …` and `host …`
 
 use anyhow::Context as _;
 use obfleet_client::Client;
@@ -6,24 +6,23 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    all,
+    all, secret,
     show::{Shown, text},
     tasks,
 };
 use crate::cli::{
     client::Output,
-    fleet::{Chosen, ClusterOrder, Follow, HostOrder, PackageOrder, ProxyOrder},
+    fleet::{Chosen, ClusterOrder, Follow, HostOrder, ProxyOrder},
 };
 
-const CLUSTERS: &str = "/api/v2/obproxy/clusters";
-const HOSTS: &str = "/api/v2/compute/hosts";
-const PACKAGES: &str = "/api/v2/software-packages";
+pub const CLUSTERS: &str = "/api/v2/obproxy/clusters";
+pub const HOSTS: &str = "/api/v2/compute/hosts";
 
 /// Runs a command about clusters.
 pub async fn cluster(client: &Client, order: ClusterOrder, output: Output) -> anyhow::Result<Shown> {
     match order {
         ClusterOrder::List => {
-            let clusters = all(client, CLUSTERS).await?;
+            let clusters = all(client, CLUSTERS, &[]).await?;
             let row = |cluster: &Value| {
                 let count = cluster["obproxies"].as_array().map_or(0, Vec::len);
                 let versions = cluster["versions"].as_array().into_iter().flatten();
@@ -74,11 +73,46 @@ pub async fn proxy(client: &Client, order: ProxyOrder, output: Output) -> anyhow
         ProxyOrder::Offline { chosen } => (chosen, Method::POST, "/offline", None),
         ProxyOrder::Online { chosen } => (chosen, Method::POST, "/online", None),
         ProxyOrder::Delete { chosen } => (chosen, Method::DELETE, "", None),
+        ProxyOrder::MoveOut { chosen, sys_password } => {
+            let password = sys_password.as_deref().map(secret).transpose()?;
+            let body = password.map(|password| json!({"proxysysPasswd": password}));
+            (chosen, Method::POST, "/moveOut", body)
+        }
     };
+    ordered(client, chosen, method, action, body, output).await
+}
+
+/// Without a body.
+pub async fn in_path(client: &Client, chosen: Chosen, action: &str, output: Output) -> anyhow::Result<Shown> {
+    ordered(client, chosen, Method::POST, action, None, output).await
+}
+
+/// By the routes that take the ids in the path.
+async fn ordered(
+    client: &Client,
+    chosen: Chosen,
+    method: Method,
+    action: &str,
+    body: Option<Value>,
+    output: Output,
+) -> anyhow::Result<Shown> {
     let cluster = id_of(client, &chosen.cluster).await?;
     let ids: Vec<String> = chosen.ids.iter().map(ToString::to_string).collect();
     let path = format!("{CLUSTERS}/{cluster}/obproxies/{}{action}", ids.join(","));
-    start(client, method, &path, body, &chosen.follow, output).await
+    let mut task = client.call(method, &path, &[], body.as_ref()).await?;
+    if task.is_null() {
+        // As in OCP: these routes do not tell their task.
+        task = newest(client, cluster).await?;
+    }
+    started(client, task, &chosen.follow, output).await
+}
+
+/// The task that was started last in a cluster.
+pub async fn newest(client: &Client, cluster: i64) -> anyhow::Result<Value> {
+    let cluster = cluster.to_string();
+    let query = [("clusterId", cluster.as_str()), ("page", "1"), ("size", "1")];
+    let mut tasks = client.call(Method::GET, tasks::TASKS, &query, None).await?;
+    Ok(tasks["contents"][0].take())
 }
 
 /// By the newer routes, which take the ids in the body.
@@ -101,9 +135,8 @@ async fn start(
 }
 
 /// What is shown of a task that was started.
-async fn started(client: &Client, task: Value, follow: &Follow, output: Output) -> anyhow::Result<Shown> {
+pub async fn started(client: &Client, task: Value, follow: &Follow, output: Output) -> anyhow::Result<Shown> {
     let Some(id) = task["id"].as_i64() else {
-        // As in OCP: these routes do not tell their task.
         return Ok(Shown::done("the task is started; `obfleet task list` shows it"));
     };
     match follow.watch {
@@ -122,7 +155,7 @@ async fn started(client: &Client, task: Value, follow: &Follow, output: Output) 
 pub async fn host(client: &Client, order: HostOrder) -> anyhow::Result<Shown> {
     match order {
         HostOrder::List => {
-            let hosts = all(client, HOSTS).await?;
+            let hosts = all(client, HOSTS, &[]).await?;
             let members = [
                 "id",
                 "name",
@@ -145,40 +178,24 @@ pub async fn host(client: &Client, order: HostOrder) -> anyhow::Result<Shown> {
     }
 }
 
-/// Runs a command about packages.
-pub async fn package(client: &Client, order: PackageOrder) -> anyhow::Result<Shown> {
-    match order {
-        PackageOrder::List => {
-            let packages = all(client, PACKAGES).await?;
-            let members = ["id", "fileName", "architecture", "operatingSystem", "size"];
-            let titles = ["ID", "FILE", "ARCHITECTURE", "SYSTEM", "BYTES"];
-            let rows = rows(&packages, |package| cells(package, &members));
-            Ok(Shown::table(packages, &titles, rows))
-        }
-        PackageOrder::Delete { id } => {
-            let path = format!("{PACKAGES}/{id}");
-            client.call(Method::DELETE, &path, &[], None).await?;
-            Ok(Shown::done("the package is deleted"))
-        }
-    }
-}
-
 /// The id of the cluster that is called so.
-async fn id_of(client: &Client, cluster: &str) -> anyhow::Result<i64> {
+pub async fn id_of(client: &Client, cluster: &str) -> anyhow::Result<i64> {
     if let Ok(id) = cluster.parse() {
         return Ok(id);
     }
-    let clusters = all(client, CLUSTERS).await?;
+    let clusters = all(client, CLUSTERS, &[]).await?;
     let mut clusters = clusters.as_array().into_iter().flatten();
     let found = clusters.find(|known| known["name"] == cluster);
     let id = found.and_then(|found| found["id"].as_i64());
     id.with_context(|| format!("there is no cluster {cluster}; `obfleet cluster list` shows all"))
 }
 
-fn rows(of: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+/// A row for each entry of a list.
+pub fn rows(of: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
     of.as_array().into_iter().flatten().map(row).collect()
 }
 
-fn cells(of: &Value, members: &[&str]) -> Vec<String> {
+/// Some members of an object.
+pub fn cells(of: &Value, members: &[&str]) -> Vec<String> {
     members.iter().map(|member| text(&of[*member])).collect()
 }

@@ -17,7 +17,7 @@ pub async fn run(client: &Client, order: KeyOrder) -> anyhow::Result<Shown> {
     let path = |key: &str| format!("{KEYS}/{}", encoded(key));
     Ok(match order {
         KeyOrder::List => {
-            let keys = all(client, KEYS).await?;
+            let keys = all(client, KEYS, &[]).await?;
             let row = |key: &Value| {
                 ["accessKey", "status", "createTime", "description"]
                     .map(|name| text(&key[name]))

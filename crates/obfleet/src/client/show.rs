@@ -24,6 +24,15 @@ impl Shown {
         Self { json, table: text }
     }
 
+    /// Several, one below the other; a list where it is JSON.
+    pub fn all(several: Vec<Self>) -> Self {
+        let (json, tables): (Vec<_>, Vec<_>) = several.into_iter().map(|one| (one.json, one.table)).unzip();
+        Self {
+            json: Value::Array(json),
+            table: tables.join("\n"),
+        }
+    }
+
     /// Rows below titles.
     pub fn table(json: Value, titles: &[&str], rows: Vec<Vec<String>>) -> Self {
         let titles = titles.iter().map(|title| (*title).to_owned()).collect();

@@ -14,10 +14,10 @@ use tokio::time::sleep;
 use super::show::{Shown, text};
 use crate::cli::{
     client::Output,
-    fleet::{Decided, TaskOrder},
+    fleet::{Decided, Follow, TaskOrder},
 };
 
-const TASKS: &str = "/api/v2/tasks/instances";
+pub const TASKS: &str = "/api/v2/tasks/instances";
 /// Tasks of a list.
 const MOST: &str = "50";
 /// Between two looks at a task.
@@ -113,6 +113,26 @@ pub async fn watch(client: &Client, id: i64, output: Output) -> anyhow::Result<S
     bail!("task {id}: {name} {status}; `obfleet task show {id}` tells why, then retry it or roll it back")
 }
 
+/// What is shown of several tasks that were started.
+pub async fn several(client: &Client, tasks: Value, follow: &Follow, output: Output) -> anyhow::Result<Shown> {
+    let ids: Vec<i64> = tasks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|task| task["id"].as_i64())
+        .collect();
+    if !follow.watch {
+        let row = |task: &Value| ["id", "name", "status"].map(|member| text(&task[member])).to_vec();
+        let rows = tasks.as_array().into_iter().flatten().map(row).collect();
+        return Ok(Shown::table(tasks, &["TASK", "NAME", "STATUS"], rows));
+    }
+    let mut ended = Vec::new();
+    for id in ids {
+        ended.push(watch(client, id, output).await?);
+    }
+    Ok(Shown::all(ended))
+}
+
 /// What has become of each step since the last look.
 fn tell(task: &Value, told: &mut BTreeMap<i64, (String, i64)>) {
     for step in task["subtasks"]
@@ -142,11 +162,12 @@ fn is_barrier(step: &Value) -> bool {
     step["timeout"] == 0 || matches!(step["name"].as_str(), Some("Start node" | "Wait node" | "Finish node"))
 }
 
-/// With the number of the branch, where there are several.
+/// With the proxy it is about, or the number of its branch.
 fn title(step: &Value) -> String {
     let name = text(&step["name"]);
-    match step["parallelIdx"].as_i64() {
-        Some(branch) if branch >= 0 => format!("{name} [{branch}]"),
+    match (step["obproxyId"].as_i64(), step["parallelIdx"].as_i64()) {
+        (Some(proxy), _) => format!("{name} [proxy {proxy}]"),
+        (None, Some(branch)) if branch >= 0 => format!("{name} [{branch}]"),
         _ => name,
     }
 }

@@ -22,7 +22,7 @@ const GENERATED_LENGTH: usize = 20;
 /// Runs a command about users.
 pub async fn user(client: &Client, order: UserOrder) -> anyhow::Result<Shown> {
     match order {
-        UserOrder::List => Ok(listed(all(client, USERS).await?)),
+        UserOrder::List => Ok(listed(all(client, USERS, &[]).await?)),
         UserOrder::Show { name } => Ok(listed(Value::Array(vec![find(client, &name).await?]))),
         UserOrder::Add {
             name,
@@ -97,7 +97,7 @@ pub async fn user(client: &Client, order: UserOrder) -> anyhow::Result<Shown> {
 pub async fn role(client: &Client, order: RoleOrder) -> anyhow::Result<Shown> {
     let path = |name: &str| format!("{ROLES}/{}", encoded(name));
     let role = match order {
-        RoleOrder::List => return Ok(roles_listed(all(client, ROLES).await?)),
+        RoleOrder::List => return Ok(roles_listed(all(client, ROLES, &[]).await?)),
         RoleOrder::Add {
             name,
             right,
@@ -132,7 +132,7 @@ pub async fn role(client: &Client, order: RoleOrder) -> anyhow::Result<Shown> {
 
 /// The user of exactly this name.
 async fn find(client: &Client, name: &str) -> anyhow::Result<Value> {
-    let Value::Array(users) = all(client, USERS).await? else {
+    let Value::Array(users) = all(client, USERS, &[]).await? else {
         bail!("the server lists no users");
     };
     let user = users.into_iter().find(|user| user["name"] == name);
