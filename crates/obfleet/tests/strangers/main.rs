@@ -5,6 +5,7 @@
 
 mod commands;
 mod desk;
+mod signer;
 
 /// The executable.
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");

@@ -58,3 +58,54 @@ async fn a_cluster_is_created_read_and_destroyed_as_terraform_does() {
     let gone = Reply::of(api.request(Method::GET, &path)).await;
     assert_eq!(gone.refusal(), (404, "ODP21001".into(), "id".into()));
 }
+
+/// Looks whether the server lives, keeps its login for hosts, finds or makes a place for them, and uploads what it brought;
+/// run again it finds all of that there.
+#[tokio::test]
+async fn a_server_is_prepared_as_obd_does() {
+    let api = Api::start().await;
+    let credentials = "/api/v2/profiles/me/credentials";
+    for run in 0..2 {
+        let time = Reply::of(api.bare(Method::GET, "/api/v2/time")).await;
+        assert_eq!(time.status, 200);
+        let listed = api
+            .get(&format!("{credentials}?targetType=HOST&page=1&size=2000"))
+            .await
+            .data();
+        let known = listed["contents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["name"] == "obd");
+        assert_eq!(known, run > 0, "{listed}");
+        if !known {
+            let body = json!({
+                "targetType": "HOST", "name": "obd",
+                "sshCredentialProperty": {"type": "PASSWORD", "username": "admin", "passphrase": "Ssh-Passw0rd"},
+            });
+            assert!(api.post(credentials, body).await.data()["id"].is_i64());
+        }
+        for (path, body) in [
+            (
+                "/api/v2/compute/regions",
+                json!({"name": "OCP_DEFAULT", "description": ""}),
+            ),
+            ("/api/v2/compute/hostTypes", json!({"name": "DEFAULT"})),
+        ] {
+            let name = body["name"].clone();
+            let listed = api.get(&format!("{path}?page=1&size=2000")).await.data();
+            let found = listed["contents"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|one| one["name"] == name);
+            let reply = api.post(path, body).await;
+            assert_eq!(reply.status, if found { 409 } else { 200 }, "{}", reply.text);
+        }
+        let upload = api.upload(OLD).await;
+        match run {
+            0 => assert_eq!(upload.data()["type"], "OBPROXY_INSTALL_PACKAGE"),
+            _ => assert_eq!(upload.refusal().1, "PKG10012"),
+        }
+    }
+}
