@@ -104,7 +104,12 @@ pub async fn watch(client: &Client, id: i64, output: Output) -> anyhow::Result<S
     };
     let (name, status) = (text(&task["name"]), text(&task["status"]));
     if task["status"] == "SUCCESSFUL" {
-        let outcome = format!("task {id}: {name} {status}");
+        let end = if task["operation"] == "ROLLBACK" {
+            "ROLLED BACK"
+        } else {
+            &status
+        };
+        let outcome = format!("task {id}: {name} {end}");
         return Ok(Shown::text_of(task, outcome));
     }
     if output != Output::Table {
@@ -134,27 +139,54 @@ pub async fn several(client: &Client, tasks: Value, follow: &Follow, output: Out
 }
 
 /// What has become of each step since the last look.
-fn tell(task: &Value, told: &mut BTreeMap<i64, (String, i64)>) {
-    for step in task["subtasks"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|step| !is_barrier(step))
-    {
-        let now = (text(&step["status"]), step["runTime"].as_i64().unwrap_or_default());
-        let id = step["id"].as_i64().unwrap_or_default();
-        let is_news = told.get(&id) != Some(&now);
-        if is_news && now.0 != "PENDING" && now.0 != "READY" {
-            let operation = match step["operation"].as_str() {
-                Some("ROLLBACK") => " (undone)",
-                _ => "",
-            };
-            println!("{:<11} {}{operation}", now.0, title(step));
-            if let Some(reason) = step["failure"]["message"].as_str().filter(|_| now.0 == "FAILED") {
-                println!("            {reason}");
-            }
+fn tell(task: &Value, told: &mut BTreeMap<i64, (&'static str, i64)>) {
+    for line in news(task, told) {
+        println!("{line}");
+    }
+}
+
+fn news(task: &Value, told: &mut BTreeMap<i64, (&'static str, i64)>) -> Vec<String> {
+    let steps = task["subtasks"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut steps: Vec<&Value> = steps.iter().filter(|step| !is_barrier(step)).collect();
+    if task["operation"] == "ROLLBACK" {
+        steps.reverse();
+    }
+    let mut lines = Vec::new();
+    for step in steps {
+        let Some(word) = word(step, task["status"] == "RUNNING") else {
+            continue;
+        };
+        let now = (word, step["runTime"].as_i64().unwrap_or_default());
+        let before = told.insert(step["id"].as_i64().unwrap_or_default(), now);
+        if before == Some(now) {
+            continue;
         }
-        told.insert(id, now);
+        lines.push(format!("{word:<11} {}", title(step)));
+        if let Some(reason) = step["failure"]["message"].as_str().filter(|_| word == "FAILED") {
+            lines.push(format!("            {reason}"));
+        }
+    }
+    lines
+}
+
+/// What is told of a step; nothing while it waits. In a rollback a step stands as it ended until it is undone, and is
+/// PENDING then, as before it began.
+fn word(step: &Value, task_runs: bool) -> Option<&'static str> {
+    let status = step["status"].as_str()?;
+    match (
+        matches!(step["operation"].as_str(), Some("ROLLBACK" | "ROLLBACK_SKIP")),
+        status,
+    ) {
+        (true, "PENDING") => Some("UNDONE"),
+        (true, "RUNNING") => Some("UNDOING"),
+        // Until its turn comes, one that had failed still says so.
+        (true, "FAILED") if task_runs => None,
+        (true, "SUCCESSFUL" | "READY") | (false, "PENDING" | "READY") => None,
+        (_, "FAILED") => Some("FAILED"),
+        (_, "CANCELING") => Some("CANCELING"),
+        (false, "RUNNING") => Some("RUNNING"),
+        (false, "SUCCESSFUL") => Some("SUCCESSFUL"),
+        _ => None,
     }
 }
 
@@ -176,11 +208,76 @@ fn steps(task: Value) -> Shown {
     let subtasks = task["subtasks"].as_array().into_iter().flatten();
     let row = |step: &Value| {
         let mut row = vec![text(&step["id"]), title(step)];
-        row.extend(["status", "operation", "runTime"].map(|name| text(&step[name])));
+        let undone = word(step, true) == Some("UNDONE");
+        row.push(if undone {
+            "UNDONE".to_owned()
+        } else {
+            text(&step["status"])
+        });
+        row.extend(["operation", "runTime"].map(|name| text(&step[name])));
         row.push(text(&step["failure"]["message"]));
         row
     };
     let rows = subtasks.filter(|step| !is_barrier(step)).map(row).collect();
     let titles = ["ID", "STEP", "STATUS", "OPERATION", "RUNS", "FAILURE"];
     Shown::table(task, &titles, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(
+        task: &str,
+        operation: &str,
+        steps: [(&str, &str); 2],
+        told: &mut BTreeMap<i64, (&'static str, i64)>,
+    ) -> Vec<String> {
+        let steps = steps.iter().zip(["Prepare", "Restart"]).zip(1..);
+        let steps: Vec<Value> = steps
+            .map(|(((status, operation), name), id)| {
+                json!({"id": id, "name": name, "status": status, "operation": operation, "runTime": 1, "timeout": 60,
+                       "obproxyId": 7, "failure": {"message": "no good"}})
+            })
+            .collect();
+        news(
+            &json!({"status": task, "operation": operation, "subtasks": steps}),
+            told,
+        )
+    }
+
+    #[test]
+    fn what_is_told_of_a_rollback_is_what_was_undone() {
+        let mut told = BTreeMap::new();
+        let went = [("SUCCESSFUL", "EXECUTE"), ("FAILED", "EXECUTE")];
+        let lines = [
+            "SUCCESSFUL  Prepare [proxy 7]",
+            "FAILED      Restart [proxy 7]",
+            "            no good",
+        ];
+        assert_eq!(look("RUNNING", "EXECUTE", went, &mut told), lines);
+        assert!(look("FAILED", "EXECUTE", went, &mut told).is_empty(), "told once");
+        let begun = [("SUCCESSFUL", "ROLLBACK"), ("FAILED", "ROLLBACK")];
+        assert!(
+            look("RUNNING", "ROLLBACK", begun, &mut told).is_empty(),
+            "nothing is undone yet"
+        );
+        let half = [("SUCCESSFUL", "ROLLBACK"), ("RUNNING", "ROLLBACK")];
+        assert_eq!(
+            look("RUNNING", "ROLLBACK", half, &mut told),
+            ["UNDOING     Restart [proxy 7]"]
+        );
+        let over = [("PENDING", "ROLLBACK"), ("PENDING", "ROLLBACK")];
+        let lines = ["UNDONE      Restart [proxy 7]", "UNDONE      Prepare [proxy 7]"];
+        assert_eq!(
+            look("SUCCESSFUL", "ROLLBACK", over, &mut told),
+            lines,
+            "the last is undone first"
+        );
+        let stuck = [("SUCCESSFUL", "ROLLBACK"), ("FAILED", "ROLLBACK")];
+        assert_eq!(
+            look("FAILED", "ROLLBACK", stuck, &mut told)[0],
+            "FAILED      Restart [proxy 7]"
+        );
+    }
 }

@@ -185,7 +185,11 @@ async fn tasks_that_fail_or_are_held_up_are_decided_about() {
     let (again, _) = desk.refuses(&["task", "retry", &task, "--watch"]).await;
     assert!(again.contains("FAILED"), "{again}");
     let said = desk.says(&["task", "rollback", &task, "--watch"]).await;
-    assert!(said.contains("(undone)"), "{said}");
+    assert!(
+        said.contains(&format!("UNDONE      Hot restart obproxy [proxy {one}]")),
+        "{said}"
+    );
+    assert!(said.trim_end().ends_with("ROLLED BACK"), "{said}");
     bed.at_rest_as(OLD).await.unwrap();
 
     let task = desk.starts(&upgrade).await;
