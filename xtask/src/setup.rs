@@ -13,11 +13,12 @@ use anyhow::{Context as _, Result};
 use crate::succeed;
 
 /// Programs tests start, and the Debian package each is in.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
     ("mariadbd", "mariadb-server"),
+    ("sshd", "openssh-server"),
     ("rpm", "rpm"),
     ("rpmbuild", "rpm"),
     ("pip3", "python3-pip"),

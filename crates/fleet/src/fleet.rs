@@ -1,6 +1,7 @@
 //! The fleet as the REST API uses it: one method a route. Each reads a [`Snapshot`], has it planned, and submits the
 //! task; none waits for a task.
 
+mod add_hosts;
 mod clusters;
 mod credentials;
 mod events;

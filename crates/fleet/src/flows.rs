@@ -4,6 +4,7 @@
 //! A step reads the context it was submitted with, asks an agent, and returns inventory changes; it decides nothing
 //! that the plan could have decided.
 
+pub mod add_host;
 pub mod backends;
 pub mod balance;
 pub mod crew;
@@ -34,6 +35,7 @@ use crate::{flows::crew::Crew, inventory::InventoryChange};
 /// Every action of every flow, for the engine's registry.
 pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
     let steps = [
+        add_host::steps(),
         install::steps(),
         upgrade::steps(),
         hot_restart::steps(),

@@ -23,7 +23,7 @@ use obfleet_wire::time::Timestamp;
 
 pub use change::InventoryChange;
 pub use cluster::{Cluster, ClusterSettings, PasswordChange, SealedProbe};
-pub use credential::{Credential, Vault};
+pub use credential::{Credential, CredentialRemoved, Vault};
 pub use event::{EventFilter, Events, FleetEvent, Incident};
 pub use host::{EnrolToken, Host, HostProfile, HostSighting, HostStage, HostsDeleted, ProxySighting, Restarts};
 pub use ob_cluster::{ObCluster, ObLink, SealedAccount};

@@ -2,6 +2,7 @@
 //! ([`plan`], pure), the tasks that do it ([`flows`]), and the surface the REST API uses ([`Fleet`]); beside it, what is
 //! measured of proxies ([`monitor`]).
 
+pub mod bootstrap;
 mod fleet;
 pub mod flows;
 pub mod host_agent;

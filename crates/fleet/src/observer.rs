@@ -77,7 +77,9 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
 
 /// Hosts, and proxies by id.
 async fn read(crew: &Crew) -> Result<(Vec<Host>, BTreeMap<i64, Proxy>), InventoryError> {
-    let (hosts, proxies) = (crew.inventory.hosts().await?, crew.inventory.proxies().await?);
+    let (mut hosts, proxies) = (crew.inventory.hosts().await?, crew.inventory.proxies().await?);
+    // One that is being added has nobody to ask yet.
+    hosts.retain(Host::has_agent);
     Ok((hosts, proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect()))
 }
 

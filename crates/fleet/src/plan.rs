@@ -1,6 +1,7 @@
 //! The planner: from the inventory and a request to what will be done. It does no I/O and never waits; what it decided,
 //! the flows carry out without choices of their own.
 
+pub mod bootstrap;
 pub mod config_server;
 pub mod install;
 pub mod ob;

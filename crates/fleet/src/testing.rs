@@ -11,11 +11,13 @@ use obfleet_wire::{
 };
 
 use crate::{
+    bootstrap::{Access, Bootstrap, BootstrapError, Inspection},
+    host_agent::LogLine,
     inventory::{
-        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting,
-        HostStage, HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package, ParameterRecords,
-        PastChange, Proxy, ProxyConfig, Removed, SealedAccount, SeenItems, Site, SiteKind, SiteMap, Sites, Vault,
-        WantedValue,
+        Added, Cluster, Credential, CredentialRemoved, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile,
+        HostSighting, HostStage, HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package,
+        ParameterRecords, PastChange, Proxy, ProxyConfig, Removed, SealedAccount, SeenItems, Site, SiteKind, SiteMap,
+        Sites, Vault, WantedValue,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -42,6 +44,7 @@ pub fn fleet_of(size: i64, version: &str) -> Snapshot {
             reserved: true,
             profile: HostProfile::default(),
             stage: HostStage::Ready,
+            bootstrap: None,
             deleted: false,
             created: at,
             updated: at,
@@ -136,6 +139,25 @@ impl SnapshotExt for Snapshot {
     }
 }
 
+/// No machine can be reached.
+pub struct NoMachines;
+
+#[async_trait]
+impl Bootstrap for NoMachines {
+    async fn inspect(&self, _: &Access) -> Result<Inspection, BootstrapError> {
+        Err(BootstrapError::Failed("there are no machines".into()))
+    }
+    async fn install(&self, _: &Access, _: LogLine<'_>) -> Result<(), BootstrapError> {
+        Err(BootstrapError::Failed("there are no machines".into()))
+    }
+    async fn remove(&self, _: &Access, _: i64, _: LogLine<'_>) -> Result<(), BootstrapError> {
+        Err(BootstrapError::Failed("there are no machines".into()))
+    }
+    async fn complaints(&self, _: &Access) -> Result<String, BootstrapError> {
+        Err(BootstrapError::Failed("there are no machines".into()))
+    }
+}
+
 /// An inventory that does not change.
 #[async_trait]
 impl Sites for Snapshot {
@@ -164,8 +186,11 @@ impl Vault for Snapshot {
     async fn insert_credential(&self, _: &Credential) -> Result<Option<i64>, InventoryError> {
         Err(unchanging())
     }
-    async fn delete_credential(&self, _: i64, _: i64) -> Result<bool, InventoryError> {
+    async fn delete_credential(&self, _: i64, _: i64) -> Result<CredentialRemoved, InventoryError> {
         Err(unchanging())
+    }
+    async fn ssh_host_key(&self, _: &str, _: u16) -> Result<Option<String>, InventoryError> {
+        Ok(None)
     }
 }
 

@@ -16,12 +16,10 @@ use obfleet_wire::{
 };
 
 use crate::{
+    bootstrap::SSH_PORT,
     inventory::{Cluster, DEFAULT_SITE, Host, HostStage, Idc, ObCluster, ObLink, Package, Proxy, Site, SiteMap},
     plan::{Snapshot, config_server},
 };
-
-/// Port of an SSH server, unless another is known.
-const SSH_PORT: u16 = 22;
 
 /// A cluster with its servers; `base_url` is where clients reach this server.
 pub fn cluster(fleet: &Snapshot, cluster: &Cluster, base_url: &str) -> ObproxyCluster {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod fleet;
+pub mod hosts;
 pub mod ob;
 pub mod parameters;
 pub mod take_over;

@@ -2,6 +2,7 @@
 
 mod contexts;
 mod fleet;
+mod hosts;
 mod keys;
 mod ob;
 mod packages;
@@ -46,7 +47,11 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
             let output = asked.output;
             (output, fleet::proxy(&client(&asked)?, order, output).await?)
         }
-        ClientCommand::Host { asked, order } => (asked.output, fleet::host(&client(&asked)?, order).await?),
+        ClientCommand::Host { asked, order } => {
+            let output = asked.output;
+            (output, hosts::host(&client(&asked)?, order, output).await?)
+        }
+        ClientCommand::Credential { asked, order } => (asked.output, hosts::credential(&client(&asked)?, order).await?),
         ClientCommand::Package { asked, order } => (asked.output, packages::run(&client(&asked)?, order).await?),
         ClientCommand::Parameter { asked, order } => {
             let output = asked.output;

@@ -11,6 +11,7 @@
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
 //! | [`auth`] | users, passwords, signatures, and who may do what |
 //! | [`pki`], [`renewal`], [`agents`] | the enrolment authority, certificates in time, and calls to agents |
+//! | [`bootstrap`] | machines that get their agents over SSH |
 //! | [`ob_probe`] | what OceanBase servers answer |
 //! | [`peers`] | the other servers on the database |
 //! | [`metrics`], [`health`] | what operators and their machines ask of the server itself |
@@ -24,6 +25,7 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod bootstrap;
 pub mod collector;
 pub mod event_view;
 pub mod founding;

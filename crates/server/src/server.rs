@@ -46,6 +46,7 @@ use crate::{
         first_user::{self, FirstUserError},
         signed::SignedRequests,
     },
+    bootstrap::Machines,
     collector::Collector,
     founding::{self, FoundingError},
     health::Health,
@@ -264,13 +265,19 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let agents = Arc::new(agents(&authority)?);
         let peers = peers(&database, &common.key, &server_id, &metrics)?;
+        let machines = Machines {
+            inventory: Arc::new(database.inventory()),
+            authority: authority.clone(),
+            server_url: addresses.public.clone(),
+            executables: state_dir.agents(),
+        };
         let crew = crew(
             &options,
             &state_dir,
             &database,
             common.sealer,
             peers.as_ref(),
-            Arc::clone(&agents),
+            (Arc::clone(&agents), machines),
             &metrics,
         )
         .await?;
@@ -399,7 +406,7 @@ async fn crew(
     database: &Database,
     sealer: Sealer,
     peers: Option<&Arc<Peers>>,
-    agents: Arc<Agents>,
+    (agents, machines): (Arc<Agents>, Machines),
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<Crew>, ServerError> {
     let inventory = database.inventory();
@@ -410,6 +417,7 @@ async fn crew(
     };
     Ok(Arc::new(Crew {
         inventory: Arc::new(inventory.clone()),
+        bootstrap: Arc::new(machines),
         parameters: Arc::new(inventory),
         agents: Arc::new(MeasuredAgents::new(agents, Arc::clone(metrics))),
         packages,

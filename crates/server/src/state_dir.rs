@@ -8,6 +8,7 @@
 //! | `ca.pem` | of earlier releases: key and certificate of the enrolment authority, which is in the database now |
 //! | `obfleet.db` | the database, when none is configured |
 //! | `packages/`, `uploads/` | package files; uploads under way |
+//! | `agents/` | made by an operator: executables for agents on other kinds of machines, `obfleet-<architecture>` |
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -133,6 +134,11 @@ impl StateDir {
     /// Where uploads are written; on the same file system as the packages.
     pub fn uploads(&self) -> PathBuf {
         self.path.join("uploads")
+    }
+
+    /// Where executables for agents are, if an operator put any there.
+    pub fn agents(&self) -> PathBuf {
+        self.path.join("agents")
     }
 
     /// The database file of the state directory `path`.

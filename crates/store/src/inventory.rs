@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use obfleet_fleet::{
     inventory::{
-        Added, Cluster, Credential, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile, HostSighting,
-        HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package, Proxy, Removed, SealedAccount,
-        Site, SiteKind, SiteMap, Sites, Vault,
+        Added, Cluster, Credential, CredentialRemoved, EnrolToken, EventFilter, Events, FleetEvent, Host, HostProfile,
+        HostSighting, HostsDeleted, Idc, Installation, Inventory, InventoryError, ObCluster, Package, Proxy, Removed,
+        SealedAccount, Site, SiteKind, SiteMap, Sites, Vault,
     },
     plan::Snapshot,
     secrets::Sealed,
@@ -130,7 +130,7 @@ impl Vault for SqlInventory {
         inserted.await.map_err(failed)
     }
 
-    async fn delete_credential(&self, user_id: i64, id: i64) -> Result<bool, InventoryError> {
+    async fn delete_credential(&self, user_id: i64, id: i64) -> Result<CredentialRemoved, InventoryError> {
         let deleted = retried(|| async {
             let mut tx = self.writer.write().await?;
             let gone = credential::delete(&mut tx, user_id, id).await?;
@@ -138,6 +138,10 @@ impl Vault for SqlInventory {
             Ok::<_, sqlx::Error>(gone)
         });
         deleted.await.map_err(failed)
+    }
+
+    async fn ssh_host_key(&self, address: &str, port: u16) -> Result<Option<String>, InventoryError> {
+        host::key(&self.readers, address, port).await.map_err(failed)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// A host; it appears when its agent enrols.
+/// A host; it appears when it is added, or when its agent enrols.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "OCP's member names say it; the notable ones are commented")]
@@ -46,6 +46,82 @@ pub struct Host {
     pub type_id: i64,
     pub type_name: String,
     pub update_time: Timestamp,
+}
+
+/// Body of `POST /api/v2/compute/hosts/batchCreate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateHosts {
+    /// Another name; for one host only.
+    #[serde(default)]
+    pub alias: Option<String>,
+    /// *Extension*: the address that proxies on the hosts listen on, all unless told.
+    #[serde(default)]
+    pub bind_address: Option<String>,
+    /// How to log in.
+    pub credential_id: i64,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The hosts.
+    pub host_basic_data_list: Vec<HostBasicData>,
+    /// The IDC they are in.
+    #[serde(default)]
+    pub idc_id: Option<i64>,
+    /// *Extension*: the directory that agent and proxies live in.
+    #[serde(default)]
+    pub install_path: Option<String>,
+    /// Machines or containers.
+    #[serde(default)]
+    pub kind: HostKind,
+    /// The agent's port, 2889 unless told.
+    #[serde(default)]
+    pub mgragent_port: Option<u16>,
+    /// Sent by some clients; of no effect, as there is one agent to a host.
+    #[serde(default)]
+    pub monagent_cpu_quota: Option<serde_json::Value>,
+    /// Sent by some clients; of no effect.
+    #[serde(default)]
+    pub monagent_memory_quota: Option<serde_json::Value>,
+    /// Sent by some clients; of no effect.
+    #[serde(default)]
+    pub monagent_port: Option<u16>,
+    /// Ports that a container publishes, `8080:8080`.
+    #[serde(default)]
+    pub publish_ports: Option<Vec<String>>,
+    /// Port of their SSH servers, 22 unless told.
+    #[serde(default)]
+    pub ssh_port: Option<u16>,
+    /// Their host type.
+    #[serde(default)]
+    pub type_id: Option<i64>,
+}
+
+/// A host to be added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostBasicData {
+    /// Where it is reached.
+    pub inner_ip_address: String,
+    /// The machine's serial number.
+    #[serde(default)]
+    pub serial_number: Option<String>,
+    /// *Extension*: the fingerprint of its SSH host key, `SHA256:…`. Without it the key is believed that the host shows when
+    /// it is logged in to for the first time.
+    #[serde(default)]
+    pub ssh_host_key: Option<String>,
+}
+
+/// Answer of `POST /api/v2/compute/hosts/batchCreate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostsCreated<T> {
+    /// One task a host.
+    pub contents: Vec<T>,
+    /// *Extension*: the hosts, as the Terraform provider reads it.
+    pub host_ids: Vec<i64>,
+    /// *Extension*: the first task, as the Terraform provider reads it.
+    pub id: i64,
 }
 
 /// Body of `PATCH /api/v2/compute/hosts/{hostId}`, an *extension*. What is left out stays; an empty text takes it away.

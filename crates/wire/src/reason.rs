@@ -68,6 +68,10 @@ pub enum Thing {
     LogFileKind,
     /// IDCs, by their ids.
     Idcs(String),
+    /// The address of a host that is being added.
+    HostAddress(String),
+    /// A credential, by its id.
+    Credential(String),
     /// Hosts, without one of them in mind.
     HostKind,
     /// Hosts, by their ids.
@@ -122,6 +126,21 @@ pub enum Reason {
         /// Most characters.
         most: usize,
     },
+    /// A list with too many entries.
+    TooMany {
+        /// Entries it has.
+        given: usize,
+        /// Entries it may have.
+        most: usize,
+    },
+    /// It is for one host only, and several are given.
+    ForOneHost,
+    /// What is no port.
+    NoPort,
+    /// What is no IP address.
+    NoAddress,
+    /// What is no fingerprint of a host key.
+    NoFingerprint,
     /// It takes the hosts that name no other.
     ForNewHosts,
     /// An id that another list of the request does not have.

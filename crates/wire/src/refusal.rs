@@ -116,6 +116,8 @@ pub enum Code {
     Odp21116,
     /// {0} {1} is in use by {2}.
     Cmp07000,
+    /// Host {0} with agent port {1} exists.
+    Cmp07001,
     /// Host {0} is offline or in use, expected {1}.
     Cmp07004,
     /// Host {0} missing.
@@ -124,6 +126,8 @@ pub enum Code {
     Cmp07010,
     /// Package architecture {1} is not that of host {0}.
     Cmp07025,
+    /// Path {0} is no place for an agent.
+    Cmp07028,
     /// Credential {0} missing.
     Crd08001,
     /// A credential {0} exists.

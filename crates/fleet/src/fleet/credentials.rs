@@ -3,12 +3,12 @@
 use obfleet_wire::{
     Code, Refusal,
     credential::{Credential as CredentialView, NewCredential, SshCredential, SshLoginType, TargetType},
-    reason::Reason,
+    reason::{Reason, Thing},
     time::Timestamp,
 };
 
 use super::{Actor, Error, Fleet, sites::check_text};
-use crate::inventory::Credential;
+use crate::inventory::{Credential, CredentialRemoved};
 
 /// Longest name, in characters.
 const NAME: usize = 128;
@@ -79,17 +79,22 @@ impl Fleet {
         Ok(view(&credential))
     }
 
-    /// Forgets one of the user's credentials.
+    /// Forgets one of the user's credentials that no task is about to use.
     pub async fn remove_credential(&self, who: &Actor, id: i64) -> Result<(), Error> {
         match self.crew.inventory.delete_credential(who.id, id).await? {
-            true => Ok(()),
-            false => Err(missing(id).into()),
+            CredentialRemoved::Gone => Ok(()),
+            CredentialRemoved::Missing => Err(missing(id).into()),
+            CredentialRemoved::HeldBy { task, name } => {
+                let held = [Thing::Credential(id.to_string()).into(), (&task).into(), (&name).into()];
+                let target = serde_json::json!({"taskId": task, "taskName": name});
+                Err(Refusal::about(Code::Com10005, held).target(target).into())
+            }
         }
     }
 }
 
 /// The user has none of that id.
-fn missing(id: i64) -> Refusal {
+pub(super) fn missing(id: i64) -> Refusal {
     Refusal::new(Code::Crd08001, [id]).field("credentialId")
 }
 

@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Longest alias, in characters.
-const ALIAS: usize = 255;
+pub(super) const ALIAS: usize = 255;
 /// Longest description, in characters.
-const DESCRIPTION: usize = 512;
+pub(super) const DESCRIPTION: usize = 512;
 
 impl Fleet {
     /// All hosts, by id.
@@ -90,6 +90,12 @@ impl Fleet {
                 let used = [Thing::HostKind.into(), (&id).into(), Thing::Proxies(list).into()];
                 let refusal = Refusal::about(Code::Cmp07000, used).field(field);
                 let target = serde_json::json!({"hostId": id, "obproxyServerIds": proxies});
+                Err(refusal.target(target).into())
+            }
+            HostsDeleted::HeldBy { host, task, name } => {
+                let held = [Thing::Hosts(host.to_string()).into(), (&task).into(), (&name).into()];
+                let refusal = Refusal::about(Code::Com10005, held).field(field);
+                let target = serde_json::json!({"taskId": task, "taskName": name});
                 Err(refusal.target(target).into())
             }
         }

@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::{
     agent::{AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters},
+    credential::SshLoginType,
     time::Timestamp,
     version::ProxyVersion,
 };
 
 use crate::{
+    bootstrap::{Access, Bootstrap, BootstrapError, LoginSecret, SSH_PORT},
     flows::keys,
     host_agent::{HostAgent, HostAgentError},
     inventory::{
@@ -31,6 +33,8 @@ pub struct Crew {
     pub parameters: Arc<dyn ParameterRecords>,
     /// The agents.
     pub agents: Arc<dyn HostAgent>,
+    /// Machines, by SSH.
+    pub bootstrap: Arc<dyn Bootstrap>,
     /// The package files.
     pub packages: PackageFiles,
     /// Opens the clusters' secrets.
@@ -49,6 +53,12 @@ impl From<InventoryError> for ActionError {
 
 impl From<HostAgentError> for ActionError {
     fn from(error: HostAgentError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<BootstrapError> for ActionError {
+    fn from(error: BootstrapError) -> Self {
         Self::new(error.to_string())
     }
 }
@@ -178,6 +188,41 @@ impl Crew {
             )));
         }
         Ok(())
+    }
+
+    /// What it takes to log in to a host that was added over SSH.
+    pub async fn access(&self, host: &Host) -> Result<Access, ActionError> {
+        let settings = host.bootstrap.clone().ok_or_else(|| {
+            let name = &host.facts.name;
+            ActionError::new(format!(
+                "host {name} was not added over SSH: look after its agent by hand"
+            ))
+        })?;
+        let (user, id) = (settings.user_id, settings.credential_id);
+        let credential = self.inventory.credential(user, id).await?.ok_or_else(|| {
+            let address = &host.address;
+            ActionError::new(format!(
+                "the credential {id} of host {address} was deleted: abandon the task, and add the host again with another one"
+            ))
+        })?;
+        let secret = self.sealer.open(&credential.secret)?;
+        let passphrase = credential.key_passphrase.as_ref();
+        let passphrase = passphrase.map(|sealed| self.sealer.open(sealed)).transpose()?;
+        Ok(Access {
+            host_id: host.id,
+            installation: self.installation.id.clone(),
+            address: host.address.clone(),
+            ssh_port: host.profile.ssh_port.unwrap_or(SSH_PORT),
+            user: credential.username,
+            secret: match credential.login {
+                SshLoginType::Password => LoginSecret::Password(secret),
+                SshLoginType::PrivateKey => LoginSecret::Key {
+                    text: secret,
+                    passphrase,
+                },
+            },
+            settings,
+        })
     }
 
     /// The package a step is about.

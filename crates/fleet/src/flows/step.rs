@@ -216,6 +216,7 @@ mod tests {
             inventory: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
             parameters: Arc::new(testing::fleet_of(1, "4.2.1.0-11")),
             agents: Arc::clone(agents) as _,
+            bootstrap: Arc::new(testing::NoMachines),
             packages: PackageFiles::alone("/nowhere".into()),
             sealer: Sealer::new(&[0; 32]).unwrap(),
             installation: Installation {

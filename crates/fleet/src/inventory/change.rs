@@ -1,6 +1,7 @@
 //! What tasks change.
 
 use obfleet_wire::{
+    agent::HostFacts,
     ob::{ClusterType, RootServer},
     obproxy::{LinkStatus, OperateStatus, ProxyStatus},
     version::ProxyVersion,
@@ -8,7 +9,9 @@ use obfleet_wire::{
 
 use crate::secrets::Sealed;
 
-use super::{Cluster, ClusterSettings, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow};
+use super::{
+    Cluster, ClusterSettings, Host, HostStage, ObCluster, ObLink, ParameterChange, Proxy, ProxyConfig, WantedRow,
+};
 
 /// A change to the inventory made by a task, committed with the step that made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +117,29 @@ pub enum InventoryChange {
         proxy_id: i64,
         /// The password; none is kept any more without one.
         password: Option<Sealed>,
+    },
+    /// A host that is about to get an agent.
+    InsertHost(Box<Host>),
+    /// What was found out about a host that has no agent yet.
+    SetHostFound {
+        /// The host.
+        host_id: i64,
+        /// Its facts; the uid is empty.
+        facts: HostFacts,
+        /// `SHA256:…` of its SSH server's host key, by which it is known from now on.
+        host_key: String,
+    },
+    /// How far a host is between being added and being gone.
+    SetHostStage {
+        /// The host.
+        host_id: i64,
+        /// How far.
+        stage: HostStage,
+    },
+    /// A host is gone that was not taken up; what enrolment tokens there are for it are of no use any more.
+    SetHostGone {
+        /// The host.
+        host_id: i64,
     },
     /// Whether a host carries a service of ours.
     SetHostReserved {

@@ -31,7 +31,23 @@ pub struct Credential {
     pub updated: Timestamp,
 }
 
-/// Keeps credentials.
+/// What came of removing a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialRemoved {
+    /// It is gone.
+    Gone,
+    /// The user has none of that id.
+    Missing,
+    /// A task is about to log in with it.
+    HeldBy {
+        /// The task.
+        task: i64,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Keeps credentials, and the keys by which the machines are known that they are for.
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// A user's credentials, by id.
@@ -40,6 +56,8 @@ pub trait Vault: Send + Sync {
     async fn credential(&self, user_id: i64, id: i64) -> Result<Option<Credential>, InventoryError>;
     /// Adds a credential, whose `id` is of no account. → its id; `None` when the user has one of that name
     async fn insert_credential(&self, credential: &Credential) -> Result<Option<i64>, InventoryError>;
-    /// Removes one of a user's credentials; false when there is none.
-    async fn delete_credential(&self, user_id: i64, id: i64) -> Result<bool, InventoryError>;
+    /// Removes one of a user's credentials that no task is about to use.
+    async fn delete_credential(&self, user_id: i64, id: i64) -> Result<CredentialRemoved, InventoryError>;
+    /// `SHA256:…` of the host key that an SSH server was known by when it was last logged in to.
+    async fn ssh_host_key(&self, address: &str, port: u16) -> Result<Option<String>, InventoryError>;
 }

@@ -6,6 +6,7 @@ use obfleet_wire::{agent::HostFacts, host::HostKind, obproxy::ProxyStatus, time:
 use serde::{Deserialize, Serialize};
 
 use super::site::HostPlace;
+use crate::bootstrap::BootstrapSettings;
 
 /// A host and its agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +29,11 @@ pub struct Host {
     pub profile: HostProfile,
     /// How far it is between being added and being gone.
     pub stage: HostStage,
+    /// How its agent was put on it, if the fleet did that.
+    pub bootstrap: Option<BootstrapSettings>,
     /// Whether it is gone.
     pub deleted: bool,
-    /// When it enrolled.
+    /// When it was added.
     pub created: Timestamp,
     /// When its row last changed.
     pub updated: Timestamp,
@@ -112,6 +115,15 @@ pub enum HostsDeleted {
     Missing(i64),
     /// This one carries these proxies; nothing was deleted.
     Carries(i64, Vec<i64>),
+    /// A task is about to put an agent on this one; nothing was deleted.
+    HeldBy {
+        /// The host.
+        host: i64,
+        /// The task.
+        task: i64,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What the observer saw of the proxies of one host.

@@ -17,11 +17,13 @@ use obfleet_wire::{
 
 use crate::{
     host::{Extent, Hosts, Machine},
+    machines::Machines,
     trouble::{ATTEMPT, Consequence, Moment, REASON, Troubles},
 };
 
 pub struct Agents {
     pub hosts: Arc<Hosts>,
+    pub machines: Arc<Machines>,
     pub troubles: Arc<Troubles>,
 }
 
@@ -63,6 +65,9 @@ fn lost(host: &Host) -> HostAgentError {
 impl HostAgent for Agents {
     async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
         self.call(host, "status", |_| {
+            if host.bootstrap.is_some() && !self.machines.answers(host) {
+                return Err(lost(host));
+            }
             let proxies = self.hosts.at(host, Machine::reports);
             Ok(AgentStatus {
                 version: "0.1.0".into(),

@@ -39,7 +39,7 @@ impl Baseline {
         let view = world.rest(task).await?;
         ensure!(view.status == TaskStatus::Successful, "undisturbed: {view:?}");
         let mut calls = world.troubles.calls();
-        let (after, done) = (world.lines().await?, world.hosts.effects());
+        let (after, done) = (world.lines().await?, world.effects());
         ensure!(after != before || !done.is_empty(), "the flow does nothing");
         world.is_sound().await?;
         world.end().await;
@@ -61,7 +61,7 @@ impl Baseline {
             .await
             .context("rolling back undisturbed")?;
         calls.extend(world.troubles.calls().into_iter().filter(|(place, _)| place.undo));
-        baseline.undone = world.hosts.effects();
+        baseline.undone = world.effects();
         baseline.calls = calls;
         world.end().await;
         Ok(baseline)
@@ -126,9 +126,11 @@ impl Baseline {
         })
     }
 
-    /// Whether it is the call that reads a configuration: a later attempt, with less to do, may have fewer calls before that.
-    pub fn is_reading(&self, place: &Place, moment: Moment) -> bool {
-        matches!(moment, Moment::After(number) if self.calls(place).get(number - 1) == Some(&"parameters"))
+    /// Whether a later attempt may make the call by another number, or not at all: it may have fewer calls before it reads a
+    /// configuration, and an agent that answers is not put on its machine again.
+    pub fn is_met_once(&self, place: &Place, moment: Moment) -> bool {
+        let call = |number: usize| self.calls(place).get(number - 1).copied();
+        matches!(moment, Moment::After(number) if matches!(call(number), Some("parameters" | "install")))
     }
 
     /// Moments at which an attempt can fail with something of it done, or to be done.

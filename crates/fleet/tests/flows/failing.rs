@@ -23,7 +23,7 @@ pub async fn failing(flow: Flow) {
         let mut kinds = vec![(Moment::Begin, NARROW, 1), (Moment::Begin, WIDE, 1)];
         for moment in baseline.failures(step) {
             kinds.push((moment, WIDE, 1));
-            let is_met_again = !matches!(moment, Moment::Late(_)) && !baseline.is_reading(step, moment);
+            let is_met_again = !matches!(moment, Moment::Late(_)) && !baseline.is_met_once(step, moment);
             if is_met_again && !flow.undoes_itself() {
                 kinds.push((moment, WIDE, 2));
             }

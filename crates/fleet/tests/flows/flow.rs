@@ -7,6 +7,7 @@ use obfleet_fleet::{
     plan::{Selection, operate::Restart, upgrade::Wanted},
 };
 use obfleet_wire::{
+    host::{CreateHosts, HostBasicData, HostKind},
     ob::{ClusterType, RegisterObCluster, UpdateObCluster},
     obproxy::{
         AddObproxy, CreateObproxyCluster, DeleteServers, MoveOutObproxy, ObLinkParam, ObproxyInstallParam, Parameter,
@@ -85,10 +86,12 @@ pub enum Flow {
     TakeOver,
     /// A proxy that was taken over and one that was installed.
     MoveOut,
+    /// A machine that is reached by SSH.
+    AddHost,
 }
 
 impl Flow {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -120,6 +123,7 @@ impl Flow {
         Self::UpdateObCluster,
         Self::TakeOver,
         Self::MoveOut,
+        Self::AddHost,
     ];
 
     /// Whether its task goes back by itself when a step fails.
@@ -130,7 +134,7 @@ impl Flow {
     /// Makes the world the flow begins in, with flows.
     pub async fn prepare(self, world: &mut World) -> Result<()> {
         let clusters = match self {
-            Self::CreateCluster | Self::CreateEmptyCluster => return Ok(()),
+            Self::CreateCluster | Self::CreateEmptyCluster | Self::AddHost => return Ok(()),
             Self::Add | Self::AddBeside | Self::TakeOver | Self::MoveOut => {
                 vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?]
             }
@@ -210,6 +214,7 @@ impl Flow {
                 let body = cluster(world, &[], "4.2.1.0-11").await?;
                 fleet.create_cluster(&who, body, None).await?.task
             }
+            Self::AddHost => add_host(world).await?,
             Self::Add => add(world, HOSTS[1], 2883).await?,
             Self::MoveOut => {
                 let (cluster, proxies) = proxies(world).await?;
@@ -327,6 +332,36 @@ impl Flow {
 }
 
 const CLUSTER: &str = "c1";
+
+/// Where the machine is that is reached by SSH.
+pub const MACHINE: &str = "10.0.0.9";
+
+async fn add_host(world: &World) -> Result<obfleet_engine::TaskView> {
+    let credentials = world.fleet.credentials(&admin()).await?;
+    let body = CreateHosts {
+        alias: Some("nine".into()),
+        bind_address: None,
+        credential_id: credentials.first().context("no credential")?.id,
+        description: None,
+        host_basic_data_list: vec![HostBasicData {
+            inner_ip_address: MACHINE.into(),
+            serial_number: None,
+            ssh_host_key: None,
+        }],
+        idc_id: None,
+        install_path: None,
+        kind: HostKind::default(),
+        mgragent_port: None,
+        monagent_cpu_quota: None,
+        monagent_memory_quota: None,
+        monagent_port: None,
+        publish_ports: None,
+        ssh_port: None,
+        type_id: None,
+    };
+    let tasks = world.fleet.add_hosts(&admin(), body, None).await?;
+    tasks.into_iter().next().context("one task a host")
+}
 
 fn values(values: &[(&str, &str)], proxies: Option<Vec<i64>>) -> UpdateParameters {
     UpdateParameters {

@@ -14,6 +14,7 @@ mod baseline;
 mod failing;
 mod flow;
 mod host;
+mod machines;
 mod matrix;
 mod repeated;
 mod stuck;
@@ -79,6 +80,7 @@ of_flow! {
     update_ob_cluster: Flow::UpdateObCluster;
     take_over: Flow::TakeOver;
     move_out: Flow::MoveOut;
+    add_host: Flow::AddHost;
 }
 
 /// A new action that no flow of these tests has is not tested: add the flow to [`Flow`].
@@ -97,5 +99,21 @@ async fn every_action_is_part_of_a_flow() {
         .collect();
     let missing: Vec<_> = registered.difference(&exercised).collect();
     assert!(missing.is_empty(), "in no flow: {missing:#?}");
+    world.end().await;
+}
+
+/// What a host that was deleted has left on its machine is in nobody's way.
+#[tokio::test]
+async fn an_agent_that_was_left_behind_is_removed_before_another_is_put_there() {
+    let mut world = world::World::found().await.unwrap();
+    world.machines.leave_agent(flow::MACHINE, 777);
+    let task = Flow::AddHost.start(&world).await.unwrap();
+    let view = world.rest(task).await.unwrap();
+    assert_eq!(view.status, obfleet_engine::TaskStatus::Successful, "{view:?}");
+    let effects = world.machines.effects();
+    for what in ["agent ended", "directory removed", "directory made", "agent started"] {
+        let done = effects.get(&format!("{}: {what}", flow::MACHINE));
+        assert_eq!(done, Some(&1), "{effects:?}");
+    }
     world.end().await;
 }

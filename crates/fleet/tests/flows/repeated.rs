@@ -40,7 +40,7 @@ async fn case(baseline: &Baseline, place: Place, moment: Moment, consequence: Co
     if undo {
         world.troubles.add(baseline.last_fails()?);
         baseline.roll_back(&mut world, 1).await?;
-        same_effects(&baseline.undone, &world.hosts.effects())?;
+        same_effects(&baseline.undone, &world.effects())?;
     } else {
         run(baseline, &mut world, consequence).await?;
     }
@@ -67,5 +67,5 @@ async fn run(baseline: &Baseline, world: &mut World, consequence: Consequence) -
     world.hosts.late_calls_arrive();
     world.is_sound().await?;
     same("at the end", &baseline.after, &world.lines().await?)?;
-    same_effects(&baseline.done, &world.hosts.effects())
+    same_effects(&baseline.done, &world.effects())
 }

@@ -20,11 +20,18 @@ use obfleet_fleet::{
 use obfleet_store::{Database, sql};
 use obfleet_wire::{
     agent::{DrainPolicy, HostFacts},
+    credential::{NewCredential, NewSshCredential, SshLoginType, TargetType},
     time::Timestamp,
 };
 use tempfile::TempDir;
 
-use crate::{actions::troubled, agents::Agents, host::Hosts, trouble::Troubles};
+use crate::{
+    actions::troubled,
+    agents::Agents,
+    host::Hosts,
+    machines::{Machines, Ways},
+    trouble::Troubles,
+};
 
 /// Longest any one thing may take here.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -48,6 +55,7 @@ fn digest(version: &str) -> String {
 pub struct Template {
     files: Vec<(std::ffi::OsString, Vec<u8>)>,
     hosts: Hosts,
+    machines: Machines,
 }
 
 pub struct World {
@@ -56,6 +64,7 @@ pub struct World {
     tasks: Arc<dyn Store<InventoryChange>>,
     slots: usize,
     pub hosts: Arc<Hosts>,
+    pub machines: Arc<Machines>,
     pub troubles: Arc<Troubles>,
     pub fleet: Fleet,
 }
@@ -67,7 +76,7 @@ impl World {
             .iter()
             .map(|version| (digest(version), version.parse().unwrap()));
         let directory = directory()?;
-        let world = Self::start(directory, Hosts::new(contents.collect()), WIDE).await?;
+        let world = Self::start(directory, Hosts::new(contents.collect()), Machines::default(), WIDE).await?;
         let inventory = world.database.inventory();
         for name in HOSTS {
             let token = EnrolToken {
@@ -92,6 +101,21 @@ impl World {
             };
             ensure!(inventory.insert_package(&package).await?, "{version} is there already");
         }
+        let password = NewCredential {
+            description: None,
+            name: "root".into(),
+            ob_jdbc_credential_property: None,
+            ssh_credential_property: NewSshCredential {
+                host_id_list: None,
+                key_passphrase: None,
+                login_type: SshLoginType::Password,
+                passphrase: "secret".into(),
+                username: "root".into(),
+            },
+            target_type: TargetType::Host,
+            validate: None,
+        };
+        world.fleet.add_credential(&admin(), password).await?;
         Ok(world)
     }
 
@@ -101,20 +125,29 @@ impl World {
         for (name, bytes) in &template.files {
             fs::write(directory.path().join(name), bytes)?;
         }
-        Self::start(directory, template.hosts.duplicate(), slots).await
+        Self::start(
+            directory,
+            template.hosts.duplicate(),
+            template.machines.duplicate(),
+            slots,
+        )
+        .await
     }
 
-    async fn start(directory: TempDir, hosts: Hosts, slots: usize) -> Result<Self> {
+    async fn start(directory: TempDir, hosts: Hosts, machines: Machines, slots: usize) -> Result<Self> {
         let database = Database::open(&directory.path().join("state.db")).await?;
         let (hosts, troubles) = (Arc::new(hosts), Arc::new(Troubles::default()));
+        let machines = Arc::new(machines);
         let tasks: Arc<dyn Store<InventoryChange>> = Arc::new(database.tasks());
-        let fleet = serve(&database, &tasks, &hosts, &troubles, directory.path(), slots).await?;
+        let reached = (&hosts, &machines);
+        let fleet = serve(&database, &tasks, reached, &troubles, directory.path(), slots).await?;
         Ok(Self {
             directory,
             database,
             tasks,
             slots,
             hosts,
+            machines,
             troubles,
             fleet,
         })
@@ -132,6 +165,7 @@ impl World {
         Ok(Template {
             files,
             hosts: self.hosts.duplicate(),
+            machines: self.machines.duplicate(),
         })
     }
 
@@ -157,19 +191,33 @@ impl World {
                 database,
                 tasks,
                 hosts,
+                machines,
                 troubles,
                 ..
             } = self;
-            self.fleet = serve(database, tasks, hosts, troubles, self.directory.path(), self.slots).await?;
+            let reached = (&*hosts, &*machines);
+            self.fleet = serve(database, tasks, reached, troubles, self.directory.path(), self.slots).await?;
         }
     }
 
     /// What there is, one line a thing: hosts, inventory, locks. Ids, times and passwords are left out.
     pub async fn lines(&self) -> Result<Vec<String>> {
         let mut lines = self.hosts.lines();
+        lines.extend(self.machines.lines());
         let fleet = self.database.inventory().snapshot().await?;
         let hosts = fleet.hosts.values();
-        lines.extend(hosts.map(|host| format!("{} reserved {}", host.facts.name, host.reserved)));
+        lines.extend(hosts.map(|host| {
+            let settings = host.bootstrap.as_ref();
+            format!(
+                "host {} {:?} {:?}, reserved {}, agent {}, key {:?}",
+                host.facts.name,
+                host.profile.alias,
+                host.stage,
+                host.reserved,
+                host.has_agent(),
+                settings.and_then(|settings| settings.host_key.as_ref())
+            )
+        }));
         lines.extend(fleet.clusters.values().map(|cluster| {
             format!(
                 "cluster {} version {:?}, parameters {}",
@@ -311,6 +359,15 @@ impl World {
         Ok(())
     }
 
+    /// What was done to hosts and machines, and how often.
+    pub fn effects(&self) -> Effects {
+        self.hosts
+            .effects()
+            .into_iter()
+            .chain(self.machines.effects())
+            .collect()
+    }
+
     /// The locks that are held.
     pub async fn locks(&self) -> Result<Vec<String>> {
         let rows = sql::query("SELECT kind, name FROM resource_lock")
@@ -376,7 +433,7 @@ fn stands(view: &TaskView) -> String {
 async fn serve(
     database: &Database,
     tasks: &Arc<dyn Store<InventoryChange>>,
-    hosts: &Arc<Hosts>,
+    (hosts, machines): (&Arc<Hosts>, &Arc<Machines>),
     troubles: &Arc<Troubles>,
     packages: &Path,
     slots: usize,
@@ -386,8 +443,14 @@ async fn serve(
         installation: inventory.installation().await?,
         inventory: Arc::new(inventory.clone()),
         parameters: Arc::new(inventory),
+        bootstrap: Arc::new(Ways {
+            machines: Arc::clone(machines),
+            troubles: Arc::clone(troubles),
+            inventory: Arc::new(database.inventory()),
+        }),
         agents: Arc::new(Agents {
             hosts: Arc::clone(hosts),
+            machines: Arc::clone(machines),
             troubles: Arc::clone(troubles),
         }),
         packages: PackageFiles::alone(packages.to_owned()),
@@ -430,6 +493,7 @@ fn host(name: &str) -> Host {
         reserved: false,
         profile: HostProfile::default(),
         stage: HostStage::Ready,
+        bootstrap: None,
         deleted: false,
         created: Timestamp(0),
         updated: Timestamp(0),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    fleet::{ClusterOrder, HostOrder, PackageOrder, ProxyOrder, Request, TaskOrder},
+    fleet::{ClusterOrder, PackageOrder, ProxyOrder, Request, TaskOrder},
+    hosts::{CredentialOrder, HostOrder},
     ob::{LinkOrder, ObClusterOrder},
     parameters::ParameterOrder,
     take_over::TakeOverOrder,
@@ -107,6 +108,13 @@ pub enum ClientCommand {
         asked: Asked,
         #[command(subcommand)]
         order: HostOrder,
+    },
+    /// Look after the own credentials, with which hosts are added
+    Credential {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(subcommand)]
+        order: CredentialOrder,
     },
     /// Look after packages
     Package {

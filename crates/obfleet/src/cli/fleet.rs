@@ -1,4 +1,4 @@
-//! The commands about clusters, proxies, hosts, packages and tasks.
+//! The commands about clusters, proxies, packages and tasks.
 
 use std::path::PathBuf;
 
@@ -91,18 +91,6 @@ pub enum ProxyOrder {
         /// Holds the password that root@proxysys is to have, if not the cluster's
         #[arg(long, value_name = "FILE")]
         sys_password: Option<PathBuf>,
-    },
-}
-
-#[derive(Subcommand)]
-pub enum HostOrder {
-    /// List the hosts
-    List,
-    /// Delete hosts without proxies, all of them or none
-    Delete {
-        /// Their ids, with commas between them
-        #[arg(required = true, value_delimiter = ',', value_name = "ID,ID…")]
-        ids: Vec<i64>,
     },
 }
 

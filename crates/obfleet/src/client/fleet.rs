@@ -1,4 +1,4 @@
-//! `obfleet cluster …`, `proxy …` and `host …`
+//! `obfleet cluster …` and `proxy …`
 
 use anyhow::Context as _;
 use obfleet_client::Client;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cli::{
     client::Output,
-    fleet::{Chosen, ClusterOrder, Follow, HostOrder, ProxyOrder},
+    fleet::{Chosen, ClusterOrder, Follow, ProxyOrder},
 };
 
 pub const CLUSTERS: &str = "/api/v2/obproxy/clusters";
@@ -147,33 +147,6 @@ pub async fn started(client: &Client, task: Value, follow: &Follow, output: Outp
                 text(&task["name"])
             );
             Ok(Shown::text_of(task, text))
-        }
-    }
-}
-
-/// Runs a command about hosts.
-pub async fn host(client: &Client, order: HostOrder) -> anyhow::Result<Shown> {
-    match order {
-        HostOrder::List => {
-            let hosts = all(client, HOSTS, &[]).await?;
-            let members = [
-                "id",
-                "name",
-                "innerIpAddress",
-                "architecture",
-                "hostAgentStatus",
-                "hostAgentVersion",
-                "idcName",
-            ];
-            let titles = ["ID", "NAME", "IP", "ARCHITECTURE", "AGENT", "VERSION", "IDC"];
-            let rows = rows(&hosts, |host| cells(host, &members));
-            Ok(Shown::table(hosts, &titles, rows))
-        }
-        HostOrder::Delete { ids } => {
-            let body = json!({"hostIdList": ids});
-            let path = format!("{HOSTS}/batchDelete");
-            client.call(Method::POST, &path, &[], Some(&body)).await?;
-            Ok(Shown::done("the hosts are deleted"))
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Enrolment of host agents: `/api/v2/compute/agents…` (obfleet's own; OCP reaches hosts by SSH).
+//! Enrolment of host agents: `/api/v2/compute/agents…` (obfleet's own; OCP puts its agents on hosts by SSH).
 
 use std::time::Duration;
 
 use axum::extract::State;
 use obfleet_agent::token::{Token, proof_holds, secret_digest};
-use obfleet_fleet::inventory::{EnrolToken, Host, HostProfile, HostStage};
+use obfleet_fleet::inventory::{EnrolToken, Host, HostPlace, HostProfile, HostStage};
 use obfleet_wire::{
     agent::{EnrolRequest, EnrolResponse},
     time::Timestamp,
@@ -15,7 +15,7 @@ use crate::{
     app::AppState,
     auth::{access::Access, right::Right},
     http::{ApiError, ApiResult, Data, Fault, Json, OptionalJson, Wanted, fault::EnrolmentFault},
-    pki::PkiError,
+    pki::{Authority, PkiError},
     routes::Routes,
 };
 
@@ -71,26 +71,36 @@ pub async fn create_token(
         ));
     }
     let place = app.fleet.place(body.idc_id, body.type_id).await?;
-    let token = Token {
-        id: hex::encode(rand::random::<[u8; 8]>()),
-        secret: hex::encode(rand::random::<[u8; 32]>()),
-        ca_sha256: app.authority.fingerprint().to_owned(),
-    };
-    let valid = Duration::from_secs(seconds).as_millis();
-    let expires = Timestamp(Timestamp::now().millis() + i64::try_from(valid).unwrap_or_default());
-    let kept = EnrolToken {
-        id: token.id.clone(),
-        key: secret_digest(&token.secret).to_vec(),
-        expires,
-        place,
-        host_id: None,
-    };
+    let (token, kept) = new_token(&app.authority, place, None, Duration::from_secs(seconds));
     app.fleet.keep_enrol_token(&kept).await?;
     Ok(Data(CreatedToken {
-        expire_time: expires,
+        expire_time: kept.expires,
         token: token.to_string(),
         token_id: token.id,
     }))
+}
+
+/// A token as it is given away, and as it is kept. It is for one host, if that is known.
+pub fn new_token(
+    authority: &Authority,
+    place: HostPlace,
+    host_id: Option<i64>,
+    valid: Duration,
+) -> (Token, EnrolToken) {
+    let token = Token {
+        id: hex::encode(rand::random::<[u8; 8]>()),
+        secret: hex::encode(rand::random::<[u8; 32]>()),
+        ca_sha256: authority.fingerprint().to_owned(),
+    };
+    let valid = i64::try_from(valid.as_millis()).unwrap_or_default();
+    let kept = EnrolToken {
+        id: token.id.clone(),
+        key: secret_digest(&token.secret).to_vec(),
+        expires: Timestamp(Timestamp::now().millis() + valid),
+        place,
+        host_id,
+    };
+    (token, kept)
 }
 
 /// Takes an agent in: checks the proof of its token, signs its certificate, and adds its host.
@@ -129,6 +139,7 @@ pub async fn enrol(State(app): AppState, Json(request): Json<EnrolRequest>) -> A
         reserved: false,
         profile: HostProfile::default(),
         stage: HostStage::Ready,
+        bootstrap: None,
         deleted: false,
         created: now,
         updated: now,

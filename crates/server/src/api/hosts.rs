@@ -4,14 +4,16 @@ use axum::extract::State;
 use obfleet_wire::{
     agent::FoundProxy,
     envelope::{Contents, Paged},
-    host::{DeleteHosts, EditHost, Host},
+    host::{CreateHosts, DeleteHosts, EditHost, Host, HostsCreated},
+    task::TaskInstance,
 };
 
 use crate::{
     app::{App, AppState},
-    auth::right::Right,
-    http::{ApiResult, Data, Entry, Json, ListQuery, NoData, PathIds},
+    auth::{Who, right::Right},
+    http::{ApiResult, Data, Entry, Idempotency, Json, ListQuery, NoData, PathIds},
     routes::Routes,
+    task_view,
 };
 
 /// Below `/api/v2/compute`.
@@ -21,6 +23,7 @@ pub fn routes() -> Routes {
         .get("/hosts/{hostId}", Right::HostView.shared(), detail)
         .patch("/hosts/{hostId}", Right::HostManage.whole(), edit)
         .delete("/hosts/{hostId}", Right::HostManage.whole(), remove)
+        .post("/hosts/batchCreate", Right::HostManage.whole(), batch_create)
         .post("/hosts/batchDelete", Right::HostManage.whole(), batch_delete)
         .get("/hosts/{hostId}/obproxies", Right::HostView.whole(), obproxies)
 }
@@ -63,6 +66,22 @@ pub async fn detail(State(app): AppState, path: PathIds) -> ApiResult<Data<Host>
 pub async fn edit(State(app): AppState, path: PathIds, Json(body): Json<EditHost>) -> ApiResult<Data<Host>> {
     let host = app.fleet.edit_host(path.id("hostId")?, body).await?;
     Ok(Data(with_certificate(&app, host)))
+}
+
+/// Adds hosts over SSH: one task a host puts an agent on it.
+pub async fn batch_create(
+    State(app): AppState,
+    Who(who, _): Who,
+    key: Idempotency,
+    Json(body): Json<CreateHosts>,
+) -> ApiResult<Data<HostsCreated<TaskInstance>>> {
+    let once = key.of(&body, None)?;
+    let tasks = app.fleet.add_hosts(&who, body, once.as_ref()).await?;
+    Ok(Data(HostsCreated {
+        host_ids: tasks.iter().filter_map(|task| task.host_id).collect(),
+        id: tasks.first().map(|task| task.id.0).unwrap_or_default(),
+        contents: tasks.iter().map(task_view::started).collect(),
+    }))
 }
 
 /// Deletes a host without proxies.

@@ -231,18 +231,24 @@ messages! {
     Cmp07000 CONFLICT
         "The {0} with id {1} cannot be deleted: it is in use by {2}. Take what uses it away first."
         "ID 为 {1} 的{0}不能删除：{2}正在使用。请先移除使用者。"
+    Cmp07001 CONFLICT
+        "The host {0} is there already, or another one has its address and SSH port or agent port {1}. Look it up in the list of hosts."
+        "主机 {0} 已经存在，或其他主机已使用其地址与 SSH 端口或 agent 端口 {1}，请在主机列表中确认。"
     Cmp07004 BAD_REQUEST
         "Host {0} is away or in use. It has to be {1} for this: check its agent, or choose another host."
         "主机 {0} 离线或已被使用，其状态需为 {1}。请检查其 agent 或选择其他主机。"
     Cmp07005 NOT_FOUND
-        "There is no host {0}. Look up its id in the list of hosts; a host appears there when its agent enrols."
-        "没有主机 {0}。请在主机列表中确认其 ID；主机在其 agent 注册后出现。"
+        "There is no host {0}. Look up its id in the list of hosts; a host appears there when it is added or its agent enrols."
+        "没有主机 {0}。请在主机列表中确认其 ID；主机在添加后或其 agent 注册后出现。"
     Cmp07010 BAD_REQUEST
         "Host {0} carries another {1}, and it takes one only. Choose another host."
         "主机 {0} 上已有另一个{1}，只能部署一个，请选择其他主机。"
     Cmp07025 BAD_REQUEST
         "Package {1} is built for another architecture than that of host {0}. Upload one that fits."
         "安装包 {1} 的架构与主机 {0} 不一致，请上传匹配的安装包。"
+    Cmp07028 BAD_REQUEST
+        "The path '{0}' cannot be an agent's: it has to be absolute, below the root directory, without '.' and '..', and of letters, digits and ._-@+ only."
+        "路径 '{0}' 不可用：应为根目录之下的绝对路径，不含 '.' 与 '..'，且只由字母、数字和 ._-@+ 组成。"
     Crd08001 NOT_FOUND
         "You have no credential with id {0}. Look it up in the list of your credentials."
         "您没有 ID 为 {0} 的凭据，请在凭据列表中确认其 ID。"

@@ -27,6 +27,8 @@ fn thing_text(thing: &Thing, language: Language) -> String {
         Thing::Users(count) => say(format!("{count} users"), format!(" {count} 个用户")),
         Thing::LogFileKind => language.choose("log file", "日志文件").to_owned(),
         Thing::Idcs(ids) => say(format!("IDC {ids}"), format!("机房 {ids} ")),
+        Thing::HostAddress(address) => say(format!("the host address {address}"), format!("主机地址 {address} ")),
+        Thing::Credential(id) => say(format!("credential {id}"), format!("凭据 {id} ")),
         Thing::HostKind => language.choose("host", "主机").to_owned(),
         Thing::Proxies(ids) => say(format!("proxy server {ids}"), format!("OBProxy 服务器 {ids} ")),
         Thing::Hosts(ids) => say(format!("host {ids}"), format!("主机 {ids} ")),
@@ -77,6 +79,17 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             "应为完整的私钥文本，以 -----BEGIN 开头",
         ),
         Reason::NoKey => fixed("it is for type PRIVATE_KEY only", "仅用于 PRIVATE_KEY 类型"),
+        Reason::TooMany { given, most } => say(
+            format!("it has {given} entries, and {most} are the most, so split it"),
+            format!("有 {given} 项，最多 {most} 项，请拆分为多个请求"),
+        ),
+        Reason::ForOneHost => fixed("it can be set only where one host is added", "只能在添加单台主机时设置"),
+        Reason::NoPort => fixed("0 is no port", "0 不是合法的端口"),
+        Reason::NoAddress => fixed("it is not an IP address", "不是合法的 IP 地址"),
+        Reason::NoFingerprint => fixed(
+            "it is not of the form SHA256:..., as ssh-keygen -l prints it",
+            "格式应为 SHA256:...，与 ssh-keygen -l 的输出一致",
+        ),
         Reason::ForNewHosts => fixed("the hosts to come that name no other", "未指定其他归属的新主机"),
         Reason::NotAmong { id, list } => say(format!("{id} is not among {list}"), format!("{id} 不在 {list} 中")),
         Reason::VersionNeeded => fixed(
@@ -297,6 +310,8 @@ mod tests {
             Thing::Proxy(id()),
             Thing::Proxies(id()),
             Thing::HostKind,
+            Thing::HostAddress("10.0.0.9".to_owned()),
+            Thing::Credential(id()),
             Thing::ProxyOnPort { proxy: 7, port: 2883 },
             Thing::HostPort { host: id(), port: id() },
             Thing::Task(id()),
@@ -311,6 +326,11 @@ mod tests {
         [
             Reason::Empty,
             Reason::NotAmong { id: 7, list: "x" },
+            Reason::TooMany { given: 3, most: 2 },
+            Reason::ForOneHost,
+            Reason::NoPort,
+            Reason::NoAddress,
+            Reason::NoFingerprint,
             Reason::VersionNeeded,
             Reason::NoProxyPackage { package: name() },
             Reason::NotHigher {

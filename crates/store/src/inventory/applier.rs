@@ -86,6 +86,16 @@ impl ChangeApplier<InventoryChange> for InventoryApplier {
                     .bind(deleted)
                     .bind(proxy_id)
             }
+            InventoryChange::InsertHost(host) => return host::insert(tx, host).await,
+            InventoryChange::SetHostFound {
+                host_id,
+                facts,
+                host_key,
+            } => return host::set_found(tx, task, *host_id, facts, host_key).await,
+            InventoryChange::SetHostStage { host_id, stage } => {
+                return host::set_stage(tx, task, *host_id, *stage).await;
+            }
+            InventoryChange::SetHostGone { host_id } => return host::set_gone(tx, task, *host_id).await,
             InventoryChange::SetHostReserved { host_id, reserved } => {
                 sql::query("UPDATE host SET reserved = ? WHERE id = ?")
                     .bind(reserved)
@@ -127,6 +137,10 @@ async fn touch_cluster(tx: &mut Transaction, task: TaskId, change: &InventoryCha
         // Says when it was made by itself; hosts and OceanBase clusters are no part of a cluster; nothing that is shown of it
         // has changed.
         InventoryChange::InsertCluster(_)
+        | InventoryChange::InsertHost(_)
+        | InventoryChange::SetHostFound { .. }
+        | InventoryChange::SetHostStage { .. }
+        | InventoryChange::SetHostGone { .. }
         | InventoryChange::SetHostReserved { .. }
         | InventoryChange::ExpectParameterVersion { .. }
         | InventoryChange::SetParameterChanges { .. }

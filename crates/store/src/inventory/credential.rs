@@ -1,6 +1,6 @@
 //! Credentials in SQL.
 
-use obfleet_fleet::inventory::Credential;
+use obfleet_fleet::inventory::{Credential, CredentialRemoved};
 use obfleet_fleet::secrets::Sealed;
 use obfleet_wire::time::Timestamp;
 use sqlx::Error;
@@ -65,7 +65,27 @@ pub(super) async fn insert(tx: &mut Transaction, credential: &Credential) -> Res
     Ok(Some(id))
 }
 
-pub(super) async fn delete(tx: &mut Transaction, user_id: i64, id: i64) -> Result<bool, Error> {
-    let delete = sql::query("DELETE FROM credential WHERE id = ? AND user_id = ?");
-    Ok(delete.bind(id).bind(user_id).execute(tx).await? > 0)
+pub(super) async fn delete(tx: &mut Transaction, user_id: i64, id: i64) -> Result<CredentialRemoved, Error> {
+    // The row first, so that no other user is told what is done with it.
+    let for_update = tx.dialect().for_update();
+    let there = sql::composed(format!(
+        "SELECT id FROM credential WHERE id = ? AND user_id = ?{for_update}"
+    ));
+    let there = there.bind(id).bind(user_id).fetch_optional(&mut *tx).await?;
+    if there.is_none() {
+        return Ok(CredentialRemoved::Missing);
+    }
+    let held = sql::query(
+        "SELECT t.id AS task, t.name AS task_name FROM resource_lock l JOIN task_instance t ON t.id = l.task_id \
+         WHERE l.kind = 'credential' AND l.name = ? ORDER BY t.id LIMIT 1",
+    );
+    if let Some(row) = held.bind(id.to_string()).fetch_optional(&mut *tx).await? {
+        return Ok(CredentialRemoved::HeldBy {
+            task: row.get("task")?,
+            name: row.get("task_name")?,
+        });
+    }
+    let delete = sql::query("DELETE FROM credential WHERE id = ?");
+    delete.bind(id).execute(tx).await?;
+    Ok(CredentialRemoved::Gone)
 }

@@ -1,9 +1,9 @@
-//! Taking up a host by a token, once.
+//! Taking up a host by a token, once: a new one, or the one the token is for.
 
 use obfleet_fleet::inventory::{Host, HostPlace};
 
 use super::rows::word;
-use super::{site, take_id};
+use super::{host, site, take_id};
 use crate::sql::{self, Transaction};
 
 /// The id of the host, new or known by its uid; `None` when the token is used up or unknown. `facts` are the host's as JSON.
@@ -17,20 +17,32 @@ pub(super) async fn enrol(
     if used.execute(&mut *tx).await? == 0 {
         return Ok(None);
     }
-    let token = sql::query("SELECT idc_id, type_id FROM enrol_token WHERE id = ?").bind(token_id);
+    let token = sql::query("SELECT host_id, idc_id, type_id FROM enrol_token WHERE id = ?").bind(token_id);
     let token = token.fetch_one(&mut *tx).await?;
     let place = HostPlace {
         idc_id: token.get("idc_id")?,
         type_id: token.get("type_id")?,
     };
     let known = sql::query("SELECT id FROM host WHERE host_uid = ?").bind(&host.facts.host_uid);
-    let id = match known.fetch_optional(&mut *tx).await? {
-        Some(row) => {
-            let id = row.get("id")?;
+    let known: Option<i64> = known
+        .fetch_optional(&mut *tx)
+        .await?
+        .map(|row| row.get("id"))
+        .transpose()?;
+    let id = match (token.get("host_id")?, known) {
+        (Some(meant), known) => {
+            // Neither one that is gone by now, nor with the agent of another one.
+            if host::is_deleted(&mut *tx, meant).await? || known.is_some_and(|known| known != meant) {
+                return Ok(None);
+            }
+            update(tx, meant, host, facts).await?;
+            meant
+        }
+        (None, Some(id)) => {
             update(tx, id, host, facts).await?;
             id
         }
-        None => {
+        (None, None) => {
             let place = site::still_there(tx, place).await?;
             let id = take_id(tx).await?;
             insert(tx, id, host, facts, place).await?;
@@ -42,10 +54,11 @@ pub(super) async fn enrol(
 
 async fn update(tx: &mut Transaction, id: i64, host: &Host, facts: &str) -> Result<(), sqlx::Error> {
     let query = sql::query(
-        "UPDATE host SET facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, updated_at = ?, \
+        "UPDATE host SET host_uid = ?, facts = ?, address = ?, agent_port = ?, agent_version = ?, online = ?, updated_at = ?, \
          deleted = FALSE WHERE id = ?",
     );
     let query = query
+        .bind(&host.facts.host_uid)
         .bind(facts)
         .bind(&host.address)
         .bind(host.agent_port)

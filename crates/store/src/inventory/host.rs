@@ -1,10 +1,163 @@
-//! Hosts that go.
+//! Hosts that come over SSH, and hosts that go.
 
-use obfleet_fleet::inventory::HostsDeleted;
-use obfleet_wire::time::Timestamp;
+use obfleet_engine::TaskId;
+use obfleet_fleet::{
+    bootstrap::{BootstrapSettings, SSH_PORT},
+    inventory::{Host, HostStage, HostsDeleted},
+};
+use obfleet_wire::{agent::HostFacts, time::Timestamp};
 use sqlx::Error;
 
-use crate::sql::{self, Query, Transaction};
+use super::rows::{self, word};
+use super::site;
+use crate::sql::{self, Pool, Query, Transaction};
+use crate::tasks::ApplyError;
+
+/// What takes the place of the uid of a host that has no agent. No agent's uid has a colon.
+fn no_uid(host_id: i64) -> String {
+    format!("none:{host_id}")
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, ApplyError> {
+    serde_json::to_string(value).map_err(|error| ApplyError::Refused(error.to_string()))
+}
+
+/// Sets the time of a host to that of a task's last event.
+const TOUCH: &str = "UPDATE host SET updated_at = (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) \
+                     WHERE id = ?";
+
+/// Address and place were looked at before the transaction; somebody may have changed them since.
+pub(super) async fn insert(tx: &mut Transaction, host: &Host) -> Result<(), ApplyError> {
+    let profile = &host.profile;
+    let place = site::still_there(tx, profile.place).await?;
+    if place != profile.place {
+        return Err(ApplyError::Refused("the IDC or host type is gone".to_owned()));
+    }
+    let known = sql::query("SELECT ssh_port, agent_port FROM host WHERE address = ? AND deleted = FALSE");
+    for row in known.bind(&host.address).fetch_all(&mut *tx).await? {
+        let (ssh, agent): (Option<i64>, i64) = (row.get("ssh_port")?, row.get("agent_port")?);
+        let port = |port: Option<i64>| port.unwrap_or(i64::from(SSH_PORT));
+        if port(ssh) == port(profile.ssh_port.map(i64::from)) || agent == i64::from(host.agent_port) {
+            let address = &host.address;
+            return Err(ApplyError::Refused(format!("a host with address {address} exists")));
+        }
+    }
+    let query = sql::query(
+        "INSERT INTO host (id, host_uid, facts, address, agent_port, agent_version, online, reserved, alias, description, \
+         idc_id, type_id, kind, publish_ports, serial_number, ssh_port, stage, bootstrap, deleted, created_at, updated_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query.bind(host.id).bind(no_uid(host.id)).bind(json(&host.facts)?);
+    let query = query
+        .bind(&host.address)
+        .bind(host.agent_port)
+        .bind(&host.agent_version);
+    let query = query.bind(host.online).bind(host.reserved);
+    let query = query.bind(&profile.alias).bind(&profile.description);
+    let query = query.bind(place.idc_id).bind(place.type_id).bind(word(&profile.kind));
+    let query = query
+        .bind(&profile.publish_ports)
+        .bind(&profile.serial_number)
+        .bind(profile.ssh_port);
+    let query = query
+        .bind(word(&host.stage))
+        .bind(host.bootstrap.as_ref().map(json).transpose()?)
+        .bind(host.deleted);
+    let query = query.bind(host.created.millis()).bind(host.updated.millis());
+    query.execute(tx).await?;
+    Ok(())
+}
+
+/// What was found out about a host; an agent that has enrolled meanwhile knows better.
+pub(super) async fn set_found(
+    tx: &mut Transaction,
+    task: TaskId,
+    host_id: i64,
+    facts: &HostFacts,
+    host_key: &str,
+) -> Result<(), ApplyError> {
+    let for_update = tx.dialect().for_update();
+    let query = sql::composed(format!("SELECT * FROM host WHERE id = ?{for_update}")).bind(host_id);
+    let Some(row) = query.fetch_optional(&mut *tx).await? else {
+        return Ok(());
+    };
+    let host = rows::host(&row)?;
+    if !host.has_agent() {
+        let query = sql::query("UPDATE host SET facts = ? WHERE id = ?");
+        query.bind(json(facts)?).bind(host_id).execute(&mut *tx).await?;
+    }
+    if let Some(settings) = host.bootstrap {
+        let settings = BootstrapSettings {
+            host_key: Some(host_key.to_owned()),
+            ..settings
+        };
+        let query = sql::query("UPDATE host SET bootstrap = ? WHERE id = ?");
+        query.bind(json(&settings)?).bind(host_id).execute(&mut *tx).await?;
+    }
+    keep_key(tx, &host.address, host.profile.ssh_port.unwrap_or(SSH_PORT), host_key).await?;
+    Ok(sql::query(TOUCH)
+        .bind(task.0)
+        .bind(host_id)
+        .execute(tx)
+        .await
+        .map(drop)?)
+}
+
+async fn keep_key(tx: &mut Transaction, address: &str, port: u16, fingerprint: &str) -> Result<(), Error> {
+    let query = sql::query("UPDATE ssh_host_key SET fingerprint = ? WHERE address = ? AND port = ?");
+    let query = query.bind(fingerprint).bind(address).bind(port);
+    query.execute(&mut *tx).await?;
+    // A row that has the value already counts as changed on one database and not on another.
+    let there = sql::query("SELECT fingerprint FROM ssh_host_key WHERE address = ? AND port = ?");
+    if there.bind(address).bind(port).fetch_optional(&mut *tx).await?.is_some() {
+        return Ok(());
+    }
+    let query = sql::query("INSERT INTO ssh_host_key (address, port, fingerprint) VALUES (?, ?, ?)");
+    query
+        .bind(address)
+        .bind(port)
+        .bind(fingerprint)
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
+/// The key an SSH server is known by.
+pub(super) async fn key(readers: &Pool, address: &str, port: u16) -> Result<Option<String>, Error> {
+    let query = sql::query("SELECT fingerprint FROM ssh_host_key WHERE address = ? AND port = ?");
+    let row = query.bind(address).bind(port).fetch_optional(readers).await?;
+    row.map(|row| row.get("fingerprint")).transpose()
+}
+
+pub(super) async fn set_stage(
+    tx: &mut Transaction,
+    task: TaskId,
+    host_id: i64,
+    stage: HostStage,
+) -> Result<(), ApplyError> {
+    let query = sql::query("UPDATE host SET stage = ? WHERE id = ?");
+    query.bind(word(&stage)).bind(host_id).execute(&mut *tx).await?;
+    Ok(sql::query(TOUCH)
+        .bind(task.0)
+        .bind(host_id)
+        .execute(tx)
+        .await
+        .map(drop)?)
+}
+
+/// Nobody enrols as a host that is gone.
+pub(super) async fn set_gone(tx: &mut Transaction, task: TaskId, host_id: i64) -> Result<(), ApplyError> {
+    let tokens = sql::query("DELETE FROM enrol_token WHERE host_id = ?").bind(host_id);
+    tokens.execute(&mut *tx).await?;
+    let query = sql::query("UPDATE host SET deleted = TRUE, online = FALSE WHERE id = ?");
+    query.bind(host_id).execute(&mut *tx).await?;
+    Ok(sql::query(TOUCH)
+        .bind(task.0)
+        .bind(host_id)
+        .execute(tx)
+        .await
+        .map(drop)?)
+}
 
 /// Whether the host was deleted; it stays as it is until the transaction ends.
 pub(super) async fn is_deleted(tx: &mut Transaction, id: i64) -> Result<bool, Error> {
@@ -30,6 +183,22 @@ pub(super) async fn delete(tx: &mut Transaction, ids: &[i64], at: Timestamp) -> 
     let there: Vec<i64> = there.iter().map(|row| row.get("id")).collect::<Result<_, _>>()?;
     if let Some(missing) = ids.iter().find(|id| !there.contains(id)) {
         return Ok(HostsDeleted::Missing(*missing));
+    }
+    let held = ids.iter().fold(
+        sql::composed(format!(
+            "SELECT l.name AS host, t.id AS task, t.name AS task_name FROM resource_lock l \
+             JOIN task_instance t ON t.id = l.task_id WHERE l.kind = 'host' AND l.name IN ({marks}) ORDER BY l.name"
+        ))
+        .once(),
+        |query, id| query.bind(id.to_string()),
+    );
+    if let Some(row) = held.fetch_optional(&mut *tx).await? {
+        let host: String = row.get("host")?;
+        return Ok(HostsDeleted::HeldBy {
+            host: host.parse().unwrap_or_default(),
+            task: row.get("task")?,
+            name: row.get("task_name")?,
+        });
     }
     let carried = bound(format!(
         "SELECT id, host_id FROM obproxy_server WHERE host_id IN ({marks}) AND deleted = FALSE ORDER BY id"

@@ -71,6 +71,10 @@ pub(super) fn host(row: &Row) -> Result<Host, Error> {
             ssh_port: port_or_null(row, "ssh_port")?,
         },
         stage: enumerated(row, "stage")?,
+        bootstrap: match get::<Option<&str>>(row, "bootstrap")? {
+            Some(text) => Some(serde_json::from_str(text).map_err(decode)?),
+            None => None,
+        },
         deleted: get(row, "deleted")?,
         created: time(row, "created_at")?,
         updated: time(row, "updated_at")?,

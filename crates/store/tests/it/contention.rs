@@ -42,6 +42,7 @@ async fn enrolled(database: &Database, uid: &str) -> i64 {
         reserved: false,
         profile: HostProfile::default(),
         stage: HostStage::Ready,
+        bootstrap: None,
         deleted: false,
         created: Timestamp(1),
         updated: Timestamp(1),

@@ -1,6 +1,8 @@
 //! Credentials and what people say of hosts, on every database.
 
-use obfleet_fleet::inventory::{Credential, EnrolToken, HostPlace, HostProfile, Inventory as _, Vault as _};
+use obfleet_fleet::inventory::{
+    Credential, CredentialRemoved, EnrolToken, HostPlace, HostProfile, Inventory as _, Vault as _,
+};
 use obfleet_fleet::secrets::Sealed;
 use obfleet_wire::{credential::SshLoginType, time::Timestamp};
 
@@ -49,9 +51,18 @@ async fn a_credential_is_its_users_alone(kind: Kind) {
     assert_eq!(inventory.credentials(1).await.unwrap(), [kept.clone(), password]);
     assert_eq!(inventory.credential(1, one).await.unwrap(), Some(kept));
     assert_eq!(inventory.credential(2, one).await.unwrap(), None);
-    assert!(!inventory.delete_credential(2, one).await.unwrap());
-    assert!(inventory.delete_credential(1, one).await.unwrap());
-    assert!(!inventory.delete_credential(1, one).await.unwrap());
+    assert_eq!(
+        inventory.delete_credential(2, one).await.unwrap(),
+        CredentialRemoved::Missing
+    );
+    assert_eq!(
+        inventory.delete_credential(1, one).await.unwrap(),
+        CredentialRemoved::Gone
+    );
+    assert_eq!(
+        inventory.delete_credential(1, one).await.unwrap(),
+        CredentialRemoved::Missing
+    );
     assert!(inventory.credential(2, other).await.unwrap().is_some());
     assert!(add(1, "a").await.is_some(), "the name is free again");
 }

@@ -39,6 +39,7 @@ pub(crate) fn host(uid: &str, address: &str) -> Host {
         reserved: false,
         profile: HostProfile::default(),
         stage: HostStage::Ready,
+        bootstrap: None,
         deleted: false,
         created: Timestamp(1),
         updated: Timestamp(1),

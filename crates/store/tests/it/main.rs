@@ -6,6 +6,7 @@ mod support;
 mod touch;
 
 mod access_keys;
+mod added_hosts;
 mod audit;
 mod conformance;
 mod contention;
