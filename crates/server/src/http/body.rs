@@ -208,7 +208,8 @@ mod tests {
         assert_eq!(field::<CreateObproxyCluster>(r#"{"name":"a","name":"b"}"#), "name");
         for given in ["{}", "[]", "{\"RS_LIST\":1}", "{\"RS_LIST\":1,\"b\":2}", "7"] {
             let body = format!(r#"{{"name":"a","workMode":{given}}}"#);
-            assert_eq!(field::<CreateObproxyCluster>(&body), "workMode", "{given}");
+            let field = field::<CreateObproxyCluster>(&body);
+            assert_eq!(field.split('.').next(), Some("workMode"), "{given}");
         }
         assert_eq!(field::<UpgradeObproxy>("[7]"), "[0]");
         assert_eq!(field::<UpgradeObproxy>("7"), "body");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access_keys;
+mod add_hosts;
 mod audit;
 mod automation;
 mod chains;
