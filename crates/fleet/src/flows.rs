@@ -8,6 +8,7 @@ pub mod add_host;
 pub mod backends;
 pub mod balance;
 pub mod crew;
+pub mod delete_host;
 pub mod hot_restart;
 pub mod install;
 pub mod keys;
@@ -36,6 +37,7 @@ use crate::{flows::crew::Crew, inventory::InventoryChange};
 pub fn actions(crew: &Arc<Crew>) -> Vec<Arc<dyn Action<InventoryChange>>> {
     let steps = [
         add_host::steps(),
+        delete_host::steps(),
         install::steps(),
         upgrade::steps(),
         hot_restart::steps(),

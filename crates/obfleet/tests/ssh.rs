@@ -335,9 +335,14 @@ async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
     assert_eq!((status, &refusal["error"]["code"]), (409, &json!(7001)), "{refusal}");
     assert_eq!(refusal["error"]["target"]["hostId"], first, "{refusal}");
 
-    // What a deleted host has left gives way, and its machine is still known by its key.
+    // A host that nobody can log in to any more leaves its agent behind; that gives way to another one, and the machine is
+    // still known by its key.
+    api.delete(&format!("/api/v2/profiles/me/credentials/{}", body["credentialId"]))
+        .await
+        .unwrap();
     lab.delete(first).await;
     assert_eq!(lab.agents().len(), 1);
+    let body = lab.body(lab.password(PASSWORD).await);
     lab.start_sshd("other_host_key").await;
     let task = lab.add(&body).await;
     let dir = lab.dir();
@@ -353,6 +358,13 @@ async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
     let second = lab.is_added(&told).await;
     assert_ne!(first, second);
     assert_eq!(lab.agents().len(), 1);
+
+    // One that can be logged in to is cleared.
+    lab.delete(second).await;
+    let api = lab.fleet.api().unwrap();
+    let is_empty = |hosts: &Value| hosts["contents"] == json!([]);
+    api.until("/api/v2/compute/hosts", PATIENCE, is_empty).await.unwrap();
+    assert!(lab.agents().is_empty() && !lab.root().exists());
 }
 
 #[tokio::test]

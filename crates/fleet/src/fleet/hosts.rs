@@ -1,5 +1,8 @@
 //! Hosts, and how agents join with theirs.
 
+use std::collections::BTreeSet;
+
+use obfleet_engine::{Lock, Submission};
 use obfleet_wire::{
     Code, Refusal,
     agent::FoundProxy,
@@ -9,11 +12,12 @@ use obfleet_wire::{
 };
 
 use super::{
-    Error, Fleet,
+    Actor, Error, Fleet,
     sites::{check_place, check_text},
 };
 use crate::{
-    inventory::{EnrolToken, Host, HostPlace, HostsDeleted},
+    flows,
+    inventory::{EnrolToken, Host, HostPlace, HostStage, HostsDeleted, InventoryChange},
     plan::Selection,
     view,
 };
@@ -77,21 +81,63 @@ impl Fleet {
         Ok(host.cloned().ok_or_else(|| Refusal::new(Code::Odp21002, [proxy_id]))?)
     }
 
-    /// Deletes hosts without proxies, all of them or none. Their agents are asked for nothing from then on.
-    pub async fn delete_hosts(&self, ids: &[i64], field: &str) -> Result<(), Error> {
+    /// Deletes hosts without proxies, all of them or none. An agent that was put there over SSH and that can be asked is taken
+    /// away first, by a task a host; nothing is asked of the others.
+    pub async fn delete_hosts(&self, who: &Actor, ids: &[i64], field: &str) -> Result<(), Error> {
         if ids.is_empty() {
             return Err(Refusal::invalid(field, Reason::Empty).into());
         }
+        let fleet = self.snapshot().await?;
+        let (mut by_task, mut at_once) = (Vec::new(), Vec::new());
+        for id in ids.iter().copied().collect::<BTreeSet<_>>() {
+            match fleet.hosts.get(&id) {
+                Some(host) if self.credential_of(host).await?.is_some() => by_task.push(host),
+                _ => at_once.push(id),
+            }
+        }
+        for host in &by_task {
+            let proxies = fleet.proxies.values().filter(|proxy| proxy.host_id == host.id);
+            let proxies: Vec<i64> = proxies.map(|proxy| proxy.id).collect();
+            if !proxies.is_empty() {
+                return Err(carries(host.id, &proxies, field).into());
+            }
+        }
+        if !at_once.is_empty() {
+            self.delete_at_once(&at_once, field).await?;
+        }
+        for host in by_task {
+            let Some(credential) = self.credential_of(host).await? else {
+                continue;
+            };
+            let mut submission = Submission::new("Delete host", &who.name, flows::delete_host::template()?);
+            submission.context = flows::delete_host::context(host);
+            submission.host_id = Some(host.id);
+            submission.locks = vec![Lock::exclusive("host", host.id), Lock::shared("credential", credential)];
+            submission.changes = vec![InventoryChange::SetHostStage {
+                host_id: host.id,
+                stage: HostStage::Deleting,
+            }];
+            self.engine.submit(submission).await?;
+        }
+        Ok(())
+    }
+
+    /// The credential with which the agent of a host can be taken away, if it was put there with one, and the host is well.
+    async fn credential_of(&self, host: &Host) -> Result<Option<i64>, Error> {
+        match &host.bootstrap {
+            Some(how) if host.is_ready() => {
+                let credential = self.crew.inventory.credential(how.user_id, how.credential_id).await?;
+                Ok(credential.map(|credential| credential.id))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn delete_at_once(&self, ids: &[i64], field: &str) -> Result<(), Error> {
         match self.crew.inventory.delete_hosts(ids).await? {
             HostsDeleted::Gone => Ok(()),
             HostsDeleted::Missing(id) => Err(Refusal::new(Code::Cmp07005, [id]).field(field).into()),
-            HostsDeleted::Carries(id, proxies) => {
-                let list = proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let used = [Thing::HostKind.into(), (&id).into(), Thing::Proxies(list).into()];
-                let refusal = Refusal::about(Code::Cmp07000, used).field(field);
-                let target = serde_json::json!({"hostId": id, "obproxyServerIds": proxies});
-                Err(refusal.target(target).into())
-            }
+            HostsDeleted::Carries(id, proxies) => Err(carries(id, &proxies, field).into()),
             HostsDeleted::HeldBy { host, task, name } => {
                 let held = [Thing::Hosts(host.to_string()).into(), (&task).into(), (&name).into()];
                 let refusal = Refusal::about(Code::Com10005, held).field(field);
@@ -116,4 +162,12 @@ impl Fleet {
     pub async fn enrol(&self, token_id: &str, host: &Host) -> Result<Option<i64>, Error> {
         Ok(self.crew.inventory.enrol(token_id, host).await?)
     }
+}
+
+/// The host carries these proxies.
+fn carries(id: i64, proxies: &[i64], field: &str) -> Refusal {
+    let list = proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let used = [Thing::HostKind.into(), (&id).into(), Thing::Proxies(list).into()];
+    let target = serde_json::json!({"hostId": id, "obproxyServerIds": proxies});
+    Refusal::about(Code::Cmp07000, used).field(field).target(target)
 }

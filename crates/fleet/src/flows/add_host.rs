@@ -1,7 +1,7 @@
 //! *Prepare host*: puts an agent on a machine over SSH and takes the host up, one task a host.
 //!
 //! *Uninstall legacy obagent* of OCP's is left out: that program has no part here. What *Uninstall legacy ocp agent* removes is an agent of
-//! ours whose host was deleted: nobody asked it to go then.
+//! ours whose host was deleted while it could not be asked.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -122,8 +122,8 @@ async fn pre_check(crew: &Crew, attempt: &Attempt) -> StepResult {
     }]))
 }
 
-/// A host that was not taken up leaves nothing behind.
-async fn forget(_: &Crew, attempt: &Attempt) -> StepResult {
+/// The host is gone.
+pub(super) async fn forget(_: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::changes(vec![InventoryChange::SetHostGone {
         host_id: host_id(attempt)?,
     }]))
@@ -155,7 +155,7 @@ async fn uninstall_legacy(crew: &Crew, attempt: &Attempt) -> StepResult {
 }
 
 /// The agent runs, has enrolled and answers.
-async fn install(crew: &Crew, attempt: &Attempt) -> StepResult {
+pub(super) async fn install(crew: &Crew, attempt: &Attempt) -> StepResult {
     let host = crew.host(attempt).await?;
     if host.has_agent() && crew.agents.status(&host).await.is_ok() {
         attempt.log(format!("{}: the agent answers already", host.address));
@@ -200,7 +200,7 @@ async fn install(crew: &Crew, attempt: &Attempt) -> StepResult {
 }
 
 /// Nothing of the agent is left on the machine.
-async fn uninstall(crew: &Crew, attempt: &Attempt) -> StepResult {
+pub(super) async fn uninstall(crew: &Crew, attempt: &Attempt) -> StepResult {
     let host = crew.host(attempt).await?;
     let access = crew.access(&host).await?;
     let log = |line: &str| attempt.log(line);
@@ -209,7 +209,7 @@ async fn uninstall(crew: &Crew, attempt: &Attempt) -> StepResult {
     Ok(Output::nothing())
 }
 
-async fn set_stage(_: &Crew, attempt: &Attempt, stage: HostStage) -> StepResult {
+pub(super) async fn set_stage(_: &Crew, attempt: &Attempt, stage: HostStage) -> StepResult {
     Ok(Output::changes(vec![InventoryChange::SetHostStage {
         host_id: host_id(attempt)?,
         stage,

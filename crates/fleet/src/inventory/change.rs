@@ -129,14 +129,14 @@ pub enum InventoryChange {
         /// `SHA256:…` of its SSH server's host key, by which it is known from now on.
         host_key: String,
     },
-    /// How far a host is between being added and being gone.
+    /// How far a host is between being added and being gone. One with proxies does not go.
     SetHostStage {
         /// The host.
         host_id: i64,
         /// How far.
         stage: HostStage,
     },
-    /// A host is gone that was not taken up; what enrolment tokens there are for it are of no use any more.
+    /// A host is gone; what enrolment tokens there are for it are of no use any more.
     SetHostGone {
         /// The host.
         host_id: i64,

@@ -1,7 +1,7 @@
 //! The flows under test: the world each begins in, and the request that starts it.
 
 use anyhow::{Context as _, Result, ensure};
-use obfleet_engine::{TaskId, TaskStatus};
+use obfleet_engine::{TaskFilter, TaskId, TaskStatus};
 use obfleet_fleet::{
     inventory::{HostSighting, ProxySighting},
     plan::{Selection, operate::Restart, upgrade::Wanted},
@@ -88,10 +88,12 @@ pub enum Flow {
     MoveOut,
     /// A machine that is reached by SSH.
     AddHost,
+    /// A host that was added over SSH.
+    DeleteHost,
 }
 
 impl Flow {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::CreateCluster,
         Self::CreateEmptyCluster,
         Self::Add,
@@ -124,6 +126,7 @@ impl Flow {
         Self::TakeOver,
         Self::MoveOut,
         Self::AddHost,
+        Self::DeleteHost,
     ];
 
     /// Whether its task goes back by itself when a step fails.
@@ -134,6 +137,10 @@ impl Flow {
     /// Makes the world the flow begins in, with flows.
     pub async fn prepare(self, world: &mut World) -> Result<()> {
         let clusters = match self {
+            Self::DeleteHost => {
+                let task = add_host(world).await?;
+                return succeed(world, task.id).await;
+            }
             Self::CreateCluster | Self::CreateEmptyCluster | Self::AddHost => return Ok(()),
             Self::Add | Self::AddBeside | Self::TakeOver | Self::MoveOut => {
                 vec![cluster(world, &HOSTS[..1], "4.2.1.0-11").await?]
@@ -213,6 +220,19 @@ impl Flow {
             Self::CreateEmptyCluster => {
                 let body = cluster(world, &[], "4.2.1.0-11").await?;
                 fleet.create_cluster(&who, body, None).await?.task
+            }
+            Self::DeleteHost => {
+                fleet
+                    .delete_hosts(&who, &host_ids(world, &["machine"]).await?, "hostId")
+                    .await?;
+                let newest = fleet
+                    .engine()
+                    .list(&TaskFilter {
+                        size: 1,
+                        ..TaskFilter::default()
+                    })
+                    .await?;
+                newest.items.into_iter().next().context("no task")?
             }
             Self::AddHost => add_host(world).await?,
             Self::Add => add(world, HOSTS[1], 2883).await?,

@@ -81,6 +81,7 @@ of_flow! {
     take_over: Flow::TakeOver;
     move_out: Flow::MoveOut;
     add_host: Flow::AddHost;
+    delete_host: Flow::DeleteHost;
 }
 
 /// A new action that no flow of these tests has is not tested: add the flow to [`Flow`].

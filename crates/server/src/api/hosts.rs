@@ -84,15 +84,15 @@ pub async fn batch_create(
     }))
 }
 
-/// Deletes a host without proxies.
-pub async fn remove(State(app): AppState, path: PathIds) -> ApiResult<NoData> {
-    app.fleet.delete_hosts(&[path.id("hostId")?], "hostId").await?;
+/// Deletes a host without proxies. An agent that was put there over SSH is taken away first, by a task.
+pub async fn remove(State(app): AppState, Who(who, _): Who, path: PathIds) -> ApiResult<NoData> {
+    app.fleet.delete_hosts(&who, &[path.id("hostId")?], "hostId").await?;
     Ok(NoData)
 }
 
-/// Deletes hosts without proxies, all of them or none.
-pub async fn batch_delete(State(app): AppState, Json(body): Json<DeleteHosts>) -> ApiResult<NoData> {
-    app.fleet.delete_hosts(&body.host_id_list, "hostIdList").await?;
+/// Deletes hosts without proxies, all of them or none. Agents that were put there over SSH are taken away first, by tasks.
+pub async fn batch_delete(State(app): AppState, Who(who, _): Who, Json(body): Json<DeleteHosts>) -> ApiResult<NoData> {
+    app.fleet.delete_hosts(&who, &body.host_id_list, "hostIdList").await?;
     Ok(NoData)
 }
 

@@ -213,7 +213,7 @@ async fn insert_cluster(tx: &mut Transaction, cluster: &Cluster) -> Result<(), A
 }
 
 pub(super) async fn insert_proxy(tx: &mut Transaction, proxy: &Proxy) -> Result<(), ApplyError> {
-    if host::is_deleted(tx, proxy.host_id).await? {
+    if host::is_going(tx, proxy.host_id).await? {
         return Err(ApplyError::Refused(format!("host {} was deleted", proxy.host_id)));
     }
     let query = sql::query(

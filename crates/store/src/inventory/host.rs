@@ -135,6 +135,16 @@ pub(super) async fn set_stage(
     host_id: i64,
     stage: HostStage,
 ) -> Result<(), ApplyError> {
+    // The row is locked first, here and by whoever puts a proxy on the host: one of the two sees the other.
+    let for_update = tx.dialect().for_update();
+    let lock = sql::composed(format!("SELECT id FROM host WHERE id = ?{for_update}")).bind(host_id);
+    lock.fetch_optional(&mut *tx).await?;
+    if stage == HostStage::Deleting {
+        let proxy = sql::query("SELECT id FROM obproxy_server WHERE host_id = ? AND deleted = FALSE LIMIT 1");
+        if proxy.bind(host_id).fetch_optional(&mut *tx).await?.is_some() {
+            return Err(ApplyError::Refused(format!("there are proxies on host {host_id}")));
+        }
+    }
     let query = sql::query("UPDATE host SET stage = ? WHERE id = ?");
     query.bind(word(&stage)).bind(host_id).execute(&mut *tx).await?;
     Ok(sql::query(TOUCH)
@@ -165,6 +175,16 @@ pub(super) async fn is_deleted(tx: &mut Transaction, id: i64) -> Result<bool, Er
     let query = sql::composed(format!("SELECT deleted FROM host WHERE id = ?{for_update}"));
     let row = query.bind(id).fetch_optional(tx).await?;
     row.map_or(Ok(false), |row| row.get("deleted"))
+}
+
+/// Whether the host was deleted or is about to be; it stays as it is until the transaction ends.
+pub(super) async fn is_going(tx: &mut Transaction, id: i64) -> Result<bool, Error> {
+    let for_update = tx.dialect().for_update();
+    let query = sql::composed(format!("SELECT deleted, stage FROM host WHERE id = ?{for_update}"));
+    let Some(row) = query.bind(id).fetch_optional(tx).await? else {
+        return Ok(false);
+    };
+    Ok(row.get("deleted")? || rows::enumerated::<HostStage>(&row, "stage")? == HostStage::Deleting)
 }
 
 /// Deletes all of them, unless one is not there or carries a proxy.

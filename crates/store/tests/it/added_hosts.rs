@@ -6,9 +6,9 @@ use obfleet_fleet::{
     inventory::{EnrolToken, Host, HostPlace, HostProfile, HostStage, Inventory as _, InventoryChange, Vault as _},
 };
 use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
-use obfleet_wire::{agent::HostFacts, host::HostKind, time::Timestamp};
+use obfleet_wire::{agent::HostFacts, host::HostKind, obproxy::OperateStatus, time::Timestamp};
 
-use crate::inventory::{apply, host, opened};
+use crate::inventory::{apply, cluster, host, opened, proxy};
 use crate::on_every_database;
 use crate::support::Kind;
 
@@ -49,8 +49,12 @@ fn insert(host: Host) -> InventoryChange {
 }
 
 async fn is_refused(database: &Database, host: Host) -> bool {
+    refuses(database, &insert(host)).await
+}
+
+async fn refuses(database: &Database, change: &InventoryChange) -> bool {
     let mut tx = database.writer().write().await.unwrap();
-    let applied = InventoryApplier.apply(&mut tx, TaskId(7), &insert(host)).await;
+    let applied = InventoryApplier.apply(&mut tx, TaskId(7), change).await;
     matches!(applied, Err(ApplyError::Refused(_)))
 }
 
@@ -146,6 +150,22 @@ async fn a_host_comes_without_an_agent_and_its_token_brings_one(kind: Kind) {
     };
     apply(&database, 7, 9, &[stage]).await;
     assert!(inventory.host(1001).await.unwrap().unwrap().is_ready());
+
+    // Nobody puts a proxy on a host that goes, and none goes with one.
+    let deleting = || InventoryChange::SetHostStage {
+        host_id: 1001,
+        stage: HostStage::Deleting,
+    };
+    let insert_proxy = |id| InventoryChange::InsertProxy(proxy(id, 1, 1001, OperateStatus::Normal));
+    let create = InventoryChange::InsertCluster(Box::new(cluster(1)));
+    apply(&database, 8, 9, &[create, insert_proxy(10)]).await;
+    assert!(refuses(&database, &deleting()).await);
+    let gone = InventoryChange::SetProxyDeleted {
+        proxy_id: 10,
+        deleted: true,
+    };
+    apply(&database, 8, 10, &[gone, deleting()]).await;
+    assert!(refuses(&database, &insert_proxy(11)).await);
 
     // Nobody enrols as a host that is gone.
     token("t4").await;
