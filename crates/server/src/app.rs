@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use obfleet_fleet::{Fleet, monitor::Monitor, secrets::Sealer};
 use obfleet_store::{access_keys::AccessKeys, audit::Audit, sessions::Sessions, users::Users};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +51,8 @@ pub struct App {
     pub uploads: PathBuf,
     /// Bytes a package file may have.
     pub max_package_bytes: u64,
+    /// Room for uploads that are on their way.
+    pub upload_places: Semaphore,
     /// What proxies were told last.
     pub config_read: api::config_server::Read,
     /// Clients that listen to events.

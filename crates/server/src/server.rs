@@ -28,6 +28,7 @@ use obfleet_fleet::{
 use obfleet_store::{Address, Database, DatabaseError, Location};
 use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
 use tokio::{
+    sync::Semaphore,
     task::{JoinError, JoinHandle},
     time::timeout,
 };
@@ -38,6 +39,7 @@ use crate::{
     agents::Agents,
     api::{
         config_server,
+        packages::MOST_UPLOADS,
         task_events::{ListenerOptions, Listeners},
     },
     app::App,
@@ -63,6 +65,8 @@ use crate::{
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes a request's head may have: a thousand ids in the path, and room for all else.
+const MOST_HEAD_BYTES: usize = 64 * 1024;
 /// How long requests under way may take at most once the server is told to stop; no longer than running steps, either.
 const GRACE: Duration = Duration::from_secs(10);
 /// A stolen certificate is of use for no longer, and a host may be away for four months.
@@ -298,6 +302,7 @@ impl Server {
         let app = Arc::new(App {
             config_read: config_server::Read::default(),
             listeners: Listeners::new(options.listeners),
+            upload_places: Semaphore::new(MOST_UPLOADS),
             stop: stop.clone(),
             health: Health::new(Arc::clone(&crew.inventory), fleet.engine().clone()),
             metrics: Arc::clone(&metrics),
@@ -457,7 +462,9 @@ async fn serve(
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
-    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+    let mut http = server.http_builder().http1();
+    // Beyond it, or beyond a hundred headers, the answer is 431.
+    http.header_read_timeout(HEAD_TIMEOUT).max_buf_size(MOST_HEAD_BYTES);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // Answers are small and wanted at once.
     let plain = NoDelayAcceptor::new();

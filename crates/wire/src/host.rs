@@ -143,6 +143,7 @@ pub struct EditHost {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteHosts {
     /// The hosts.
+    #[serde(deserialize_with = "crate::id::few")]
     pub host_id_list: Vec<i64>,
 }
 

@@ -92,6 +92,7 @@ pub struct Probe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObproxyInstallParam {
     /// Hosts to install on, one proxy each.
+    #[serde(deserialize_with = "crate::id::few")]
     pub host_ids: Vec<i64>,
     /// SQL port.
     pub sql_port: Option<u16>,
@@ -196,6 +197,7 @@ pub struct Parameter {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddObproxy {
     /// Hosts to install on, one proxy and one task each.
+    #[serde(deserialize_with = "crate::id::few")]
     pub host_ids: Vec<i64>,
     /// SQL port.
     pub sql_port: u16,

@@ -109,6 +109,7 @@ pub struct PendingRestart {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpdateParameters {
     /// The proxies to change; all of the cluster when absent, those to come included.
+    #[serde(default, deserialize_with = "crate::id::few_or_none")]
     pub obproxy_server_ids: Option<Vec<i64>>,
     /// Names and new values.
     pub parameters: Vec<Parameter>,
@@ -121,6 +122,7 @@ pub struct DriftSelection {
     /// Only these parameters.
     pub names: Option<Vec<String>>,
     /// Only these proxies.
+    #[serde(default, deserialize_with = "crate::id::few_or_none")]
     pub obproxy_server_ids: Option<Vec<i64>>,
 }
 

@@ -3,6 +3,8 @@
 mod download;
 mod upload;
 
+use std::time::Duration;
+
 use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, Method},
@@ -16,10 +18,14 @@ use self::upload::Upload;
 use crate::{
     app::AppState,
     auth::right::Right,
-    http::{ApiResult, Data, Entry, ListQuery, NoData, PathIds},
+    http::{ApiError, ApiResult, Data, Entry, Fault, ListQuery, NoData, PathIds},
     openapi::described::operation,
     routes::Routes,
 };
+
+/// Uploads that may be on their way at once: each takes up to a package's size of disk before it is known what it is.
+pub const MOST_UPLOADS: usize = 8;
+const COME_BACK: Duration = Duration::from_secs(10);
 
 /// Below `/api/v2`.
 pub fn routes() -> Routes {
@@ -49,6 +55,9 @@ pub async fn list(State(app): AppState, query: ListQuery) -> ApiResult<Data<Page
 
 /// Takes a package in: multipart, part `file`. What it is, is read from its header.
 pub async fn upload(State(app): AppState, request: Request) -> ApiResult<Data<SoftwarePackage>> {
+    // At once rather than in turn: who waits for others' slow lines cannot tell that from a server that hangs.
+    let place = app.upload_places.try_acquire();
+    let _place = place.map_err(|_| ApiError::fault(Fault::TooManyUploads(MOST_UPLOADS)).retry_after(COME_BACK))?;
     let upload = Upload::receive(request, &app.uploads, app.max_package_bytes).await?;
     Ok(Data(app.fleet.add_package(&upload.path, &upload.file_name).await?))
 }

@@ -1,4 +1,6 @@
-//! JSON bodies: bounded, strict, and with errors that name the member.
+//! JSON bodies: bounded, strict, and with errors that name the member, or all of them ([`faults`]).
+
+mod faults;
 
 use std::time::Duration;
 
@@ -93,13 +95,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let (path, error) = (error.path().to_string(), error.inner());
         // To the parser an object in the place of a word is no JSON, where that begins otherwise than it wants.
         let is_json = !error.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
-        ApiError::fault(match is_json && path != "." {
+        let first = match is_json && path != "." {
             true => Fault::WrongMember {
                 member: path,
                 expected: Expected::Other,
             },
             false => fault(&path, error),
-        })
+        };
+        let others = match first.field() {
+            Some(field) => faults::besides::<T>(bytes, field),
+            None => Vec::new(),
+        };
+        ApiError::fault(first).and(others)
     })?;
     json.end().map_err(|error| ApiError::fault(not_json(&error)))?;
     Ok(value)
@@ -159,6 +166,10 @@ fn expected(reason: &str) -> Expected {
         "a boolean" => Expected::Bool,
         "a sequence" => Expected::List,
         "a map" => Expected::Object,
+        _ if expected.starts_with("at most ") => {
+            let most = expected.split(' ').nth(2).and_then(|most| most.parse().ok());
+            most.map_or(Expected::List, Expected::AtMost)
+        }
         "i64" => Expected::Integer(i64::MIN.into(), i64::MAX.into()),
         "u64" => Expected::Integer(0, u64::MAX.into()),
         "u32" => Expected::Integer(0, u32::MAX.into()),

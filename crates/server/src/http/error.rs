@@ -29,46 +29,51 @@ struct Details {
     refusal: Refusal,
     /// Takes the place of the refusal's first argument.
     fault: Option<Fault>,
+    /// What is wrong besides.
+    others: Vec<Fault>,
     retry_after: Option<Duration>,
 }
 
 impl ApiError {
     /// What is wrong with the request; the fault decides code and status.
     pub fn fault(fault: Fault) -> Self {
-        let (code, status, field) = match &fault {
-            Fault::Value { name, .. } => (Code::Com10001, None, Some(name.clone())),
-            Fault::UnknownMember(name)
-            | Fault::MissingMember(name)
-            | Fault::RepeatedMember(name)
-            | Fault::WrongMember { member: name, .. } => (Code::Com10001, None, Some(name.clone())),
-            Fault::KeyReused { .. } => (
-                Code::Com10001,
-                Some(StatusCode::CONFLICT),
-                Some("Idempotency-Key".to_owned()),
-            ),
-            Fault::ContentType(_) => (Code::Com10003, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), None),
-            Fault::TooLarge(_) => (Code::Com10003, Some(StatusCode::PAYLOAD_TOO_LARGE), None),
-            Fault::TooManyListeners(_) | Fault::NoLease | Fault::Stopping => {
-                (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE), None)
+        let (code, status) = match &fault {
+            Fault::Value { .. }
+            | Fault::UnknownMember(_)
+            | Fault::MissingMember(_)
+            | Fault::RepeatedMember(_)
+            | Fault::WrongMember { .. } => (Code::Com10001, None),
+            Fault::KeyReused { .. } => (Code::Com10001, Some(StatusCode::CONFLICT)),
+            Fault::ContentType(_) => (Code::Com10003, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
+            Fault::TooLarge(_) => (Code::Com10003, Some(StatusCode::PAYLOAD_TOO_LARGE)),
+            Fault::TooManyListeners(_) | Fault::TooManyUploads(_) | Fault::NoLease | Fault::Stopping => {
+                (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE))
             }
-            Fault::TooManyRequests(_) => (Code::Com10003, Some(StatusCode::TOO_MANY_REQUESTS), None),
-            Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE), None),
-            Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE), None),
-            Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED), None),
-            Fault::OtherSite => (Code::Com10009, None, None),
-            Fault::Login(_) => (Code::Iam10000, None, None),
+            Fault::TooManyRequests(_) => (Code::Com10003, Some(StatusCode::TOO_MANY_REQUESTS)),
+            Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE)),
+            Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE)),
+            Fault::Enrolment(EnrolmentFault::Token) => (Code::Com10003, Some(StatusCode::UNAUTHORIZED)),
+            Fault::OtherSite => (Code::Com10009, None),
+            Fault::Login(_) => (Code::Iam10000, None),
             Fault::NotJson { .. }
             | Fault::BodyBroken
             | Fault::MissingPart(_)
             | Fault::RepeatedPart(_)
             | Fault::NoRoute { .. }
-            | Fault::Enrolment(_) => (Code::Com10003, None, None),
+            | Fault::Enrolment(_) => (Code::Com10003, None),
         };
         let mut error = Self::plain(code);
         error.0.status = status.unwrap_or(error.0.status);
-        error.0.refusal.field = field;
+        error.0.refusal.field = fault.field().map(str::to_owned);
         error.0.fault = Some(fault);
         error
+    }
+
+    /// What is wrong with a request in several places; the first counts.
+    #[must_use]
+    pub fn and(mut self, others: Vec<Fault>) -> Self {
+        self.0.others = others;
+        self
     }
 
     /// A refusal whose sentence takes no arguments.
@@ -124,7 +129,9 @@ impl ApiError {
 
     /// The `error` member of the envelope.
     pub fn body(&self, language: Language) -> ErrorBody {
-        let Details { refusal, fault, .. } = &*self.0;
+        let Details {
+            refusal, fault, others, ..
+        } = &*self.0;
         let code = refusal.code;
         let mut arguments = match fault {
             Some(fault) => vec![fault.text(language)],
@@ -144,6 +151,15 @@ impl ApiError {
             },
             message: message.clone(),
         });
+        let others = others.iter().filter_map(|fault| {
+            let sentence = messages::message(code).sentence(language, &[fault.text(language)]);
+            Some(SubError {
+                object: "request".to_owned(),
+                field: fault.field()?.to_owned(),
+                rejected_value: None,
+                message: sentence,
+            })
+        });
         // Modules of OCP share their numbers (COM10001, TSK10001), so the whole code is told as well.
         ErrorBody {
             // OCP has no number for this one.
@@ -153,7 +169,7 @@ impl ApiError {
             },
             message,
             debug_message: Some(messages::label(code)),
-            sub_errors: sub_error.into_iter().collect(),
+            sub_errors: sub_error.into_iter().chain(others).collect(),
             target: refusal.target.clone(),
         }
     }
@@ -175,6 +191,7 @@ impl From<Refusal> for ApiError {
             status,
             refusal,
             fault: None,
+            others: Vec::new(),
             retry_after: None,
         }))
     }

@@ -64,6 +64,8 @@ pub enum Fault {
     },
     /// A stream of events when the server has as many listeners as it takes.
     TooManyListeners(usize),
+    /// An upload when as many are on their way as the server takes.
+    TooManyUploads(usize),
     /// A request of a user who has made as many as may be made in a minute.
     TooManyRequests(u32),
     /// A change while the server has no lease on the database.
@@ -134,6 +136,8 @@ pub enum Expected {
     Bool,
     /// A list.
     List,
+    /// A list of so many entries at most.
+    AtMost(u64),
     /// An object.
     Object,
     /// One of these words.
@@ -178,6 +182,19 @@ pub enum LoginFault {
 }
 
 impl Fault {
+    /// The field it is about, if it is about one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Value { name, .. }
+            | Self::UnknownMember(name)
+            | Self::MissingMember(name)
+            | Self::RepeatedMember(name)
+            | Self::WrongMember { member: name, .. } => Some(name),
+            Self::KeyReused { .. } => Some("Idempotency-Key"),
+            _ => None,
+        }
+    }
+
     /// What is wrong, as a part of a sentence.
     pub fn text(&self, language: Language) -> String {
         let say = |english: String, chinese: String| language.choose(english, chinese);
@@ -268,6 +285,10 @@ impl Fault {
                      pages"
                 ),
                 format!("事件监听者已达上限 {most} 个，请稍后再试或分页读取事件"),
+            ),
+            Self::TooManyUploads(most) => say(
+                format!("{most} uploads are on their way, and the server takes no more at once; try again when Retry-After is over"),
+                format!("正在进行的上传已达上限 {most} 个，请在 Retry-After 所示时间后重试"),
             ),
             Self::TooManyRequests(most) => say(
                 format!("{most} requests a minute are allowed to one user; go on when Retry-After is over"),
@@ -374,6 +395,9 @@ impl Expected {
             ),
             Self::Bool => fixed("true or false", " true 或 false"),
             Self::List => fixed("a list", "数组"),
+            Self::AtMost(most) => {
+                language.choose(format!("a list of {most} at most"), format!("不超过 {most} 项的数组"))
+            }
             Self::Object => fixed("an object", "对象"),
             Self::OneOf(words) => language.choose(
                 format!("one of {}", words.join(", ")),

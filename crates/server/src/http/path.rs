@@ -4,9 +4,12 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use obfleet_wire::id::IdList;
+use obfleet_wire::id::{IdList, MOST_IDS};
 
 use super::{error::ApiError, fault::Wanted};
+
+/// Characters of a list that is too long which are told.
+const SHOWN: usize = 40;
 
 /// The variable segments of a request's path, decoded (`%2C` is a comma).
 #[derive(Debug)]
@@ -31,6 +34,10 @@ impl PathIds {
     /// The segment as positive ids with commas between them, each once.
     pub fn ids(&self, name: &str) -> Result<Vec<i64>, ApiError> {
         let text = self.text(name);
+        if text.bytes().filter(|byte| *byte == b',').count() >= MOST_IDS {
+            let shown: String = text.chars().take(SHOWN).chain("…".chars()).collect();
+            return Err(ApiError::value(name, &shown, Wanted::AtMost(MOST_IDS)));
+        }
         let ids: Result<IdList, _> = text.parse();
         ids.map(|ids| ids.0)
             .map_err(|_| ApiError::value(name, text, Wanted::Ids))

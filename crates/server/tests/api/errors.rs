@@ -14,6 +14,37 @@ fn refusal(status: u16, code: &str, field: &str) -> (u16, String, String) {
 }
 
 #[tokio::test]
+async fn all_fields_that_are_wrong_are_named_at_once() {
+    let api = Api::start().await;
+    let body = json!({
+        "port": "x", "workMode": "NONE", "colour": 1, "obproxyInstallParam": {"hostIds": [1, "x"], "sqlPort": 70000},
+    });
+    let reply = api.post("/api/v2/obproxy/clusters", body).await;
+    assert_eq!(reply.status, 400, "{}", reply.text);
+    let error = reply.json()["error"].clone();
+    let told = error["subErrors"].as_array().unwrap();
+    let mut fields: Vec<_> = told.iter().map(|one| one["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    let expected = [
+        "colour",
+        "name",
+        "obproxyInstallParam.hostIds[1]",
+        "obproxyInstallParam.sqlPort",
+        "port",
+        "workMode",
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!(
+        told[0]["message"], error["message"],
+        "the first one is what a person is told"
+    );
+    for one in told {
+        let (field, message) = (one["field"].as_str().unwrap(), one["message"].as_str().unwrap());
+        assert!(message.contains(field), "{one}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_missing_or_malformed() {
     let api = Api::start().await;
     let cluster = api.cluster("test").await;

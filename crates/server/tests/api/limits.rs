@@ -1,11 +1,16 @@
 //! How much one user may ask of a server.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use reqwest::{Method, header::HeaderMap};
+use futures::{StreamExt as _, stream};
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{Api, PASSWORD, Reply};
+use crate::support::{Api, NEW, OLD, PASSWORD, Reply};
 
 fn told(headers: &HeaderMap) -> [Option<u64>; 3] {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
@@ -69,4 +74,84 @@ async fn limits_can_be_switched_off() {
     let api = Api::start_with(|options| options.requests_per_minute = 0).await;
     let reply = api.get("/api/v2/profiles/me").await;
     assert_eq!((reply.status.as_u16(), told(&reply.headers)), (200, [None; 3]));
+}
+
+#[tokio::test]
+async fn heads_have_a_bound() {
+    let api = Api::start().await;
+    let me = || api.request(Method::GET, "/api/v2/profiles/me");
+    assert_eq!(
+        Reply::of(me().header("x-large", "a".repeat(16 * 1024))).await.status,
+        200
+    );
+    assert_eq!(
+        Reply::of(me().header("x-large", "a".repeat(128 * 1024))).await.status,
+        431
+    );
+    let many = (0..200).fold(me(), |request, n| request.header(format!("x-{n}"), "a"));
+    assert_eq!(Reply::of(many).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_call_is_about_so_many_ids() {
+    let api = Api::start().await;
+    let cluster = api.cluster("test").await;
+    let path = format!("/api/v2/obproxy/clusters/{cluster}");
+    let ids: Vec<i64> = (1..=1001).collect();
+    let text = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let in_path = api.post_nothing(&format!("{path}/obproxies/{text}/restart")).await;
+    assert_eq!(in_path.refusal(), (400, "COM10001".into(), "obproxyIds".into()));
+    assert!(
+        in_path.text.contains("a list of 1000 at most") && in_path.text.len() < 1000,
+        "{}",
+        in_path.text
+    );
+    let body = |ids: &[i64]| json!({"obproxyServerIds": ids});
+    let in_body = api.post(&format!("{path}/servers/stop"), body(&ids)).await;
+    assert_eq!(in_body.refusal(), (400, "COM10001".into(), "obproxyServerIds".into()));
+    assert!(in_body.text.contains("a list of 1000 at most"), "{}", in_body.text);
+    let fewer = api.post(&format!("{path}/servers/stop"), body(&ids[1..])).await;
+    assert_eq!(fewer.refusal().1, "ODP21002", "so many are looked for");
+}
+
+#[tokio::test]
+async fn so_many_uploads_are_on_their_way_at_once() {
+    const MOST: usize = 8;
+    let api = Api::start().await;
+    let hanging = || {
+        let begun = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.rpm\"\r\n\r\nbytes";
+        let body = stream::iter([Ok::<_, std::io::Error>(begun)]).chain(stream::pending());
+        let request = api.request(Method::POST, "/api/v2/software-packages");
+        let request = request.header(CONTENT_TYPE, "multipart/form-data; boundary=b");
+        tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send())
+    };
+    let mut uploads: Vec<_> = (0..MOST).map(|_| hanging()).collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut file = OLD;
+    let refused = loop {
+        let reply = api.upload(file).await;
+        if reply.status == 503 {
+            break reply;
+        }
+        // The others have not begun yet.
+        // One that came while this one had its place was refused.
+        for upload in uploads.iter_mut().filter(|upload| upload.is_finished()) {
+            *upload = hanging();
+        }
+        assert!(
+            [200, 409].contains(&reply.status.as_u16()) && Instant::now() < deadline,
+            "{}",
+            reply.text
+        );
+        file = NEW;
+        sleep(Duration::from_millis(20)).await;
+    };
+    assert!(refused.text.contains("8 uploads are on their way"), "{}", refused.text);
+    assert_eq!(refused.headers["retry-after"], "10");
+    uploads.pop().unwrap().abort();
+    while api.upload(file).await.status == 503 {
+        assert!(Instant::now() < deadline, "a place that was given up is not free");
+        sleep(Duration::from_millis(20)).await;
+    }
+    uploads.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChosenServers {
     /// The proxy servers.
+    #[serde(deserialize_with = "crate::id::few")]
     pub obproxy_server_ids: Vec<i64>,
 }
 
@@ -16,6 +17,7 @@ pub struct ChosenServers {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestartServers {
     /// The proxy servers.
+    #[serde(deserialize_with = "crate::id::few")]
     pub obproxy_server_ids: Vec<i64>,
     /// By OBProxy's hot restart, which refuses no connection; otherwise they are ended and started, all at once.
     pub hot_restart: bool,
@@ -26,6 +28,7 @@ pub struct RestartServers {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpgradeServers {
     /// The proxy servers.
+    #[serde(deserialize_with = "crate::id::few")]
     pub obproxy_server_ids: Vec<i64>,
     /// Package name without operating system and architecture, `obproxy-ce-4.3.1.0-1`.
     pub short_rpm_name: String,
@@ -38,8 +41,9 @@ pub struct UpgradeServers {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteServers {
     /// The proxy servers.
+    #[serde(deserialize_with = "crate::id::few")]
     pub obproxy_server_ids: Vec<i64>,
     /// Those among them whose host is gone for good: nothing is asked of it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::id::few")]
     pub skip_host_operation_server_ids: Vec<i64>,
 }

@@ -12,6 +12,7 @@ use crate::agent::FoundProxy;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TakeOverObproxy {
     /// One entry a proxy.
+    #[serde(deserialize_with = "crate::id::few")]
     pub hosts: Vec<TakeOverHost>,
     /// Metrics port the proxies have; told by the proxies themselves when absent.
     pub exporter_port: Option<u16>,
