@@ -98,6 +98,10 @@ pub struct ServerArgs {
     /// The private key of --tls-cert
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Speak HTTPS with a certificate of the server's own, from an authority that it makes once and keeps in the state
+    /// directory's tls/authority.pem: give that to clients as their --ca
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub tls_generate: bool,
     /// Listen beyond this machine without TLS all the same: everybody on the way can read passwords
     #[arg(long)]
     pub insecure_http: bool,

@@ -93,6 +93,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
         key,
         look_every: CERTIFICATE_EVERY,
     });
+    options.own_certificate = args.tls_generate;
     options.insecure_http = args.insecure_http;
     options.requests_per_minute = args.requests_per_minute;
     options.public_url = args.public_url;
@@ -110,6 +111,10 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     let running = Server::start(options).await?;
     if let Some(password) = &running.admin_password {
         println!("user admin, password {password} (shown this once)");
+    }
+    if args.tls_generate {
+        let authority = obfleet_server::tls::own::authority(&args.state.state_dir);
+        println!("clients trust this server with --ca {}", authority.display());
     }
     println!("ready on {}", running.url);
     Ok(running.run_until(told_to_stop).await?)

@@ -60,7 +60,7 @@ use crate::{
     router::router,
     state_dir::{StateDir, StateDirError},
     tidying,
-    tls::{Tls, TlsError, TlsFiles},
+    tls::{Tls, TlsError, TlsFiles, own},
 };
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
@@ -93,6 +93,8 @@ pub struct Options {
     pub database: Option<Address>,
     /// Certificate and key to listen with; plain HTTP when absent.
     pub tls: Option<TlsFiles>,
+    /// Without `tls`: speaks HTTPS with a certificate of its own making, from an authority in the state directory.
+    pub own_certificate: bool,
     /// Whether to listen beyond this machine without TLS, where passwords can be read on their way.
     pub insecure_http: bool,
     /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
@@ -129,6 +131,7 @@ impl Options {
             state_dir: state_dir.into(),
             database: None,
             tls: None,
+            own_certificate: false,
             insecure_http: false,
             public_url: None,
             peer_url: None,
@@ -236,16 +239,21 @@ impl Server {
     /// Starts a server: unfinished tasks go on at once, and requests are answered when this returns.
     pub async fn start(options: Options) -> Result<Running, ServerError> {
         let is_local = options.listen.ip().to_canonical().is_loopback();
-        if options.tls.is_none() && !is_local && !options.insecure_http {
+        let is_secure = options.tls.is_some() || options.own_certificate;
+        if !is_secure && !is_local && !options.insecure_http {
             return Err(ServerError::Insecure {
                 address: options.listen,
             });
         }
-        let tls = match &options.tls {
+        let mut tls = match &options.tls {
             Some(files) => Some(Tls::open(files.clone()).await?),
             None => None,
         };
         let state_dir = StateDir::open(&options.state_dir)?;
+        if options.own_certificate && tls.is_none() {
+            let names = own::names(options.listen, options.public_url.as_deref());
+            tls = Some(Tls::open(own::make(&options.state_dir, names)?).await?);
+        }
         let failed = |source| ServerError::Listen {
             address: options.listen,
             source,

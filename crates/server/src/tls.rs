@@ -3,6 +3,8 @@
 //! Whoever renews certificates writes files and tells nobody, so they are looked at every few seconds. What cannot be used is
 //! told once, and the certificate in use stays: a server with an old certificate is better than none.
 
+pub mod own;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -49,6 +51,19 @@ pub enum TlsError {
         /// What is missed: a certificate, or a private key.
         what: &'static str,
     },
+    /// The server's own files cannot be read or written.
+    #[error("{path} cannot be used for the server's own certificate; have it belong to the server's user")]
+    Own {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server's own certificate cannot be made.
+    #[error(
+        "the server's own certificate cannot be made; if its authority is damaged, restore the state directory's tls from a backup"
+    )]
+    Make(#[source] rcgen::Error),
     /// They do not go together, or their kind is unknown.
     #[error("the key in {key} cannot be used with the certificate in {certificate}; give the two that belong together")]
     Pair {

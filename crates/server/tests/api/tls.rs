@@ -196,3 +196,25 @@ async fn an_agent_enrols_by_https() {
     agent.abort();
     api.running.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_makes_its_own_certificate_and_keeps_its_authority() {
+    let api = Api::start_with(|options| options.own_certificate = true).await;
+    assert!(api.running.url.starts_with("https://127.0.0.1:"), "{}", api.running.url);
+    let state = api.dir.path().join("state");
+    let given = fs::read(obfleet_server::tls::own::authority(&state)).unwrap();
+    let knows = || {
+        let known = Certificate::from_pem(&given).unwrap();
+        Client::builder().no_proxy().tls_certs_only([known]).build().unwrap()
+    };
+    assert!(trusts(&knows(), &api).await);
+    assert!(!trusts(&client(), &api).await, "nobody else knows it");
+
+    let Api { running, dir, http } = api;
+    running.stop().await.unwrap();
+    let mut options = Options::new("127.0.0.1:0".parse().unwrap(), state);
+    options.own_certificate = true;
+    let running = Server::start(options).await.unwrap();
+    let api = Api { running, dir, http };
+    assert!(trusts(&knows(), &api).await, "who was given the authority goes on");
+}
