@@ -64,6 +64,7 @@ pub struct CreateHosts {
     #[serde(default)]
     pub description: Option<String>,
     /// The hosts.
+    #[serde(deserialize_with = "crate::id::few")]
     pub host_basic_data_list: Vec<HostBasicData>,
     /// The IDC they are in.
     #[serde(default)]
