@@ -10,6 +10,7 @@ mod client;
 mod database;
 mod descriptors;
 mod fsck;
+mod log;
 mod memory;
 mod runtime;
 mod stop;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         return obfleet_guard::main(dir);
     }
     memory::give_back();
-    tell_on_stderr(matches!(command, Command::Demo(_) | Command::Client(_)));
+    log::on_stderr(matches!(command, Command::Demo(_) | Command::Client(_)));
     match run(command) {
         Ok(code) => code,
         Err(error) => failed(format_args!("{}", obfleet_agent::describe(error.as_ref()))),
@@ -50,15 +51,6 @@ fn main() -> ExitCode {
 fn failed(reason: fmt::Arguments<'_>) -> ExitCode {
     eprintln!("obfleet: {reason}");
     ExitCode::FAILURE
-}
-
-fn tell_on_stderr(quiet: bool) {
-    let usual = if quiet { "warn" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("OBFLEET_LOG").unwrap_or_else(|_| usual.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

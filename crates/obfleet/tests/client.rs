@@ -364,52 +364,112 @@ async fn a_context_keeps_the_authority_of_its_server() {
     desk.says(&["context", "remove", "lab"]).await;
 }
 
+/// A server as a process, once it answers; its log is the file `log`.
+struct Served {
+    process: Process,
+    api: Api,
+    address: String,
+    dir: TempDir,
+    _port: PortLease,
+}
+
+impl Served {
+    /// `command` begins the command line.
+    async fn new(mut command: std::process::Command) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = PortLease::take().unwrap();
+        let address = format!("127.0.0.1:{}", port.port());
+        command
+            .args(["server", "--listen", &address, "--state-dir"])
+            .arg(dir.path().join("state"));
+        let mut process = Process::start(&mut command, dir.path().join("log")).unwrap();
+        let api = Api::new(format!("http://{address}"), PASSWORD.to_owned()).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !api.answers().await {
+            assert!(
+                process.ended().is_none() && Instant::now() < deadline,
+                "{}",
+                process.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self {
+            process,
+            api,
+            address,
+            dir,
+            _port: port,
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn many_who_say_nothing_keep_nobody_out() {
     const SILENT: usize = 400;
-    let dir = tempfile::tempdir().unwrap();
-    let port = PortLease::take().unwrap();
-    let address = format!("127.0.0.1:{}", port.port());
     // As a shell or systemd starts it, but for the number.
     let mut command = std::process::Command::new("sh");
     command.args([
         "-c",
         "ulimit -Sn 256; exec \"$0\" \"$@\"",
         env!("CARGO_BIN_EXE_obfleet"),
-        "server",
     ]);
-    command
-        .args(["--listen", &address, "--state-dir"])
-        .arg(dir.path().join("state"));
-    let mut process = Process::start(&mut command, dir.path().join("log")).unwrap();
-    let api = Api::new(format!("http://{address}"), PASSWORD.to_owned()).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while !api.answers().await {
-        assert!(
-            process.ended().is_none() && Instant::now() < deadline,
-            "{}",
-            process.last_words()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let served = Served::new(command).await;
     let mut silent = Vec::new();
     for _ in 0..SILENT {
-        silent.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+        silent.push(tokio::net::TcpStream::connect(&served.address).await.unwrap());
     }
     let open = || {
-        std::fs::read_dir(format!("/proc/{}/fd", process.pid()))
+        std::fs::read_dir(format!("/proc/{}/fd", served.process.pid()))
             .unwrap()
             .count()
     };
+    let deadline = Instant::now() + PATIENCE;
     while open() < SILENT {
         assert!(
             Instant::now() < deadline,
             "{} connections of {SILENT}: {}",
             open(),
-            process.last_words()
+            served.process.last_words()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(api.answers().await);
-    process.stop();
+    assert!(served.api.answers().await);
+    served.process.stop();
+}
+
+#[tokio::test]
+async fn nobody_writes_lines_of_their_own_into_the_log() {
+    let served = Served::new(std::process::Command::new(env!("CARGO_BIN_EXE_obfleet"))).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/api/v2", served.address);
+    let forged = "nobody\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2J";
+    let stranger = http
+        .get(format!("{url}/obproxy/clusters"))
+        .basic_auth(forged, Some("x"));
+    assert_eq!(stranger.send().await.unwrap().status(), 401);
+    let form = "username=nobody%0A2026-01-01T00:00:00Z++INFO+forged%0D%1B%5B2J&password=x";
+    let login = http.post(format!("{url}/login")).body(form);
+    let login = login.header("Content-Type", "application/x-www-form-urlencoded");
+    let login = login.send().await.unwrap().status();
+    assert!(login.is_client_error(), "{login}");
+    let query = http.get(format!("{url}/obproxy/clusters%0aforged?a%0aforged=b%0aforged"));
+    let query = query.send().await.unwrap().status();
+    assert!(query.is_client_error(), "{query}");
+
+    let deadline = Instant::now() + PATIENCE;
+    while served.log().matches("forged").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", served.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = served.log();
+    for line in log.lines() {
+        let control = line.chars().find(|character| character.is_control());
+        assert_eq!(control, None, "{line:?}");
+        assert!(!line.contains("forged") || line.contains("refused"), "{line:?}");
+    }
+    served.process.stop();
 }
