@@ -31,6 +31,7 @@ mod operations;
 mod packages;
 mod parameters;
 mod passwords;
+mod paths;
 mod proxy_logs;
 mod renewal;
 mod restart;
