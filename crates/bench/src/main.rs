@@ -2,9 +2,11 @@
 //!
 //! A [`figure`] is a number with a name. [`measure`] has the measurements, each of which gives a few figures; those of
 //! the engine drive it in this process by a [`workload`], on a store made by a [`place`], and measure a [`floor`] of bare
-//! transactions in between; those of the server start the real executable.
+//! transactions in between; those of the server start the real executable, and those of
+//! its API make a whole [`fleet`] through it, whose agents do nothing.
 
 mod figure;
+mod fleet;
 mod floor;
 mod measure;
 mod place;

@@ -1,5 +1,6 @@
 //! The measurements, and which figures each of them gives.
 
+mod api;
 mod engine;
 mod history;
 mod process;
@@ -50,10 +51,14 @@ pub enum Measurement {
     Idle,
     /// A store with many finished tasks.
     History,
+    /// The API of a server with 1,000 proxies.
+    Api,
+    /// The same with 10,000.
+    LargeApi,
 }
 
 /// All of them, in the order in which they are told.
-pub const MEASUREMENTS: [Measurement; 9] = [
+pub const MEASUREMENTS: [Measurement; 11] = [
     Measurement::Hop,
     Measurement::Chain,
     Measurement::Throughput,
@@ -63,6 +68,8 @@ pub const MEASUREMENTS: [Measurement; 9] = [
     Measurement::Start,
     Measurement::Idle,
     Measurement::History,
+    Measurement::Api,
+    Measurement::LargeApi,
 ];
 
 impl Measurement {
@@ -78,6 +85,8 @@ impl Measurement {
             Self::Start => "start of a server",
             Self::Idle => "idle server",
             Self::History => "10,000 finished tasks",
+            Self::Api => "API with 1,000 proxies",
+            Self::LargeApi => "API with 10,000 proxies",
         }
     }
 
@@ -97,6 +106,8 @@ impl Measurement {
             Self::Start => &["start_ms"],
             Self::Idle => &["idle_queries_per_s", "idle_cpu_percent", "idle_rss_mb"],
             Self::History => &["list_ratio_10000", "get_ratio_10000", "claim_ratio_10000"],
+            Self::Api => &api::SMALL.figures,
+            Self::LargeApi => &api::LARGE.figures,
         }
     }
 
@@ -104,7 +115,7 @@ impl Measurement {
     /// seconds already, and failover from several deaths.
     pub fn runs(self, wished: u32) -> u32 {
         match self {
-            Self::History | Self::Idle | Self::Failover => 1,
+            Self::History | Self::Idle | Self::Failover | Self::Api | Self::LargeApi => 1,
             _ => wished,
         }
     }
@@ -112,7 +123,7 @@ impl Measurement {
     /// Whether it can be made on such a store: a server of its own process has a file, and nobody shares a file.
     pub fn is_made_on(self, store: StoreKind) -> bool {
         match self {
-            Self::Start | Self::Idle => store == StoreKind::Sqlite,
+            Self::Start | Self::Idle | Self::Api | Self::LargeApi => store == StoreKind::Sqlite,
             Self::Failover => store != StoreKind::Sqlite,
             _ => true,
         }
@@ -130,6 +141,8 @@ impl Measurement {
             Self::Start => server::start(setting).await,
             Self::Idle => server::idle(setting).await,
             Self::History => history::ratios(setting).await,
+            Self::Api => api::under_load(setting, &api::SMALL).await,
+            Self::LargeApi => api::under_load(setting, &api::LARGE).await,
         }
     }
 }

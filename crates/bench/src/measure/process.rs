@@ -1,5 +1,6 @@
 //! A real server in a process of its own, watched from outside.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -25,6 +26,11 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts it on a free port and waits for its first answer. `log` says what it writes to the file of that name.
     pub fn start(obfleet: &Path, state_dir: &Path, log: &str, log_file: &Path) -> Result<Self> {
+        Self::start_with(obfleet, state_dir, log, log_file, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(obfleet: &Path, state_dir: &Path, log: &str, log_file: &Path, more: &[&OsStr]) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(obfleet)
             .args([
@@ -36,6 +42,7 @@ impl ServerProcess {
                 "--state-dir",
             ])
             .arg(state_dir)
+            .args(more)
             .env("OBFLEET_LOG", log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -60,6 +67,11 @@ impl ServerProcess {
         server.ask()?;
         server.start = begun.elapsed();
         Ok(server)
+    }
+
+    /// Where it is reached.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// One request that needs no login.
