@@ -208,7 +208,8 @@ impl Reads {
         let ended = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicUsize::new(0));
         let mut readers = JoinSet::new();
-        for client in clients.iter().cloned() {
+        for client in clients {
+            let client = client.clone();
             let (paths, ended, count) = (Arc::clone(paths), Arc::clone(&ended), Arc::clone(&count));
             readers.spawn(async move {
                 let (mut lists, mut details) = (Sample::default(), Sample::default());
