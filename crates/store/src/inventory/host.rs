@@ -22,10 +22,6 @@ fn json(value: &impl serde::Serialize) -> Result<String, ApplyError> {
     serde_json::to_string(value).map_err(|error| ApplyError::Refused(error.to_string()))
 }
 
-/// Sets the time of a host to that of a task's last event.
-const TOUCH: &str = "UPDATE host SET updated_at = (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) \
-                     WHERE id = ?";
-
 /// Address and place were looked at before the transaction; somebody may have changed them since.
 pub(super) async fn insert(tx: &mut Transaction, host: &Host) -> Result<(), ApplyError> {
     let profile = &host.profile;
@@ -95,12 +91,17 @@ pub(super) async fn set_found(
         query.bind(json(&settings)?).bind(host_id).execute(&mut *tx).await?;
     }
     keep_key(tx, &host.address, host.profile.ssh_port.unwrap_or(SSH_PORT), host_key).await?;
-    Ok(sql::query(TOUCH)
-        .bind(task.0)
-        .bind(host_id)
-        .execute(tx)
-        .await
-        .map(drop)?)
+    touch(tx, task, host_id).await
+}
+
+/// Sets the time of a host to that of a task's last event.
+async fn touch(tx: &mut Transaction, task: TaskId, host_id: i64) -> Result<(), ApplyError> {
+    let query = sql::query(
+        "UPDATE host SET updated_at = (SELECT at FROM task_event WHERE task_id = ? ORDER BY seq DESC LIMIT 1) \
+         WHERE id = ?",
+    );
+    let query = query.bind(task.0).bind(host_id);
+    Ok(query.execute(tx).await.map(drop)?)
 }
 
 async fn keep_key(tx: &mut Transaction, address: &str, port: u16, fingerprint: &str) -> Result<(), Error> {
@@ -147,12 +148,7 @@ pub(super) async fn set_stage(
     }
     let query = sql::query("UPDATE host SET stage = ? WHERE id = ?");
     query.bind(word(&stage)).bind(host_id).execute(&mut *tx).await?;
-    Ok(sql::query(TOUCH)
-        .bind(task.0)
-        .bind(host_id)
-        .execute(tx)
-        .await
-        .map(drop)?)
+    touch(tx, task, host_id).await
 }
 
 /// Nobody enrols as a host that is gone.
@@ -161,12 +157,7 @@ pub(super) async fn set_gone(tx: &mut Transaction, task: TaskId, host_id: i64) -
     tokens.execute(&mut *tx).await?;
     let query = sql::query("UPDATE host SET deleted = TRUE, online = FALSE WHERE id = ?");
     query.bind(host_id).execute(&mut *tx).await?;
-    Ok(sql::query(TOUCH)
-        .bind(task.0)
-        .bind(host_id)
-        .execute(tx)
-        .await
-        .map(drop)?)
+    touch(tx, task, host_id).await
 }
 
 /// Whether the host was deleted; it stays as it is until the transaction ends.
