@@ -2,6 +2,7 @@
 //! those that take long), or every figure. `cargo xtask openapi` writes what is made from the code and checked in.
 
 mod setup;
+mod suite;
 
 use std::{
     path::{Path, PathBuf},
@@ -100,21 +101,23 @@ fn run(task: Task) -> Result<()> {
 
 fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     let tools = setup::test_tools(&target(root))?;
-    let mut tests = cargo(root);
-    tests.args(["test", "--workspace", "--no-fail-fast"]);
-    tools.tell(&mut tests);
+    let prepare = |tests: &mut Command| {
+        tools.tell(tests);
+        if arguments.long {
+            tests
+                .env("PROPTEST_CASES", LONG_CASES)
+                .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
+                .env("OBFLEET_SCHEMATHESIS_CASES", LONG_REQUESTS)
+                .env("OBFLEET_OUTAGES", LONG_OUTAGES);
+        }
+    };
+    let every = suite::run(|| cargo(root), prepare, &target(root).join("suite"));
     if !arguments.long {
-        return succeed(&mut tests);
+        return every;
     }
     // The rest is run even if something failed: each tells what the other cannot.
-    tests
-        .env("PROPTEST_CASES", LONG_CASES)
-        .env("OBFLEET_SERVERS_TASKS", LONG_TASKS)
-        .env("OBFLEET_SCHEMATHESIS_CASES", LONG_REQUESTS)
-        .env("OBFLEET_OUTAGES", LONG_OUTAGES);
-    let rest = succeed(&mut tests);
     let many = succeed(&mut long(root, "fifty", &["--nocapture"]));
-    succeed(&mut kills(root, arguments.budget)).and(many).and(rest)
+    succeed(&mut kills(root, arguments.budget)).and(many).and(every)
 }
 
 /// The test that compares the document can also write it.

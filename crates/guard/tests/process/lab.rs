@@ -332,16 +332,9 @@ fn executable() -> PathBuf {
         let own = std::env::current_exe().unwrap();
         let profile = own.parent().and_then(Path::parent).unwrap();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--package",
-            "obfleet-guard",
-            "--example",
-            "guard",
-            "--target-dir",
-        ]);
-        cargo.arg(profile.parent().unwrap());
+        // With the features the workspace has, in which it is built already.
+        cargo.args(["build", "--quiet", "--workspace", "--example", "guard"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
