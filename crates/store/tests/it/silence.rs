@@ -40,7 +40,11 @@ async fn a_server_that_does_not_answer_is_given_up() {
         Some(sqlx::Error::Io(error)) => assert!(error.to_string().contains("not answered"), "{error}"),
         other => panic!("{other:?}"),
     };
-    silent(ask().fetch_one(database.readers()).await.err());
+    match ask().fetch_one(database.readers()).await.err() {
+        // One that has rested for a while is tried first, and that took too long.
+        Some(sqlx::Error::PoolTimedOut) => {}
+        other => silent(other),
+    }
     silent(ask().fetch_one(&mut begun).await.err());
     silent(complete.commit().await.err());
     time::resume();
