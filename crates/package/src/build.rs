@@ -32,22 +32,45 @@ impl BuildSpec {
     }
 }
 
+/// Where a package keeps the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Below `/home/admin/obproxy-<version>`, as packages have it now.
+    HomeAdmin,
+    /// Below `/opt/taobao/install/obproxy-<version>`, as older ones have it.
+    OptTaobao,
+}
+
 /// Packs `binary` as `/home/admin/obproxy-<version>/bin/obproxy` and writes the package to `out_dir`, replacing one of
 /// the same name at once; returns its path.
 ///
 /// The payload is compressed with zstd at its fastest usual level. The compressed payload is held in memory, the
 /// executable is not.
 pub fn build_obproxy_rpm(spec: &BuildSpec, binary: &Path, out_dir: &Path) -> Result<PathBuf, PackageError> {
+    build_obproxy_rpm_as(Layout::HomeAdmin, spec, binary, out_dir)
+}
+
+/// The same with the executable where `layout` has it.
+pub fn build_obproxy_rpm_as(
+    layout: Layout,
+    spec: &BuildSpec,
+    binary: &Path,
+    out_dir: &Path,
+) -> Result<PathBuf, PackageError> {
     let file_name = spec.file_name();
     let failed = |reason: String| PackageError::Build {
         name: file_name.clone(),
         reason,
     };
-    Identity::parse(&spec.name, &spec.version, &spec.release, &spec.arch).map_err(failed)?;
+    let identity = Identity::parse(&spec.name, &spec.version, &spec.release, &spec.arch).map_err(failed)?;
     if !ARCHITECTURES.contains(&spec.arch.as_str()) {
         return Err(failed(format!("no proxy runs on architecture {:?}", spec.arch)));
     }
-    let prefix = format!("/home/admin/obproxy-{}", spec.version);
+    let [home_admin, opt_taobao] = identity.prefixes();
+    let prefix = match layout {
+        Layout::HomeAdmin => home_admin,
+        Layout::OptTaobao => opt_taobao,
+    };
     let directory = |path: String| FileOptions::dir(path).user("admin").group("admin").permissions(0o755);
     let package = (|| {
         let mut builder = PackageBuilder::new(

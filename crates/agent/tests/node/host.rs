@@ -16,7 +16,7 @@ use nix::{
 };
 use obfleet_agent::client::{AgentClient, CallError, Endpoint};
 use obfleet_obproxy::process;
-use obfleet_package::build::{BuildSpec, build_obproxy_rpm};
+use obfleet_package::build::{BuildSpec, Layout, build_obproxy_rpm_as};
 use obfleet_standin::{Faults, Trailer, pack, ports::PortLease};
 use obfleet_wire::agent::{
     AgentStatus, DrainPolicy, Operation, OperationRequest, Outcome, ProxyFacts, ProxyReport, ProxySpec,
@@ -270,13 +270,18 @@ pub fn rpm(version: &str, faults: Faults) -> Rpm {
         fake_backend: true,
     };
     pack(&node(), &trailer, &binary).unwrap();
+    // Upgrades of the tests begin with a package as it was named and laid out before OBProxy had a community edition.
+    let (name, layout) = match version {
+        OLD => ("obproxy", Layout::OptTaobao),
+        _ => ("obproxy-ce", Layout::HomeAdmin),
+    };
     let spec = BuildSpec {
-        name: "obproxy-ce".into(),
+        name: name.into(),
         version: dotted.into(),
         release,
         arch: std::env::consts::ARCH.into(),
     };
-    let path = build_obproxy_rpm(&spec, &binary, dir.path()).unwrap();
+    let path = build_obproxy_rpm_as(layout, &spec, &binary, dir.path()).unwrap();
     fs::remove_file(binary).unwrap();
     let sha256 = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
     Rpm {

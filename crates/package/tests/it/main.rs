@@ -5,6 +5,7 @@
 mod craft;
 mod damage;
 mod hostile;
+mod layouts;
 mod older;
 mod random;
 mod round_trip;

@@ -145,24 +145,6 @@ fn only_bin_and_lib_are_taken_and_modes_are_tamed() {
 }
 
 #[test]
-fn the_older_prefix_is_found() {
-    let bench = Bench::new();
-    let mut builder = craft::builder_for("obproxy", std::env::consts::ARCH, CompressionWithLevel::Gzip(1));
-    let path = "/opt/taobao/install/obproxy-4.3.1.0/bin/obproxy";
-    builder
-        .with_file_contents(craft::program(100), FileOptions::new(path).permissions(0o755))
-        .unwrap();
-    let package = bench.package(&builder.build().unwrap());
-    assert_eq!(inspect(&package).unwrap().executable.as_deref(), Some(path));
-    assert!(
-        extract(&package, &bench.slots(), &Limits::default())
-            .unwrap()
-            .binary()
-            .is_file()
-    );
-}
-
-#[test]
 fn other_software_is_inspected_but_not_extracted() {
     let bench = Bench::new();
     let mut builder = craft::builder_for("oceanbase-ce", std::env::consts::ARCH, CompressionWithLevel::Gzip(1));
