@@ -1,10 +1,10 @@
 //! Compares answers with the tables of member names and JSON types in `tests/fixtures`.
 //!
 //! A fixture is a JSON object: member → type. Types are `string`, `integer`, `boolean`, `timestamp`, `hex`, each
-//! optionally with `|null`; `@name` is another fixture, `[type]` an array of it, `{type}` an object of any members of
+//! optionally with `|null`; `#name` is a string that is one of the words of that name in `words.json`; `@name` is another fixture, `[type]` an array of it, `{type}` an object of any members of
 //! that type. A member name ending in `?` may be absent. Members that are not in the table are an error.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Every way in which `value` differs from the fixture.
 pub fn differences(value: &Value, fixture: &str) -> Vec<String> {
@@ -17,6 +17,15 @@ fn load(fixture: &str) -> Value {
     let path = format!("{}/tests/fixtures/{fixture}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The spellings that a member may have.
+fn words(name: &str) -> Vec<Value> {
+    let mut words = load("words");
+    let words = words
+        .get_mut(name)
+        .unwrap_or_else(|| panic!("'{name}' is not in words.json"));
+    words.as_array().unwrap().clone()
 }
 
 fn compare(at: &str, value: &Value, wanted: &str, found: &mut Vec<String>) {
@@ -48,6 +57,9 @@ fn is(value: &Value, kind: &str) -> bool {
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         "any" => true,
+        _ if kind.starts_with('#') => value
+            .as_str()
+            .is_some_and(|word| words(&kind[1..]).contains(&json!(word))),
         "timestamp" => value.as_str().is_some_and(is_timestamp),
         "hex" => value
             .as_str()
