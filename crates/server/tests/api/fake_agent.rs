@@ -48,6 +48,8 @@ struct Hands {
     offline: Mutex<BTreeSet<i64>>,
     sys_passwords: Mutex<BTreeMap<i64, String>>,
     found: Mutex<Vec<FoundProxy>>,
+    /// Where those found ask for their OceanBase servers, if they do not have a list.
+    config_url: Mutex<Option<String>>,
     busy: AtomicBool,
     refusing: Mutex<Option<String>>,
 }
@@ -144,6 +146,7 @@ impl FakeAgent {
             offline: Mutex::default(),
             sys_passwords: Mutex::default(),
             found: Mutex::default(),
+            config_url: Mutex::default(),
             busy: AtomicBool::new(false),
             refusing: Mutex::default(),
         });
@@ -204,6 +207,11 @@ impl FakeAgent {
     /// What runs on the host besides.
     pub fn finds(&self, found: Vec<FoundProxy>) {
         *self.state.found.lock().unwrap() = found;
+    }
+
+    /// What it finds asks a config server instead of having a list of servers.
+    pub fn finds_by_url(&self, url: &str) {
+        *self.state.config_url.lock().unwrap() = Some(url.to_owned());
     }
 
     /// The password of root@proxysys.
@@ -329,10 +337,16 @@ async fn examine(State(hands): State<Arc<Hands>>, Json(request): Json<ExamineReq
     let let_in = request.passwords.iter().any(|password| password == FOREIGN_PASSWORD);
     let parameters = proxy.as_ref().filter(|_| let_in).map(|proxy| {
         let mut has = hands.parameters(0, proxy.version.clone().unwrap());
-        for (name, value) in [
+        let url = hands.config_url.lock().unwrap().clone();
+        let by_list = [
             ("rootservice_cluster_name", "ob"),
             ("rootservice_list", "127.0.0.1:2881"),
-        ] {
+        ];
+        let backend = match &url {
+            Some(url) => vec![("obproxy_config_server_url", url.as_str()), ("rootservice_list", "")],
+            None => by_list.to_vec(),
+        };
+        for (name, value) in backend {
             has.items.push(ParameterReading {
                 name: name.to_owned(),
                 value: value.to_owned(),

@@ -177,3 +177,44 @@ async fn one_is_taken_over_and_given_back() {
     let gone = api.post_nothing(&move_out).await;
     assert_eq!(gone.refusal().0, 404);
 }
+
+#[tokio::test]
+async fn one_that_asks_a_config_server_asks_ours_from_then_on() {
+    let api = Api::start().await;
+    let agent = FakeAgent::start(&api, "a").await;
+    let body = json!({"name": "conf", "workMode": "CONFIG_URL", "obLinks": [], "obproxyInstallParam": {"hostIds": []}});
+    let made = api.post("/api/v2/obproxy/clusters", body).await.data();
+    api.rest(made["id"].as_i64().unwrap()).await;
+    let path = format!("/api/v2/obproxy/clusters/{}", made["obproxyClusterId"]);
+    let url = api.get(&path).await.data()["configUrl"].clone();
+    let body = json!({"hosts": [{"hostId": agent.host_id, "sqlPort": 2883, "proxysysPasswd": FOREIGN_PASSWORD}]});
+    let check = async || {
+        let checks = api.post(&format!("{path}/takeOver/precheck"), body.clone()).await;
+        assert_shape(&checks, "take-over-checks")["contents"][0].clone()
+    };
+
+    // One with a list of servers would lose them.
+    agent.finds(vec![of_obd()]);
+    assert_eq!(check().await["obstacles"][0]["name"], "OTHER_WORK_MODE");
+    let refused = api.post(&format!("{path}/takeOver"), body.clone()).await;
+    assert_eq!(refused.refusal(), (409, "ODP21107".into(), "hosts".into()));
+
+    agent.finds_by_url("http://10.0.0.9:8080/services?Action=GetObProxyConfig");
+    let one = check().await;
+    assert_eq!(one["obstacles"], json!([]));
+    let changes = one["parameters"].as_array().unwrap();
+    let change = changes
+        .iter()
+        .find(|change| change["name"] == "obproxy_config_server_url");
+    let change = change.unwrap_or_else(|| panic!("{one}"));
+    assert_eq!(change["clusterValue"], url);
+    assert_eq!(
+        change["proxyValue"],
+        "http://10.0.0.9:8080/services?Action=GetObProxyConfig"
+    );
+
+    let started = api.post(&format!("{path}/takeOver"), body.clone()).await.data();
+    let ended = api.rest(started["contents"][0]["id"].as_i64().unwrap()).await;
+    assert_eq!(ended["status"], "SUCCESSFUL", "{ended}");
+    assert_eq!(api.get(&path).await.data()["obproxies"][0]["status"], "RUNNING");
+}
