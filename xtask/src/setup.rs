@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use crate::succeed;
 
 /// Programs tests start, and the Debian package each is in.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
@@ -21,6 +21,9 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("sshd", "openssh-server"),
     ("rpm", "rpm"),
     ("rpmbuild", "rpm"),
+    ("rpmsign", "rpm"),
+    ("gpg", "gnupg"),
+    ("gpgconf", "gnupg"),
     ("pip3", "python3-pip"),
 ];
 

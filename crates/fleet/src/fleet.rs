@@ -21,9 +21,10 @@ mod sites;
 mod take_over;
 mod upgrade;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use obfleet_engine::{Engine, EngineError, TaskView, TemplateError};
+use obfleet_package::KeysError;
 use obfleet_wire::Refusal;
 
 use crate::{
@@ -80,6 +81,9 @@ pub enum Error {
     /// A package file cannot be had or kept.
     #[error(transparent)]
     PackageFile(#[from] PackageFileError),
+    /// The keys that packages may be signed with cannot be had.
+    #[error(transparent)]
+    PackageKeys(#[from] KeysError),
     /// The agent of a host did not answer as it should.
     #[error(transparent)]
     Agent(#[from] HostAgentError),
@@ -91,6 +95,7 @@ pub struct Fleet {
     crew: Arc<Crew>,
     engine: Engine<InventoryChange>,
     base_url: Arc<str>,
+    package_keys: Option<Arc<Path>>,
 }
 
 impl Fleet {
@@ -100,6 +105,16 @@ impl Fleet {
             crew,
             engine,
             base_url: base_url.into(),
+            package_keys: None,
+        }
+    }
+
+    /// Takes only packages that are signed by one of the public keys in this directory; without one, any.
+    #[must_use]
+    pub fn trusting(self, package_keys: Option<&Path>) -> Self {
+        Self {
+            package_keys: package_keys.map(Into::into),
+            ..self
         }
     }
 

@@ -95,6 +95,8 @@ pub trait Inventory: Sites + Vault + Events {
 
     /// Adds a package; false when one with the same file name is there.
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError>;
+    /// Writes down who signed a package; false when there is none, or when it says so already.
+    async fn set_package_signer(&self, id: i64, signed_by: &str) -> Result<bool, InventoryError>;
     /// Removes a package; false when there is none.
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError>;
     /// Adds an OceanBase cluster; false when one is there that it cannot be told from, or two would be PRIMARY of a name.

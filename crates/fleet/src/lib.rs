@@ -21,4 +21,5 @@ mod view;
 pub use fleet::{
     Actor, Error, ExporterTarget, Fleet, LoadBalanceServer, PackageOnDisk, ProbeTarget, Started, TakeOverCheck,
 };
+pub use obfleet_package::{KeysError as PackageKeysError, TrustedKeys as PackageKeys};
 pub use once::Once;

@@ -132,6 +132,7 @@ impl SnapshotExt for Snapshot {
             size: 1,
             sha1: String::new(),
             sha256: format!("{id:064}"),
+            signed_by: None,
             created: Timestamp(id),
         };
         self.packages.insert(id, package);
@@ -254,6 +255,9 @@ impl Inventory for Snapshot {
         Err(unchanging())
     }
     async fn insert_package(&self, _: &Package) -> Result<bool, InventoryError> {
+        Err(unchanging())
+    }
+    async fn set_package_signer(&self, _: i64, _: &str) -> Result<bool, InventoryError> {
         Err(unchanging())
     }
     async fn delete_package(&self, _: i64) -> Result<bool, InventoryError> {

@@ -289,6 +289,7 @@ pub fn package(fleet: &Snapshot, package: &Package, base_url: &str) -> SoftwareP
         operating_system: package.name.os.clone(),
         sha1: package.sha1.clone(),
         sha256: package.sha256.clone(),
+        signed_by: package.signed_by.clone(),
         size: package.size,
         package_type: package_type(package).to_owned(),
         version: package.name.version.version.clone(),

@@ -116,6 +116,9 @@ pub struct ServerArgs {
     /// Where the other servers on the same --database reach this server, if not at its public URL
     #[arg(long, value_name = "http://HOST:PORT")]
     pub peer_url: Option<String>,
+    /// Directory with public keys of OpenPGP; only packages signed by one of them are taken then
+    #[arg(long, value_name = "DIR")]
+    pub package_keys: Option<PathBuf>,
     /// Requests that each user may make of this server in a minute; 0 for any number
     #[arg(long, value_name = "REQUESTS", default_value_t = 60_000)]
     pub requests_per_minute: u32,

@@ -88,6 +88,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.own_certificate = args.tls_generate;
     options.insecure_http = args.insecure_http;
     options.requests_per_minute = args.requests_per_minute;
+    options.package_keys = args.package_keys;
     options.public_url = args.public_url;
     options.peer_url = args.peer_url;
     options.drain = DrainPolicy {

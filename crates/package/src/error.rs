@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::SignatureFault;
+
 /// Why a package or a slot was refused; each names the object and the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +38,14 @@ pub enum PackageError {
         expected: String,
         /// Digest in hexadecimal of what is there.
         actual: String,
+    },
+    /// Nobody who is trusted has signed it, or not this content.
+    #[error("package {path} is not signed as it has to be: {fault}")]
+    Signature {
+        /// The package.
+        path: PathBuf,
+        /// What is wrong with its signature.
+        fault: SignatureFault,
     },
     /// No proxy runs on this architecture.
     #[error("package {path} is for architecture '{arch}': only x86_64 and aarch64 are supported")]

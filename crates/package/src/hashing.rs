@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
     path::Path,
 };
 
@@ -14,6 +14,18 @@ use crate::PackageError;
 
 /// Bytes read at once.
 pub(crate) const CHUNK: usize = 128 * 1024;
+
+/// The bytes of `file` from `start` to its end. It moves the file's one position, so nobody else reads it meanwhile.
+pub(crate) fn reader(mut file: &File, start: u64) -> io::Result<BufReader<&File>> {
+    file.seek(SeekFrom::Start(start))?;
+    Ok(BufReader::with_capacity(CHUNK, file))
+}
+
+/// Whether nobody can make another file with the same digest of this kind.
+pub(crate) fn is_strong(algorithm: DigestAlgorithm) -> bool {
+    use DigestAlgorithm as Kind;
+    matches!(algorithm, Kind::Sha2_256 | Kind::Sha2_384 | Kind::Sha2_512)
+}
 
 /// Gives the bytes of `file` from `start` to its end to `sink`, a chunk at a time.
 pub(crate) fn stream(mut file: &File, start: u64, mut sink: impl FnMut(&[u8])) -> io::Result<()> {

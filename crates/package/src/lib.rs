@@ -5,10 +5,11 @@
 //! removes the configuration and logs of a live proxy).
 //!
 //! The way of a package: [`inspect`] reads what it is → [`verify`] compares its digests → [`extract`] turns it into a
-//! [`Slot`], a directory that holds one version of the executable. Nothing in a package is signed here: digests find
-//! damage, and whoever wants to know that the *right* package arrived compares [`PackageInfo::sha256`].
+//! [`Slot`], a directory that holds one version of the executable. Digests find damage; whoever wants to know that the
+//! *right* package arrived has [`verify_signed`] compare its signature with keys that are trusted, or compares
+//! [`PackageInfo::sha256`].
 //!
-//! This is the only crate that knows the `rpm` library, and none of its types leave this crate.
+//! This is the only crate that knows the `rpm` and `pgp` libraries, and none of their types leave this crate.
 
 mod contents;
 mod elf;
@@ -20,6 +21,7 @@ mod inspect;
 mod limits;
 mod package_file;
 mod payload;
+mod signature;
 mod slot;
 mod taken;
 mod verify;
@@ -32,6 +34,7 @@ pub use extract::extract;
 pub use identity::PackageKind;
 pub use inspect::{PackageInfo, inspect};
 pub use limits::Limits;
+pub use signature::{KeysError, SignatureFault, Signer, TrustedKeys, verify_signed};
 pub use slot::{Slot, list_slots, read_slot, remove_slot};
 pub use taken::{is_taken, take};
 pub use verify::{Integrity, verify};

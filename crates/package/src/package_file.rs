@@ -30,6 +30,8 @@ pub(crate) struct PackageFile {
     pub(crate) size: u64,
     /// Offset of the first byte of the payload.
     pub(crate) payload_offset: u64,
+    /// The header as it is in the file, which is what signatures of it were made of.
+    pub(crate) header: Vec<u8>,
     pub(crate) metadata: PackageMetadata,
 }
 
@@ -54,6 +56,7 @@ impl PackageFile {
         // Only the signature header is padded, to a multiple of eight bytes.
         let padding = headers.len().next_multiple_of(8) - headers.len();
         append(path, &mut file, &mut headers, padding, "signature header")?;
+        let header_offset = headers.len();
         read_header(path, &mut file, &mut headers, "header", limits)?;
 
         let metadata = PackageMetadata::parse(&mut headers.as_slice()).map_err(|error| library_error(path, error))?;
@@ -66,6 +69,7 @@ impl PackageFile {
             file,
             size,
             payload_offset: headers.len() as u64,
+            header: headers.split_off(header_offset),
             metadata,
         })
     }

@@ -29,8 +29,8 @@ pub enum Integrity {
 /// 2. If the header names a SHA-256 or SHA-512 of the payload, the payload must have it.
 /// 3. If it names none, every regular file must have a digest and match it; a file without one is refused.
 ///
-/// This finds damage, not forgery: whoever makes a package makes its digests too. Compare
-/// [`crate::PackageInfo::sha256`] with a value from elsewhere to know that it is the right package.
+/// This finds damage, not forgery: whoever makes a package makes its digests too. [`crate::verify_signed`] tells who made
+/// it; without keys, compare [`crate::PackageInfo::sha256`] with a value from elsewhere.
 pub fn verify(path: &Path) -> Result<Integrity, PackageError> {
     let limits = Limits::default();
     let package = PackageFile::open(path, &limits)?;

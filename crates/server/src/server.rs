@@ -17,7 +17,7 @@ use axum_server::{
 use obfleet_agent::client::AgentClient;
 use obfleet_engine::{Engine, EngineError, Registry, Sharing};
 use obfleet_fleet::{
-    Fleet,
+    Fleet, PackageKeys, PackageKeysError,
     flows::{self, crew::Crew},
     inventory::{Inventory as _, InventoryChange, InventoryError},
     monitor::Monitor,
@@ -106,6 +106,8 @@ pub struct Options {
     pub admin_password_file: Option<PathBuf>,
     /// Bytes an uploaded package may have.
     pub max_package_bytes: u64,
+    /// The directory with the public keys that packages may be signed with; any package is taken when absent.
+    pub package_keys: Option<PathBuf>,
     /// Requests each user may make in a minute; 0 for any number.
     pub requests_per_minute: u32,
     /// How sessions of a proxy process that is to go are ended.
@@ -137,6 +139,7 @@ impl Options {
             peer_url: None,
             admin_password_file: None,
             max_package_bytes: MAX_PACKAGE_BYTES,
+            package_keys: None,
             requests_per_minute: REQUESTS_PER_MINUTE,
             drain: DrainPolicy {
                 window_ms: 60_000,
@@ -183,6 +186,9 @@ pub enum ServerError {
     /// The client for other servers.
     #[error(transparent)]
     Peers(#[from] PeersError),
+    /// The keys of packages.
+    #[error(transparent)]
+    PackageKeys(#[from] PackageKeysError),
     /// The state database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -249,6 +255,10 @@ impl Server {
             Some(files) => Some(Tls::open(files.clone()).await?),
             None => None,
         };
+        if let Some(keys) = &options.package_keys {
+            let trusted = PackageKeys::read(keys)?.fingerprints();
+            tracing::info!(keys = %trusted.join(" "), "packages have to be signed by one of these keys");
+        }
         let state_dir = StateDir::open(&options.state_dir)?;
         if options.own_certificate && tls.is_none() {
             let names = own::names(options.listen, options.public_url.as_deref());
@@ -294,7 +304,16 @@ impl Server {
         )
         .await?;
         let nudges = Arc::new(Nudges::default());
-        let fleet = fleet(&crew, &database, &server_id, &addresses, &nudges, &metrics).await?;
+        let fleet = fleet(
+            options.package_keys.as_deref(),
+            &crew,
+            &database,
+            &server_id,
+            &addresses,
+            &nudges,
+            &metrics,
+        )
+        .await?;
         let stop = CancellationToken::new();
         let signed = SignedRequests::new(
             database.access_keys(),
@@ -441,6 +460,7 @@ async fn crew(
 }
 
 async fn fleet(
+    package_keys: Option<&Path>,
     crew: &Arc<Crew>,
     database: &Database,
     server_id: &str,
@@ -460,7 +480,7 @@ async fn fleet(
     };
     let store = MeasuredStore::new(database.tasks(), Arc::clone(metrics));
     let engine = Engine::start(Arc::new(store), registry, options).await?;
-    Ok(Fleet::new(Arc::clone(crew), engine, &addresses.public))
+    Ok(Fleet::new(Arc::clone(crew), engine, &addresses.public).trusting(package_keys))
 }
 
 async fn serve(

@@ -300,8 +300,8 @@ impl Inventory for SqlInventory {
 
     async fn insert_package(&self, package: &Package) -> Result<bool, InventoryError> {
         let query = sql::query(
-            "INSERT INTO software_package (id, file_name, is_proxy, size, sha1, sha256, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO software_package (id, file_name, is_proxy, size, sha1, sha256, signed_by, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
         let size = i64::try_from(package.size).unwrap_or(i64::MAX);
         let query = query
@@ -312,12 +312,19 @@ impl Inventory for SqlInventory {
         let query = query
             .bind(&package.sha1)
             .bind(&package.sha256)
+            .bind(package.signed_by.as_deref())
             .bind(package.created.millis());
         match query.execute(&self.writer).await {
             Ok(_) => Ok(true),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    async fn set_package_signer(&self, id: i64, signed_by: &str) -> Result<bool, InventoryError> {
+        let query = sql::query("UPDATE software_package SET signed_by = ? WHERE id = ?");
+        let query = query.bind(signed_by).bind(id);
+        Ok(query.execute(&self.writer).await.map_err(failed)? == 1)
     }
 
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError> {

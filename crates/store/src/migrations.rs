@@ -109,6 +109,11 @@ pub(crate) const STATE: &[Migration] = &[
         version: 23,
         sql: include_str!("../migrations/0023_audit.sql"),
     },
+    Migration {
+        part: "state",
+        version: 26,
+        sql: include_str!("../migrations/0026_package_signer.sql"),
+    },
 ];
 
 /// Every migration of the attempts' logs.

@@ -34,6 +34,9 @@ pub struct SoftwarePackage {
     pub sha1: String,
     /// *Extension*: SHA-256 of the file, hexadecimal.
     pub sha256: String,
+    /// *Extension*: fingerprint of the trusted key that signed it, hexadecimal in capitals; null where the server asked for no
+    /// signature when it was uploaded.
+    pub signed_by: Option<String>,
     /// Bytes.
     pub size: u64,
     /// OBPROXY_INSTALL_PACKAGE; packages of other known names have OCP's words, any other is OTHERS_RPM.

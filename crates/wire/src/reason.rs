@@ -318,6 +318,42 @@ pub enum Reason {
     Malformed(String),
     /// A package whose content differs from its own digests.
     Damaged,
+    /// A package without a signature, where one is asked for.
+    Unsigned,
+    /// A package signed by a key that is not trusted: its fingerprint or id, empty where the signature names none.
+    UnknownSigner(String),
+    /// A package with a signature that cannot be read: why, in English.
+    UnreadableSignature(String),
+    /// A package whose signature was not made for this content by the key it names.
+    BadSignature {
+        /// The key.
+        key: String,
+    },
+    /// A package signed over a digest, or vouched for by digests, that can be forged.
+    WeakSignature {
+        /// The key.
+        key: String,
+    },
+    /// A package signed by a key that its owner has revoked.
+    RevokedSigner {
+        /// The key.
+        key: String,
+    },
+    /// A package signed when the key was not valid.
+    SignerNotValid {
+        /// The key.
+        key: String,
+    },
+    /// A package signed by a key that is for something else.
+    SignerNotForSigning {
+        /// The key.
+        key: String,
+    },
+    /// A package whose signature is over, or from the future.
+    SignatureNotNow {
+        /// The key.
+        key: String,
+    },
     /// A package of OBProxy's name without its executable.
     NoExecutable,
     /// A package, or something in it, is too large.

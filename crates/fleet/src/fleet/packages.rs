@@ -1,9 +1,12 @@
 //! Software packages: the files, and what is known of them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use obfleet_engine::{TaskFilter, TaskId, TaskStatus};
-use obfleet_package::{PackageError, PackageKind};
+use obfleet_package::{PackageError, PackageKind, SignatureFault, Signer, TrustedKeys};
 use obfleet_wire::{
     Code, Refusal,
     package::SoftwarePackage,
@@ -53,8 +56,11 @@ impl Fleet {
             .collect())
     }
 
-    /// Takes an uploaded file over: what it is, is read from its header, its digests are checked, and its name is made
-    /// from the header. `file_name` is what the client called it; only its suffix counts.
+    /// Takes an uploaded file over: what it is, is read from its header, its digests are checked, and its signature where
+    /// there are trusted keys; its name is made from the header. `file_name` is what the client called it; only its suffix
+    /// counts.
+    ///
+    /// The same file once more is a way to have a package whose file or whose signer is missing.
     pub async fn add_package(&self, uploaded: &Path, file_name: &str) -> Result<SoftwarePackage, Error> {
         let suffix = Path::new(file_name)
             .extension()
@@ -64,15 +70,14 @@ impl Fleet {
             return Err(Refusal::new(Code::Pkg10003, [suffix, "rpm"]).field("file").into());
         }
         let path = uploaded.to_owned();
-        let info = tokio::task::spawn_blocking(move || {
-            let info = obfleet_package::inspect(&path)?;
-            obfleet_package::verify(&path)?;
-            Ok::<_, PackageError>(info)
+        let keys = self.package_keys.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let info = obfleet_package::inspect(&path).map_err(unreadable)?;
+            let signer = verify(&path, keys.as_deref())?;
+            Ok::<_, Error>((info, signer))
         });
-        let info = info
-            .await
-            .map_err(|error| InventoryError(error.to_string()))?
-            .map_err(unreadable)?;
+        let read = read.await.map_err(|error| InventoryError(error.to_string()))?;
+        let (info, signer) = read?;
         let package = Package {
             id: self.crew.inventory.next_id().await?,
             name: info.package_name(),
@@ -80,18 +85,34 @@ impl Fleet {
             size: info.size,
             sha1: info.sha1,
             sha256: info.sha256,
+            signed_by: signer.map(|signer| signer.fingerprint),
             created: Timestamp::now(),
         };
         let fleet = self.snapshot().await?;
         let files = &self.crew.packages;
         let taken = || Refusal::new(Code::Pkg10012, [package.name.file_name()]).field("file");
         if let Some(known) = fleet.packages.values().find(|other| other.name == package.name) {
-            if known.sha256 == package.sha256 && files.here(known).await.is_none() {
+            if known.sha256 != package.sha256 {
+                return Err(taken().into());
+            }
+            let is_missing = files.here(known).await.is_none();
+            if is_missing {
                 // The way back when the only server that had the file is gone.
                 files.replace(uploaded, known).await?;
-                return Ok(view::package(&fleet, known, &self.base_url));
             }
-            return Err(taken().into());
+            let known = match &package.signed_by {
+                // It was uploaded before signatures were asked for, or has been signed by another key since.
+                Some(signer) if known.signed_by != package.signed_by => {
+                    self.crew.inventory.set_package_signer(known.id, signer).await?;
+                    Package {
+                        signed_by: package.signed_by,
+                        ..known.clone()
+                    }
+                }
+                _ if is_missing => known.clone(),
+                _ => return Err(taken().into()),
+            };
+            return Ok(view::package(&fleet, &known, &self.base_url));
         }
         if !files.add(uploaded, &package, &*self.crew.inventory).await? {
             return Err(taken().into());
@@ -176,6 +197,18 @@ impl Fleet {
     }
 }
 
+/// Compares the package with its digests, and where `keys` is a directory of trusted keys, its signature with them. The keys
+/// are read for each package, so that one that is put there, or taken away, counts at once.
+fn verify(path: &Path, keys: Option<&Path>) -> Result<Option<Signer>, Error> {
+    let Some(keys) = keys else {
+        obfleet_package::verify(path).map_err(unreadable)?;
+        return Ok(None);
+    };
+    let keys = TrustedKeys::read(keys)?;
+    let (_, signer) = obfleet_package::verify_signed(path, &keys, SystemTime::now()).map_err(unreadable)?;
+    Ok(Some(signer))
+}
+
 /// What an uploaded file that is no good package is told. Where the server keeps the file is nobody's business.
 fn unreadable(error: PackageError) -> Error {
     let flawed = |reason: Reason| Refusal::about(Code::Pkg10006, [reason.into()]);
@@ -187,6 +220,7 @@ fn unreadable(error: PackageError) -> Error {
         PackageError::UnsupportedArch { arch, .. } => Refusal::new(Code::Pkg10015, [arch]),
         PackageError::Malformed { reason, .. } => flawed(Reason::Malformed(reason)),
         PackageError::DigestMismatch { .. } => flawed(Reason::Damaged),
+        PackageError::Signature { fault, .. } => flawed(unsigned(fault)),
         PackageError::NoProxyBinary { .. } => flawed(Reason::NoExecutable),
         PackageError::TooLarge { limit, .. } => flawed(Reason::TooLarge { limit }),
         PackageError::TooManyEntries { entries, limit, .. } => flawed(Reason::TooManyFiles { files: entries, limit }),
@@ -196,6 +230,21 @@ fn unreadable(error: PackageError) -> Error {
         other => flawed(Reason::Malformed(other.to_string())),
     };
     refusal.field("file").into()
+}
+
+fn unsigned(fault: SignatureFault) -> Reason {
+    match fault {
+        SignatureFault::Unsigned => Reason::Unsigned,
+        SignatureFault::UnknownKey { key } => Reason::UnknownSigner(key),
+        SignatureFault::Unreadable { reason } => Reason::UnreadableSignature(reason),
+        SignatureFault::Bad { key } => Reason::BadSignature { key },
+        SignatureFault::Weak { key, .. } | SignatureFault::FilesUnbound { key } => Reason::WeakSignature { key },
+        SignatureFault::KeyRevoked { key } => Reason::RevokedSigner { key },
+        SignatureFault::KeyNotValid { key } => Reason::SignerNotValid { key },
+        SignatureFault::NotForSigning { key } => Reason::SignerNotForSigning { key },
+        SignatureFault::NotNow { key } => Reason::SignatureNotNow { key },
+        other => Reason::UnreadableSignature(other.to_string()),
+    }
 }
 
 #[cfg(test)]

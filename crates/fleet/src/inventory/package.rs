@@ -17,6 +17,8 @@ pub struct Package {
     pub sha1: String,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
+    /// Fingerprint of the trusted key that signed it; absent where signatures were not asked for when it was uploaded.
+    pub signed_by: Option<String>,
     /// When it was uploaded.
     pub created: Timestamp,
 }

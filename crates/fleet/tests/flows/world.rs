@@ -97,6 +97,7 @@ impl World {
                 size: 1,
                 sha1: String::new(),
                 sha256: digest(version),
+                signed_by: None,
                 created: Timestamp(0),
             };
             ensure!(inventory.insert_package(&package).await?, "{version} is there already");

@@ -10,4 +10,5 @@ mod older;
 mod random;
 mod round_trip;
 mod rpm_tool;
+mod signed;
 mod slots;

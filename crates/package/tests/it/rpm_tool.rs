@@ -11,7 +11,7 @@ use obfleet_package::{
 use crate::craft::{self, Bench};
 
 /// Whether the program is there; without it the test fails if `OBFLEET_TEST_TOOLS=1` promises it.
-fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     let there = Command::new(program)
         .arg("--version")
         .output()

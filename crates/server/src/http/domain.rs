@@ -26,6 +26,13 @@ impl From<obfleet_fleet::Error> for ApiError {
                 tracing::error!(path = %path.display(), error = %source, "a package file cannot be kept, read or removed");
                 Self::storage("the package file cannot be kept, read or removed", &source)
             }
+            Error::PackageKeys(error) => {
+                let reason = std::error::Error::source(&error)
+                    .map(|source| format!(": {source}"))
+                    .unwrap_or_default();
+                tracing::error!("no package is taken: {error}{reason}");
+                Self::fault(Fault::PackageKeys)
+            }
             Error::Agent(error) => {
                 tracing::warn!(%error, "a host's agent did not answer");
                 Self::internal(error).with_status(StatusCode::BAD_GATEWAY)

@@ -49,6 +49,7 @@ impl ApiError {
             Fault::TooManyListeners(_) | Fault::TooManyUploads(_) | Fault::NoLease | Fault::Stopping => {
                 (Code::Com10999, Some(StatusCode::SERVICE_UNAVAILABLE))
             }
+            Fault::PackageKeys => (Code::Com10999, None),
             Fault::TooManyRequests(_) => (Code::Com10003, Some(StatusCode::TOO_MANY_REQUESTS)),
             Fault::RangeBeyond(_) => (Code::Com10003, Some(StatusCode::RANGE_NOT_SATISFIABLE)),
             Fault::NoRoom => (Code::Com10999, Some(StatusCode::INSUFFICIENT_STORAGE)),

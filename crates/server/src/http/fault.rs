@@ -70,6 +70,8 @@ pub enum Fault {
     TooManyRequests(u32),
     /// A change while the server has no lease on the database.
     NoLease,
+    /// A package while the keys that packages may be signed with cannot be read.
+    PackageKeys,
     /// A change while the server stops.
     Stopping,
     /// An enrolment that cannot be accepted.
@@ -299,6 +301,13 @@ impl Fault {
                     "this server has lost its lease on the state database and changes nothing until it has a new one; send \
                      the request again, or to another server",
                     "本服务器已失去状态数据库租约，恢复前不做任何变更；请稍后重试，或改发至其他服务器",
+                )
+                .to_owned(),
+            Self::PackageKeys => language
+                .choose(
+                    "this server cannot read its directory of package keys and takes no package without; its log has the \
+                     reason",
+                    "本服务器无法读取安装包公钥目录，在此期间不接受安装包；原因见服务器日志",
                 )
                 .to_owned(),
             Self::Stopping => language

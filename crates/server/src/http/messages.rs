@@ -262,8 +262,8 @@ messages! {
         "The file is {0}, but {1} is needed."
         "文件的实际类型为 {0}，应为 {1}。"
     Pkg10006 BAD_REQUEST
-        "The package cannot be read: {0}. Check the file and upload it again."
-        "无法读取安装包：{0}。请检查文件后重新上传。"
+        "The package is not taken: {0}. Check the file and upload it again."
+        "无法接受安装包：{0}。请检查文件后重新上传。"
     Pkg10007 CONFLICT
         "Package {0} is in use by {1}. Delete it when nothing uses it any more."
         "安装包 {0} 正被 {1} 使用，不再使用后方可删除。"

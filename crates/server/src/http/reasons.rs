@@ -274,6 +274,54 @@ fn reason_text(reason: &Reason, language: Language) -> String {
             "it is damaged, since its content differs from its own digests",
             "文件已损坏，内容与其自带的摘要不一致",
         ),
+        Reason::Unsigned => fixed(
+            "it carries no signature, and this server takes only packages signed by a key in its directory of package keys",
+            "其中没有签名，而本服务器只接受由其安装包公钥目录中的密钥签名的安装包",
+        ),
+        Reason::UnknownSigner(key) if key.is_empty() => fixed(
+            "its signature names no key, so it cannot be told whose it is",
+            "其签名未指明密钥，无法判断签名者",
+        ),
+        Reason::UnknownSigner(key) => say(
+            format!(
+                "it is signed by the key {key}, which is not in this server's directory of package keys; put the public key \
+                 there if you trust its owner"
+            ),
+            format!("签名密钥 {key} 不在本服务器的安装包公钥目录中，如信任该签名者，请将其公钥放入该目录"),
+        ),
+        Reason::UnreadableSignature(detail) => say(
+            format!("its signature cannot be read, {detail}"),
+            "无法读取其签名".to_owned(),
+        ),
+        Reason::BadSignature { key } => say(
+            format!("its content is not what the key {key} signed, so it was changed or damaged on its way"),
+            format!("内容与密钥 {key} 的签名不符，安装包在途中被修改或已损坏"),
+        ),
+        Reason::WeakSignature { key } => say(
+            format!(
+                "the signature by the key {key} rests on digests that can be forged; ask its maker for one signed anew"
+            ),
+            format!("密钥 {key} 的签名依赖可被伪造的摘要算法，请向发布者索取重新签名的安装包"),
+        ),
+        Reason::RevokedSigner { key } => say(
+            format!("the key {key} that signed it was revoked by its owner; ask for a package signed by another"),
+            format!("签名密钥 {key} 已被其所有者吊销，请索取由其他密钥签名的安装包"),
+        ),
+        Reason::SignerNotValid { key } => say(
+            format!(
+                "the key {key} was not valid when it signed the package; if its owner has prolonged it, put the present public \
+                 key into this server's directory of package keys"
+            ),
+            format!("签名时密钥 {key} 不在有效期内；如已延期，请在本服务器的安装包公钥目录中更新该公钥"),
+        ),
+        Reason::SignerNotForSigning { key } => say(
+            format!("the key {key} that signed it is not one for signing"),
+            format!("密钥 {key} 不可用于签名"),
+        ),
+        Reason::SignatureNotNow { key } => say(
+            format!("the signature by the key {key} has expired or is from the future; compare this server's clock"),
+            format!("密钥 {key} 的签名已过期，或其时间晚于当前时间，请核对本服务器的时钟"),
+        ),
         Reason::NoExecutable => fixed(
             "it holds no bin/obproxy below /home/admin or /opt/taobao/install",
             "其中没有 /home/admin 或 /opt/taobao/install 下的 bin/obproxy",
@@ -387,6 +435,16 @@ mod tests {
             Reason::ChangedMeanwhile,
             Reason::Malformed("it ends inside its lead".to_owned()),
             Reason::Damaged,
+            Reason::Unsigned,
+            Reason::UnknownSigner(name()),
+            Reason::UnknownSigner(String::new()),
+            Reason::UnreadableSignature(name()),
+            Reason::BadSignature { key: name() },
+            Reason::WeakSignature { key: name() },
+            Reason::RevokedSigner { key: name() },
+            Reason::SignerNotValid { key: name() },
+            Reason::SignerNotForSigning { key: name() },
+            Reason::SignatureNotNow { key: name() },
             Reason::NoExecutable,
             Reason::TooLarge { limit: 1 },
             Reason::TooManyFiles { files: 2, limit: 1 },

@@ -42,6 +42,7 @@ mod servers;
 mod sessions;
 mod shape;
 mod shared;
+mod signed_packages;
 mod signing;
 mod sites;
 mod skew;

@@ -126,6 +126,7 @@ pub(super) fn package(row: &Row) -> Result<Package, Error> {
         size: get::<i64>(row, "size")?.unsigned_abs(),
         sha1: get(row, "sha1")?,
         sha256: get(row, "sha256")?,
+        signed_by: get(row, "signed_by")?,
         created: time(row, "created_at")?,
     })
 }

@@ -97,6 +97,7 @@ async fn a_package_name_is_taken_once(kind: Kind) {
         size: 5,
         sha1: "a".into(),
         sha256: "b".into(),
+        signed_by: None,
         created: Timestamp(3),
     };
     assert!(inventory.insert_package(&package).await.unwrap());
@@ -109,7 +110,15 @@ async fn a_package_name_is_taken_once(kind: Kind) {
             .await
             .unwrap()
     );
-    assert_eq!(inventory.packages().await.unwrap(), [package]);
+    assert_eq!(inventory.packages().await.unwrap(), std::slice::from_ref(&package));
+    let key = "C0FFEE".repeat(6);
+    assert!(inventory.set_package_signer(1, &key).await.unwrap());
+    assert!(!inventory.set_package_signer(2, &key).await.unwrap());
+    let signed = Package {
+        signed_by: Some(key),
+        ..package
+    };
+    assert_eq!(inventory.packages().await.unwrap(), [signed]);
     assert!(inventory.delete_package(1).await.unwrap());
     assert!(!inventory.delete_package(1).await.unwrap());
 }
