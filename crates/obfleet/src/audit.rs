@@ -67,8 +67,11 @@ pub async fn audit(order: &AuditOrder) -> anyhow::Result<ExitCode> {
             match chain.last() {
                 Some((seq, hash)) => {
                     // An export may begin anywhere; whoever cut its beginning off is not told of, so the beginning is.
-                    let first = seq + 1 - i64::try_from(chain.count())?;
+                    let first = chain.first();
                     println!("records verified: {}, from {first} to {seq}:{hash}", chain.count());
+                    if first > 1 && chain.has_its_beginning() {
+                        println!("those before {first} were removed as too old, as one of these tells");
+                    }
                 }
                 None => println!("there are no records"),
             }

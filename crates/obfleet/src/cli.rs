@@ -92,7 +92,8 @@ pub struct ServerArgs {
     /// Where to listen; agents on other hosts have to reach it
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Speak HTTPS with this certificate (PEM, those between it and its authority behind it); it is read again when it changes
+    /// Speak HTTPS with this certificate (PEM, those between it and its authority behind it); it is read again when it
+    /// changes, and at SIGHUP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The private key of --tls-cert
@@ -102,6 +103,9 @@ pub struct ServerArgs {
     /// directory's tls/authority.pem: give that to clients as their --ca
     #[arg(long, conflicts_with = "tls_cert")]
     pub tls_generate: bool,
+    /// Answer plain HTTP here with the way to HTTPS (308), where that is spoken
+    #[arg(long, value_name = "IP:PORT")]
+    pub redirect_http: Option<SocketAddr>,
     /// Listen beyond this machine without TLS all the same: everybody on the way can read passwords
     #[arg(long)]
     pub insecure_http: bool,
@@ -131,6 +135,9 @@ pub struct ServerArgs {
     /// Days to keep the history of tasks that are over; for ever unless given
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36500))]
     pub keep_tasks_days: Option<u64>,
+    /// Days to keep the records of what was changed and by whom; for ever unless given
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36500))]
+    pub keep_audit_days: Option<u64>,
     /// Days to keep what is measured of proxies
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=365))]
     pub keep_metrics_days: u64,

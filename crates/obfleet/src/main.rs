@@ -23,9 +23,9 @@ use obfleet_lab::{
     demo::{self, Demo},
     reaper,
 };
-use obfleet_server::{Server, TlsFiles};
+use obfleet_server::{Server, TlsFiles, tls::Reload};
 use obfleet_wire::agent::DrainPolicy;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{AgentArgs, Cli, Command, DemoArgs, ServerArgs};
 
@@ -86,6 +86,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
         look_every: CERTIFICATE_EVERY,
     });
     options.own_certificate = args.tls_generate;
+    options.redirect_http = args.redirect_http;
     options.insecure_http = args.insecure_http;
     options.requests_per_minute = args.requests_per_minute;
     options.package_keys = args.package_keys;
@@ -98,10 +99,14 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.agents_valid = Duration::from_secs(args.agent_certificate_days * 24 * 60 * 60);
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     options.keep_tasks = args.keep_tasks_days.map(|days| Duration::from_secs(days * 86_400));
+    options.keep_audit = args.keep_audit_days.map(|days| Duration::from_secs(days * 86_400));
     options.keep_metrics = Duration::from_secs(args.keep_metrics_days * 86_400);
     descriptors::make_room();
     let told_to_stop = stop::of_server()?;
+    // Before the server says that it is ready: a signal that nobody waits for would end it.
+    let hangup = signal(SignalKind::hangup())?;
     let running = Server::start(options).await?;
+    tokio::spawn(reload(hangup, running.reload()));
     if let Some(password) = &running.admin_password {
         println!("user admin, password {password} (shown this once)");
     }
@@ -111,6 +116,13 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     }
     println!("ready on {}", running.url);
     Ok(running.run_until(told_to_stop).await?)
+}
+
+/// Reads the certificate again at each SIGHUP.
+async fn reload(mut hangup: Signal, certificate: Reload) {
+    while hangup.recv().await.is_some() {
+        certificate.now();
+    }
 }
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {

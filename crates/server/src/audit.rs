@@ -65,6 +65,12 @@ pub async fn record(State(audited): State<Audited>, request: Request, next: Next
     };
     let mut record = begun(&parts, audited.right);
     let seen = parts.clone();
+    if let Some(user) = &record.user_name {
+        // The record comes after the change, for it tells of the outcome: should the server be killed between the two, this is
+        // left of it.
+        let (method, path, trace_id) = (&record.method, &record.path, &record.trace_id);
+        tracing::info!(user, method, path, trace_id, "a change begins");
+    }
     let mut response = next.run(Request::from_parts(parts, body)).await;
 
     let outcome = response.extensions().get::<Outcome>();

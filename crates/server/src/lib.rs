@@ -5,7 +5,7 @@
 //!
 //! | room | is for |
 //! |---|---|
-//! | [`server`], [`address`], [`tls`] | starting and stopping, where it is reached, and its certificate |
+//! | [`server`], [`address`], [`tls`], [`redirect`] | starting and stopping, where it is reached, its certificate, and the way to HTTPS |
 //! | [`router`], [`routes`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`openapi`] | the document of all routes, made from their declarations |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
@@ -37,6 +37,7 @@ pub mod ob_probe;
 pub mod openapi;
 pub mod peers;
 pub mod pki;
+pub mod redirect;
 pub mod renewal;
 pub mod retention;
 pub mod router;

@@ -9,7 +9,7 @@ pub mod source;
 use std::{collections::BTreeMap, path::Path};
 
 use axum::http::Method;
-use obfleet_wire::{config_server, envelope::Envelope, iam::LoggedIn};
+use obfleet_wire::{config_server, envelope::Envelope, iam::LoggedIn, id::MOST_IDS};
 use serde_json::{Map, Value, json};
 
 use self::described::{Answer, Operation, Schema};
@@ -289,7 +289,8 @@ fn parameters(route: &Route, operation: &Operation, found: &source::Found) -> Ve
 /// By the names that OCP gives to what varies in a path.
 fn path_schema(name: &str) -> Value {
     if name.ends_with("Ids") {
-        json!({"type": "string", "pattern": "^ *[1-9][0-9]*( *, *[1-9][0-9]*)* *$"})
+        let others = MOST_IDS - 1;
+        json!({"type": "string", "pattern": format!("^ *[1-9][0-9]*( *, *[1-9][0-9]*){{0,{others}}} *$")})
     } else if name == "id" || name == "sid" || name.ends_with("Id") {
         json!({"type": "integer", "format": "int64", "minimum": 1})
     } else {

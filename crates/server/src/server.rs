@@ -55,12 +55,13 @@ use crate::{
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
     peers::{Peers, PeersError, nudges::Nudges, pass::Passes},
     pki::{Authority, PkiError},
+    redirect,
     renewal::Renewal,
     retention,
     router::router,
     state_dir::{StateDir, StateDirError},
     tidying,
-    tls::{Tls, TlsError, TlsFiles, own},
+    tls::{Reload, Tls, TlsError, TlsFiles, own},
 };
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
@@ -95,6 +96,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// Without `tls`: speaks HTTPS with a certificate of its own making, from an authority in the state directory.
     pub own_certificate: bool,
+    /// Where plain HTTP is answered with the way to HTTPS; with TLS only.
+    pub redirect_http: Option<SocketAddr>,
     /// Whether to listen beyond this machine without TLS, where passwords can be read on their way.
     pub insecure_http: bool,
     /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
@@ -119,6 +122,8 @@ pub struct Options {
     pub agents_valid: Duration,
     /// How long the history of tasks that are over is kept; for ever when absent.
     pub keep_tasks: Option<Duration>,
+    /// How long audit records are kept; for ever when absent.
+    pub keep_audit: Option<Duration>,
     /// How long what is measured of proxies is kept, by the minute.
     pub keep_metrics: Duration,
     /// How clients that listen to events are served.
@@ -134,6 +139,7 @@ impl Options {
             database: None,
             tls: None,
             own_certificate: false,
+            redirect_http: None,
             insecure_http: false,
             public_url: None,
             peer_url: None,
@@ -148,6 +154,7 @@ impl Options {
             drain_timeout: DRAIN_TIMEOUT,
             agents_valid: AGENTS_VALID,
             keep_tasks: None,
+            keep_audit: None,
             keep_metrics: KEEP_METRICS,
             listeners: ListenerOptions::default(),
         }
@@ -161,10 +168,12 @@ pub enum ServerError {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// The address.
-    #[error("cannot listen on {address}; give --listen an address of this host and a port that nobody uses")]
+    #[error("cannot listen on {address}; give {option} an address of this host and a port that nobody uses")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What it was given by.
+        option: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -177,6 +186,11 @@ pub enum ServerError {
         /// The address.
         address: SocketAddr,
     },
+    /// There is no HTTPS to send to.
+    #[error(
+        "--redirect-http sends to HTTPS, which this server does not speak: give --tls-cert and --tls-key, or --tls-generate"
+    )]
+    NothingToRedirectTo,
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -219,12 +233,15 @@ pub enum ServerError {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it answers plain HTTP with the way to HTTPS, if it was told to.
+    pub redirecting: Option<SocketAddr>,
     /// Where clients reach it.
     pub url: String,
     /// The administrator's password, when this start has made one: show it, it is not kept.
     pub admin_password: Option<String>,
     app: Arc<App>,
     handle: Handle<SocketAddr>,
+    reload: Reload,
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
     observing: JoinHandle<()>,
@@ -251,6 +268,9 @@ impl Server {
                 address: options.listen,
             });
         }
+        if options.redirect_http.is_some() && !is_secure {
+            return Err(ServerError::NothingToRedirectTo);
+        }
         let mut tls = match &options.tls {
             Some(files) => Some(Tls::open(files.clone()).await?),
             None => None,
@@ -264,13 +284,9 @@ impl Server {
             let names = own::names(options.listen, options.public_url.as_deref());
             tls = Some(Tls::open(own::make(&options.state_dir, names)?).await?);
         }
-        let failed = |source| ServerError::Listen {
-            address: options.listen,
-            source,
-        };
-        let listener = TcpListener::bind(options.listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = listen(options.listen, "--listen")?;
+        let redirect = options.redirect_http.map(|address| listen(address, "--redirect-http"));
+        let redirect = redirect.transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (public, peer) = (options.public_url.as_deref(), options.peer_url.as_deref());
         let addresses = Addresses::of(scheme, address, public, peer)?;
@@ -361,6 +377,9 @@ impl Server {
         if let Some(keep) = options.keep_tasks {
             tokio::spawn(retention::keep(app.fleet.engine().clone(), keep, stop.clone()));
         }
+        if let Some(keep) = options.keep_audit {
+            tokio::spawn(retention::keep_audit(database.audit(), keep, stop.clone()));
+        }
         tokio::spawn(tidying::forget_signatures(app.authenticator.clone(), stop.clone()));
         let collector = Collector {
             monitor,
@@ -374,19 +393,27 @@ impl Server {
         let observing = tokio::spawn(observer::observe(crew, stop.clone()));
         let handle = Handle::new();
         let config = tls.as_ref().map(Tls::config);
+        let reload = tls.as_ref().map(Tls::reload).unwrap_or_default();
         if let Some(tls) = tls {
             tokio::spawn(tls.follow(stop.clone()));
         }
         let router = router(Arc::clone(&app), &server_id);
         let serving = tokio::spawn(serve(listener, config, router, handle.clone()));
         let url = addresses.public;
+        let redirecting = redirect.as_ref().map(|(_, address)| *address);
+        if let Some((listener, _)) = redirect {
+            let router = redirect::router(redirect::port(&url, address));
+            tokio::spawn(serve(listener, None, router, handle.clone()));
+        }
         tracing::info!(%address, url, database = %place, "server started");
         Ok(Running {
             address,
+            redirecting,
             url,
             admin_password,
             app,
             handle,
+            reload,
             stop,
             serving,
             observing,
@@ -483,6 +510,21 @@ async fn fleet(
     Ok(Fleet::new(Arc::clone(crew), engine, &addresses.public).trusting(package_keys))
 }
 
+/// Listens there; `option` is what the address was given by.
+fn listen(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listening = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listening().map_err(|source| ServerError::Listen {
+        address,
+        option,
+        source,
+    })
+}
+
 async fn serve(
     listener: TcpListener,
     tls: Option<RustlsConfig>,
@@ -514,6 +556,11 @@ impl Running {
     /// The authority that agents are enrolled with.
     pub fn authority(&self) -> &Authority {
         &self.app.authority
+    }
+
+    /// Has the files of the certificate read at once, whatever their time.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// Number of password verifications so far.

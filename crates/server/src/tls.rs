@@ -1,6 +1,7 @@
 //! The certificate clients see: read from files, and again whenever they change.
 //!
-//! Whoever renews certificates writes files and tells nobody, so they are looked at every few seconds. What cannot be used is
+//! Whoever renews certificates writes files and tells nobody, so they are looked at every few seconds; who does tell ([`Reload`])
+//! has them looked at once, and is answered in the log whatever comes of it. What cannot be used is
 //! told once, and the certificate in use stays: a server with an old certificate is better than none.
 
 pub mod own;
@@ -19,6 +20,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Where certificate and key are, in PEM.
@@ -82,6 +84,23 @@ pub struct Tls {
     config: RustlsConfig,
     /// Digest of what was tried last, good or not: a half-written pair is complained of once.
     tried: Option<[u8; 32]>,
+    told: Arc<Notify>,
+}
+
+/// Has the files read at once, if there are any.
+#[derive(Debug, Clone, Default)]
+pub struct Reload(Option<Arc<Notify>>);
+
+impl Reload {
+    /// Tells it; what comes of it is in the log.
+    pub fn now(&self) {
+        match &self.0 {
+            Some(told) => told.notify_one(),
+            None => {
+                tracing::info!("told to read the certificate again, and there is none: this server speaks plain HTTP");
+            }
+        }
+    }
 }
 
 struct Content {
@@ -143,6 +162,7 @@ impl Tls {
         Ok(Self {
             config: RustlsConfig::from_config(content.config(&files)?),
             tried: Some(content.digest()),
+            told: Arc::default(),
             files,
         })
     }
@@ -152,12 +172,24 @@ impl Tls {
         self.config.clone()
     }
 
-    /// Looks at the files now and then until told to stop. Connections that are open keep the certificate they began with.
+    /// What has the files read at once.
+    pub fn reload(&self) -> Reload {
+        Reload(Some(Arc::clone(&self.told)))
+    }
+
+    /// Looks at the files now and then, and whenever it is told to, until told to stop. Connections that are open keep the certificate they began with.
     pub async fn follow(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.files.look_every) => {}
+                // As if nothing had been tried: the answer is of the files as they are.
+                () = self.told.notified() => {
+                    tracing::info!(certificate = %self.files.certificate.display(), "told to read the certificate again");
+                    let content = Content::read(&self.files).await;
+                    self.take(content);
+                    continue;
+                }
             }
             self.look().await;
         }
@@ -165,14 +197,20 @@ impl Tls {
 
     /// Takes what the files hold, if it is something else than the last time and can be used.
     async fn look(&mut self) {
-        let taken = match Content::read(&self.files).await {
-            Ok(content) if self.tried == Some(content.digest()) => return,
+        match Content::read(&self.files).await {
+            Ok(content) if self.tried == Some(content.digest()) => {}
+            // A file on its way from one name to another is there the next time.
+            Err(_) if self.tried.is_none() => {}
+            content => self.take(content),
+        }
+    }
+
+    fn take(&mut self, content: Result<Content, TlsError>) {
+        let taken = match content {
             Ok(content) => {
                 self.tried = Some(content.digest());
                 content.config(&self.files)
             }
-            // A file on its way from one name to another is there the next time.
-            Err(_) if self.tried.is_none() => return,
             Err(error) => {
                 self.tried = None;
                 Err(error)
@@ -181,7 +219,7 @@ impl Tls {
         match taken {
             Ok(config) => {
                 self.config.reload_from_config(config);
-                tracing::info!(certificate = %self.files.certificate.display(), "the API has another certificate");
+                tracing::info!(certificate = %self.files.certificate.display(), "the API has the certificate of these files");
             }
             Err(error) => {
                 let reason = obfleet_agent::describe(&error);

@@ -73,6 +73,44 @@ impl Audit {
         Ok((page.iter().map(read).collect::<Result<_, _>>()?, total))
     }
 
+    /// Removes the oldest records, as many as follow each other from before that moment, `most` at a time, and adds one that
+    /// tells of it: the chain can be verified on. → how many were removed, and the record that tells of it
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn prune(
+        &self,
+        before: Timestamp,
+        most: i64,
+        now: Timestamp,
+    ) -> Result<Option<(u64, AuditRecord)>, AuditError> {
+        let oldest = sql::query("SELECT seq, at, hash FROM audit_record ORDER BY seq LIMIT ?").bind(most);
+        let mut last = None;
+        for row in oldest.fetch_all(&self.readers).await? {
+            if row.get::<i64>("at")? >= before.millis() {
+                break;
+            }
+            last = Some((row.get::<i64>("seq")?, row.get::<String>("hash")?));
+        }
+        let Some((seq, hash)) = last else {
+            return Ok(None);
+        };
+        let removal = AuditRecord::of_removal(seq, &hash, now).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let removed = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let told = append(&mut tx, removal.clone()).await?;
+            let delete = sql::query("DELETE FROM audit_record WHERE seq <= ?").bind(seq);
+            let removed = delete.execute(&mut tx).await?;
+            if removed == 0 {
+                // Another server was first, and has told of it.
+                return Ok(None);
+            }
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(Some((removed, told)))
+        });
+        Ok(removed.await?)
+    }
+
     /// Up to some hundred records after this number, the oldest first.
     pub async fn after(&self, seq: i64) -> Result<Vec<AuditRecord>, AuditError> {
         Ok(after(&self.readers, seq).await?)
@@ -197,7 +235,8 @@ pub enum VerifyError {
     Tell(#[from] std::io::Error),
 }
 
-/// Goes along all records of a database, also while servers add to them, and tells each.
+/// Goes along all records of a database, also while servers add to them, and tells each. They begin with the first that was
+/// ever written, or with the first that was not removed as too old.
 ///
 /// # Errors
 /// At the first that is not as it was written.
@@ -214,11 +253,6 @@ pub async fn verify(
         let last = chain.last().map_or(0, |(seq, _)| seq);
         let page = after(&pool, last).await?;
         for record in &page {
-            // Those of a chain in a database begin with the first.
-            if chain.count() == 0 && record.seq != 1 {
-                let found = record.seq;
-                return Err(BrokenChain::Gap { wanted: 1, found }.into());
-            }
             chain.follow(record)?;
             if record.seq == wanted && record.hash != hash {
                 return Err(BrokenChain::Replaced(wanted).into());
@@ -230,6 +264,10 @@ pub async fn verify(
         }
     }
     pool.close().await;
+    if !chain.has_its_beginning() {
+        let found = chain.first();
+        return Err(BrokenChain::Gap { wanted: 1, found }.into());
+    }
     let found = chain.last().map_or(0, |(seq, _)| seq);
     match found < wanted {
         true => Err(VerifyError::CutOff { wanted, found }),

@@ -57,6 +57,57 @@ impl AuditRecord {
     }
 }
 
+/// What the records of a removal are about; no route deletes there.
+const RECORDS: &str = "/api/v2/audit/records";
+
+#[derive(Serialize, Deserialize)]
+struct Removal {
+    removed: UpTo,
+}
+
+/// The newest of the records that were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct UpTo {
+    hash: String,
+    seq: i64,
+}
+
+impl AuditRecord {
+    /// What is written down when a server removes its oldest records: all up to the one of this number and digest.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn of_removal(seq: i64, hash: &str, time: Timestamp) -> Result<Self, serde_json::Error> {
+        let removed = UpTo {
+            hash: hash.to_owned(),
+            seq,
+        };
+        Ok(Self {
+            address: String::new(),
+            detail: serde_json::value::to_raw_value(&Removal { removed })?,
+            hash: String::new(),
+            method: "DELETE".to_owned(),
+            path: RECORDS.to_owned(),
+            previous: String::new(),
+            right: None,
+            seq: 0,
+            status: 200,
+            time,
+            trace_id: String::new(),
+            user_id: None,
+            user_name: None,
+        })
+    }
+
+    /// What was removed, if it tells of that. No request leaves such a record: it has no address.
+    fn removed(&self) -> Option<UpTo> {
+        let is_one =
+            self.user_id.is_none() && self.address.is_empty() && self.method == "DELETE" && self.path == RECORDS;
+        let removal: Removal = is_one.then(|| serde_json::from_str(self.detail.get()).ok())??;
+        Some(removal.removed)
+    }
+}
+
 /// Times whose text does not depend on where it is written.
 mod utc {
     use chrono::{DateTime, SecondsFormat, Utc};
@@ -108,6 +159,9 @@ pub struct Chain {
     /// Number and digest of the last record.
     last: Option<(i64, String)>,
     count: u64,
+    /// What was before its first record, and is known to have been removed as too old.
+    before: Option<UpTo>,
+    is_accounted: bool,
 }
 
 impl Chain {
@@ -133,6 +187,11 @@ impl Chain {
         if record.previous != previous {
             return Err(BrokenChain::Replaced(seq));
         }
+        let before = self.before.get_or_insert_with(|| UpTo {
+            hash: record.previous.clone(),
+            seq: seq - 1,
+        });
+        self.is_accounted |= seq == 1 || record.removed().is_some_and(|removed| removed == *before);
         self.last = Some((seq, digest));
         self.count += 1;
         Ok(())
@@ -141,6 +200,16 @@ impl Chain {
     /// Number and digest of the last record, if there was one.
     pub fn last(&self) -> Option<(i64, &str)> {
         self.last.as_ref().map(|(seq, hash)| (*seq, hash.as_str()))
+    }
+
+    /// The number of its first record; 1 for none.
+    pub fn first(&self) -> i64 {
+        self.before.as_ref().map_or(1, |before| before.seq + 1)
+    }
+
+    /// Whether nothing is missing before it but what one of its records tells was removed as too old.
+    pub fn has_its_beginning(&self) -> bool {
+        self.is_accounted || self.count == 0
     }
 
     /// Records so far.
@@ -228,6 +297,42 @@ mod tests {
             alter(&mut records[1]);
             assert!(matches!(follow(&records), Err(BrokenChain::Altered(2))));
         }
+    }
+
+    #[test]
+    fn a_removal_accounts_for_what_is_missing_before_the_chain() {
+        let mut records = chain(5);
+        let mut append = |seq: i64, hash: &str| {
+            let last = records.last().unwrap();
+            let mut removal = AuditRecord::of_removal(seq, hash, Timestamp(9)).unwrap();
+            (removal.seq, removal.previous) = (last.seq + 1, last.hash.clone());
+            removal.hash = removal.digest().unwrap();
+            records.push(removal);
+        };
+        let third = chain(3)[2].hash.clone();
+        append(2, &"0".repeat(64));
+        append(3, &third);
+        let accounted = |records: &[AuditRecord]| {
+            let mut chain = Chain::default();
+            records.iter().for_each(|record| chain.follow(record).unwrap());
+            (chain.first(), chain.has_its_beginning())
+        };
+        assert_eq!(accounted(&[]), (1, true));
+        assert_eq!(accounted(&records), (1, true));
+        assert_eq!(accounted(&records[3..]), (4, true));
+        assert_eq!(
+            accounted(&records[2..]),
+            (3, false),
+            "the digest of that one is another"
+        );
+        assert_eq!(accounted(&records[4..]), (5, false), "more is missing than was removed");
+        assert_eq!(accounted(&records[3..6]), (4, false), "nothing tells of it");
+        // Whatever somebody sends, a request's record has an address.
+        let mut sent = records[6].clone();
+        sent.address = "127.0.0.1".into();
+        sent.hash = sent.digest().unwrap();
+        records[6] = sent;
+        assert_eq!(accounted(&records[3..]), (4, false));
     }
 
     #[test]

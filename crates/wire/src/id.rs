@@ -39,6 +39,9 @@ impl FromStr for IdList {
 /// Entries that a list of ids may have, in a path or a body: more than any fleet does at once.
 pub const MOST_IDS: usize = 1000;
 
+/// The name under which [`few`] asks for its list, so that a deserialiser that describes types knows of the bound.
+pub const FEW: &str = "$obfleet::few";
+
 /// Reads a list of [`MOST_IDS`] entries at most, and no further than that.
 ///
 /// # Errors
@@ -53,6 +56,10 @@ pub fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
             write!(f, "at most {MOST_IDS} entries")
         }
 
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, list: D) -> Result<Vec<T>, D::Error> {
+            list.deserialize_seq(self)
+        }
+
         fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Vec<T>, A::Error> {
             let mut entries = Vec::new();
             while let Some(entry) = given.next_element()? {
@@ -65,7 +72,7 @@ pub fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
         }
     }
 
-    deserializer.deserialize_seq(Few(PhantomData))
+    deserializer.deserialize_newtype_struct(FEW, Few(PhantomData))
 }
 
 /// The same for one that may be absent or null.

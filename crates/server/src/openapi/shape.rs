@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use obfleet_wire::id::{FEW, MOST_IDS};
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -280,7 +281,12 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             let text = std::iter::once((name, "1"));
             return visitor.visit_map(serde::de::value::MapDeserializer::<_, Error>::new(text));
         }
-        visitor.visit_newtype_struct(self)
+        let schema = self.schema;
+        let value = visitor.visit_newtype_struct(self)?;
+        if name == FEW {
+            schema.borrow_mut()["maxItems"] = json!(MOST_IDS);
+        }
+        Ok(value)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -434,6 +440,10 @@ mod tests {
         #[serde(default, alias = "aKinds", alias = "sort")]
         kinds: Vec<Kind>,
         inner: BTreeMap<String, Inner>,
+        #[serde(deserialize_with = "obfleet_wire::id::few")]
+        ids: Vec<i64>,
+        #[serde(default, deserialize_with = "obfleet_wire::id::few_or_none")]
+        others: Option<Vec<i64>>,
     }
 
     #[expect(dead_code, reason = "only its shape counts")]
@@ -464,13 +474,15 @@ mod tests {
             json!({
                 "type": "object",
                 "additionalProperties": false,
-                "required": ["firstName", "inner"],
+                "required": ["firstName", "ids", "inner"],
                 "properties": {
                     "firstName": {"type": "string"},
                     "age": {"type": ["integer", "null"], "minimum": 0, "maximum": 65535},
                     "aKinds": {"type": "array", "items": {"type": "string", "enum": ["GOOD", "BAD"]}, "deprecated": true},
                     "kinds": {"type": "array", "items": {"type": "string", "enum": ["GOOD", "BAD"]}},
                     "sort": {"type": "array", "items": {"type": "string", "enum": ["GOOD", "BAD"]}, "deprecated": true},
+                    "ids": {"type": "array", "items": {"type": "integer", "format": "int64"}, "maxItems": MOST_IDS},
+                    "others": {"type": ["array", "null"], "items": {"type": "integer", "format": "int64"}, "maxItems": MOST_IDS},
                     "inner": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Inner"}},
                 },
             })

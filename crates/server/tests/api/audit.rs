@@ -1,6 +1,11 @@
 //! What was changed is written down, and by whom.
 
+use std::time::Duration;
+
+use obfleet_server::{Options, Server, location};
+use obfleet_store::{Database, audit::verify};
 use obfleet_wire::audit::{AuditRecord, Chain};
+use obfleet_wire::time::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -111,4 +116,43 @@ async fn records_are_exported_as_they_were_digested() {
         chain.follow(record).unwrap();
     }
     assert_eq!(export(&format!("?after={}", all.len() - 1)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn records_are_removed_when_they_are_too_old_and_the_rest_is_verified() {
+    let Api { running, dir, http } = Api::start().await;
+    running.stop().await.unwrap();
+    let state = dir.path().join("state");
+    let place = location(None, &state);
+    let database = Database::at(&place).await.unwrap();
+    let day = 24 * 60 * 60 * 1000;
+    let now = Timestamp::now().millis();
+    for (path, age) in [("/old", 9), ("/older", 8), ("/new", 0)] {
+        let mut record = AuditRecord::of_removal(0, "", Timestamp(now - age * day)).unwrap();
+        record.path = path.to_owned();
+        database.audit().append(&record).await.unwrap();
+    }
+    database.close().await;
+
+    let mut options = Options::new("127.0.0.1:0".parse().unwrap(), &state);
+    options.admin_password_file = Some(dir.path().join("password"));
+    options.keep_audit = Some(Duration::from_secs(7 * 24 * 60 * 60));
+    let running = Server::start(options).await.unwrap();
+    let api = Api { running, dir, http };
+    let records = api
+        .until(RECORDS, |page| {
+            page["contents"][0]["method"] == "DELETE" && page["contents"][0]["path"] == RECORDS
+        })
+        .await;
+    let seqs: Vec<_> = records["contents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["seq"].clone())
+        .collect();
+    assert_eq!(seqs, [4, 3], "{records}");
+    assert_eq!(records["contents"][0]["detail"]["removed"]["seq"], 2);
+    let chain = verify(&place, |_| Ok(())).await.unwrap();
+    assert_eq!((chain.first(), chain.count()), (3, 2));
+    api.running.stop().await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +11,11 @@ use obfleet_server::{Options, Server, ServerError, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::{Certificate, Client};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
 use crate::{
     fake_agent::real_agent,
@@ -217,4 +222,56 @@ async fn a_server_makes_its_own_certificate_and_keeps_its_authority() {
     let running = Server::start(options).await.unwrap();
     let api = Api { running, dir, http };
     assert!(trusts(&knows(), &api).await, "who was given the authority goes on");
+}
+
+/// What the server answers to these bytes.
+async fn told(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn plain_http_is_sent_to_https_and_nowhere_else() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let files = authority.write(dir.path());
+    let api = Api::start_with(|options| {
+        options.tls = Some(files);
+        options.redirect_http = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let plain = api.running.redirecting.unwrap();
+    let me = authority.client().get(format!("http://{plain}/api/v2/time?a=%20b"));
+    assert!(
+        me.send().await.unwrap().url().as_str().starts_with(&api.running.url),
+        "followed"
+    );
+    // Whatever the method; a body is not read.
+    let post = format!(
+        "POST /api/v2/login?x HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 99999\r\n\r\n",
+        plain.port()
+    );
+    let sent = told(plain, &post).await;
+    assert!(sent.starts_with("HTTP/1.1 308 "), "{sent}");
+    let location = format!("location: {}/api/v2/login?x\r\n", api.running.url);
+    assert!(sent.contains(&location), "{sent}");
+    for host in [
+        "Host: user@evil.example\r\n",
+        "Host: evil.example/x?\r\n",
+        "Host: a\r\nHost: evil.example\r\n",
+        "",
+    ] {
+        let sent = told(plain, &format!("GET / HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+        assert!(
+            sent.starts_with("HTTP/1.1 400 ") && !sent.contains("location"),
+            "{host} {sent}"
+        );
+    }
+    // What breaks a line is no part of a header.
+    let split = told(plain, "GET / HTTP/1.1\r\nHost: a\rX-Evil: 1\r\n\r\n").await;
+    assert!(split.starts_with("HTTP/1.1 400 "), "{split}");
+    api.running.stop().await.unwrap();
+    assert!(TcpStream::connect(plain).await.is_err(), "it stops with the server");
 }

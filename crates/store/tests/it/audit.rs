@@ -80,6 +80,49 @@ async fn records_follow_each_other_whoever_adds_them(kind: Kind) {
     database.close().await;
 }
 
+on_every_database!(the_oldest_records_go_and_the_rest_is_verified);
+
+async fn the_oldest_records_go_and_the_rest_is_verified(kind: Kind) {
+    let place = Place::new(kind).await;
+    let database = place.try_open().await.unwrap();
+    let audit = database.audit();
+    for at in 1..=6 {
+        let record = AuditRecord {
+            time: Timestamp(at),
+            ..record(Some("anna"), "/a", 200)
+        };
+        audit.append(&record).await.unwrap();
+    }
+    let verified = async || {
+        let chain = verify(&place.location(), |_| Ok(())).await.unwrap();
+        (chain.first(), chain.count())
+    };
+    let prune = async |before, most| {
+        let pruned = audit.prune(Timestamp(before), most, Timestamp(100)).await.unwrap();
+        pruned.map(|(removed, told)| (removed, told.seq))
+    };
+    assert_eq!(prune(1, 10).await, None, "none is that old");
+    assert_eq!(prune(4, 2).await, Some((2, 7)), "two at a time");
+    assert_eq!(verified().await, (3, 5));
+    assert_eq!(prune(4, 2).await, Some((1, 8)));
+    assert_eq!(prune(4, 2).await, None);
+    assert_eq!(verified().await, (4, 5));
+    // What a hand takes away besides is found as ever.
+    sql::query("DELETE FROM audit_record WHERE seq = 4")
+        .execute(database.writer())
+        .await
+        .unwrap();
+    let beheaded = verify(&place.location(), |_| Ok(())).await;
+    assert!(
+        matches!(beheaded, Err(VerifyError::Broken(BrokenChain::Gap { found: 5, .. }))),
+        "{beheaded:?}"
+    );
+    // All of them: what is left tells of it.
+    assert_eq!(prune(1000, 100).await, Some((4, 9)));
+    assert_eq!(verified().await, (9, 1));
+    database.close().await;
+}
+
 on_every_database!(what_a_hand_did_to_records_is_found);
 
 async fn what_a_hand_did_to_records_is_found(kind: Kind) {
