@@ -128,12 +128,8 @@ impl Fleet {
         &self.crew
     }
 
-    /// What proxies are told of, for the config server.
-    pub async fn backends(&self) -> Result<Snapshot, Error> {
-        Ok(self.crew.inventory.backends().await?)
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, Error> {
+    /// Everything there is, as of one moment that is not before this was asked.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
         Ok(self.crew.inventory.snapshot().await?)
     }
 }

@@ -16,7 +16,10 @@ mod parameters;
 mod proxy;
 mod site;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use obfleet_wire::time::Timestamp;
@@ -63,16 +66,8 @@ pub trait Inventory: Sites + Vault + Events {
     /// The next free id for a cluster, proxy or package; ids given out are never given again.
     async fn next_id(&self) -> Result<i64, InventoryError>;
 
-    /// Everything there is, as of one moment.
-    async fn snapshot(&self) -> Result<Snapshot, InventoryError>;
-    /// What proxies are told of: clusters, OceanBase clusters and links as of one moment, nothing else.
-    async fn backends(&self) -> Result<Snapshot, InventoryError>;
-    /// All hosts, by id.
-    async fn hosts(&self) -> Result<Vec<Host>, InventoryError>;
-    /// All proxies, by id.
-    async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError>;
-    /// All packages, by id.
-    async fn packages(&self) -> Result<Vec<Package>, InventoryError>;
+    /// Everything there is, as of one moment that is not before this was asked.
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, InventoryError>;
     /// One host.
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError>;
     /// One cluster, deleted or not.

@@ -93,9 +93,9 @@ impl Monitor {
     /// # Errors
     /// When the inventory fails.
     pub async fn hosts(&self) -> Result<Vec<Host>, MonitorError> {
-        let mut hosts = self.inventory.hosts().await?;
-        hosts.retain(|host| host.online && host.has_agent());
-        Ok(hosts)
+        let fleet = self.inventory.snapshot().await?;
+        let hosts = fleet.hosts.values().filter(|host| host.online && host.has_agent());
+        Ok(hosts.cloned().collect())
     }
 
     /// Asks an agent for what it measured after that moment by its clock, and keeps it. → the moment to go on from

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     flows::crew::Crew,
-    inventory::{Host, HostSighting, InventoryError, Proxy, ProxySighting, Restarts},
+    inventory::{Host, HostSighting, Proxy, ProxySighting, Restarts},
     readings::{self, Report, Reports},
 };
 
@@ -45,13 +45,15 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
     let mut known = BTreeMap::<i64, HostSighting>::new();
     for look in 0_u64.. {
         let began = Instant::now();
-        match read(&crew).await {
-            Ok((hosts, proxies)) => {
-                let looks = join_all(hosts.iter().map(|host| look_at(&crew, host))).await;
+        match crew.inventory.snapshot().await {
+            Ok(fleet) => {
+                // One that is being added has nobody to ask yet.
+                let hosts = fleet.hosts.values().filter(|host| host.has_agent());
+                let looks = join_all(hosts.map(|host| look_at(&crew, host))).await;
                 let (mut news, configured): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
                 reports.send_replace(configured.into_iter().flatten().collect());
                 let is_due = |seen: &HostSighting| {
-                    known.get(&seen.host_id).is_none_or(|last| is_news(last, seen)) || contradicts(seen, &proxies)
+                    known.get(&seen.host_id).is_none_or(|last| is_news(last, seen)) || contradicts(seen, &fleet.proxies)
                 };
                 news.retain(|seen| look % REFRESH == 0 || is_due(seen));
                 for batch in news.chunks(BATCH) {
@@ -73,14 +75,6 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// Hosts, and proxies by id.
-async fn read(crew: &Crew) -> Result<(Vec<Host>, BTreeMap<i64, Proxy>), InventoryError> {
-    let (mut hosts, proxies) = (crew.inventory.hosts().await?, crew.inventory.proxies().await?);
-    // One that is being added has nobody to ask yet.
-    hosts.retain(Host::has_agent);
-    Ok((hosts, proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect()))
 }
 
 fn is_news(last: &HostSighting, now: &HostSighting) -> bool {

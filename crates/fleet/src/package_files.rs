@@ -149,8 +149,9 @@ impl PackageFiles {
         let added = inventory.insert_package(package).await;
         if !matches!(added, Ok(true)) {
             // The same content may be a known package's. Whether it is, tidying looks again when the inventory cannot tell.
-            let known = inventory.packages().await;
-            if known.is_ok_and(|known| known.iter().all(|known| known.sha256 != package.sha256)) {
+            let known = inventory.snapshot().await;
+            let other = |known: &Package| known.sha256 != package.sha256;
+            if known.is_ok_and(|known| known.packages.values().all(other)) {
                 self.remove(package).await?;
             }
         }
@@ -181,8 +182,8 @@ impl PackageFiles {
         let settled = self.settled.lock().await;
         // In this order: a file that is listed is known already, or never will be.
         let files = self.list().await?;
-        let packages = inventory.packages().await?;
-        let known: BTreeSet<String> = packages.iter().map(Package::stored_name).collect();
+        let fleet = inventory.snapshot().await?;
+        let known: BTreeSet<String> = fleet.packages.values().map(Package::stored_name).collect();
         for name in files.difference(&known) {
             let path = self.dir.join(name);
             fs::remove_file(&path).await.map_err(storage(&path))?;
@@ -190,7 +191,7 @@ impl PackageFiles {
         }
         drop(settled);
         let mut done = Ok(());
-        for package in &packages {
+        for package in fleet.packages.values() {
             if let Err(error) = self.get(package).await {
                 done = Err(error);
             }

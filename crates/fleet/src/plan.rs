@@ -18,7 +18,7 @@ use obfleet_wire::{Code, Refusal, ob::ClusterType, reason::Thing};
 use crate::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy, SiteMap};
 
 /// The inventory as it stood when the plan was made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// Hosts by id, without deleted ones.
     pub hosts: BTreeMap<i64, Host>,

@@ -1,6 +1,9 @@
 //! Fleets for tests of planner and steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use obfleet_wire::{
@@ -213,20 +216,8 @@ impl Inventory for Snapshot {
             era: 1,
         })
     }
-    async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
-        Ok(self.clone())
-    }
-    async fn backends(&self) -> Result<Snapshot, InventoryError> {
-        Ok(self.clone())
-    }
-    async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
-        Ok(self.hosts.values().cloned().collect())
-    }
-    async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError> {
-        Ok(self.proxies.values().cloned().collect())
-    }
-    async fn packages(&self) -> Result<Vec<Package>, InventoryError> {
-        Ok(self.packages.values().cloned().collect())
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, InventoryError> {
+        Ok(Arc::new(self.clone()))
     }
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError> {
         Ok(self.hosts.get(&id).cloned())

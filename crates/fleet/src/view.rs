@@ -186,12 +186,10 @@ pub fn host_type(host_type: &Site) -> HostType {
     }
 }
 
-/// A host with the services on it.
-pub fn host(fleet: &Snapshot, host: &Host) -> HostView {
-    let services: Vec<_> = fleet
-        .proxies
-        .values()
-        .filter(|proxy| proxy.host_id == host.id)
+/// A host with the proxies that are on it.
+pub fn host<'f>(fleet: &Snapshot, host: &Host, proxies: impl IntoIterator<Item = &'f Proxy>) -> HostView {
+    let services: Vec<_> = proxies
+        .into_iter()
         .map(|proxy| {
             let cluster = fleet
                 .clusters

@@ -8,12 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agents::Agents,
-    api::{self, task_events::Listeners},
-    auth::Authenticator,
-    health::Health,
-    metrics::Metrics,
-    peers::Peers,
+    agents::Agents, api::task_events::Listeners, auth::Authenticator, health::Health, metrics::Metrics, peers::Peers,
     pki::Authority,
 };
 
@@ -53,8 +48,6 @@ pub struct App {
     pub max_package_bytes: u64,
     /// Room for uploads that are on their way.
     pub upload_places: Semaphore,
-    /// What proxies were told last.
-    pub config_read: api::config_server::Read,
     /// Clients that listen to events.
     pub listeners: Listeners,
     /// Fires when the server is told to stop.

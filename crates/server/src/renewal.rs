@@ -75,14 +75,18 @@ impl Renewal {
             if due.is_empty() {
                 continue;
             }
-            let hosts = match self.inventory.hosts().await {
-                Ok(hosts) => hosts,
+            let fleet = match self.inventory.snapshot().await {
+                Ok(fleet) => fleet,
                 Err(error) => {
                     tracing::warn!(%error, "the hosts could not be read; certificates are renewed later");
                     continue;
                 }
             };
-            for host in hosts.iter().filter(|host| host.online && due.contains_key(&host.id)) {
+            for host in fleet
+                .hosts
+                .values()
+                .filter(|host| host.online && due.contains_key(&host.id))
+            {
                 let name = &host.facts.name;
                 let renewed = self.renew(host).await;
                 self.metrics.agents.renewed(renewed.is_ok());

@@ -38,7 +38,6 @@ use crate::{
     address::{AddressError, Addresses},
     agents::Agents,
     api::{
-        config_server,
         packages::MOST_UPLOADS,
         task_events::{ListenerOptions, Listeners},
     },
@@ -343,7 +342,6 @@ impl Server {
             Arc::clone(&crew.agents),
         );
         let app = Arc::new(App {
-            config_read: config_server::Read::default(),
             listeners: Listeners::new(options.listeners),
             upload_places: Semaphore::new(MOST_UPLOADS),
             stop: stop.clone(),

@@ -110,6 +110,7 @@ pub struct Database {
     readers: Pool,
     logs: Pool,
     metrics: Pool,
+    inventory: SqlInventory,
 }
 
 impl Database {
@@ -132,6 +133,7 @@ impl Database {
         let logs = lesser(path, "-logs", migrations::LOGS).await?;
         let metrics = lesser(path, "-metrics", migrations::METRICS).await?;
         Ok(Self {
+            inventory: SqlInventory::new(writer.clone(), readers.clone()),
             writer,
             readers,
             logs,
@@ -149,6 +151,7 @@ impl Database {
         let readers = server(address, REPEATABLE_READ).await?;
         let (logs, metrics) = (writer.clone(), writer.clone());
         Ok(Self {
+            inventory: SqlInventory::new(writer.clone(), readers.clone()),
             writer,
             readers,
             logs,
@@ -186,9 +189,9 @@ impl Database {
         self.task_store(InventoryApplier)
     }
 
-    /// The fleet's inventory.
+    /// The fleet's inventory: all of them are one, and know together what they have read.
     pub fn inventory(&self) -> SqlInventory {
-        SqlInventory::new(self.writer.clone(), self.readers.clone())
+        self.inventory.clone()
     }
 
     /// The short history of what is measured of proxies.

@@ -7,14 +7,17 @@ mod credential;
 mod enrolment;
 mod event;
 mod host;
+mod news;
 mod ob_clusters;
 mod parameters;
+mod replica;
 mod rows;
 mod sighting;
 mod site;
 mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use obfleet_fleet::{
@@ -30,6 +33,9 @@ use obfleet_wire::time::Timestamp;
 
 pub use applier::InventoryApplier;
 
+use news::News;
+use replica::Replica;
+
 use crate::sql::{self, Pool, Transaction, retried};
 
 /// The inventory in a database.
@@ -37,6 +43,7 @@ use crate::sql::{self, Pool, Transaction, retried};
 pub struct SqlInventory {
     writer: Pool,
     readers: Pool,
+    replica: Arc<Replica>,
 }
 
 fn failed(error: impl Into<sqlx::Error>) -> InventoryError {
@@ -60,7 +67,11 @@ pub(crate) async fn found(writer: &Pool) -> Result<(), sqlx::Error> {
 
 impl SqlInventory {
     pub(crate) fn new(writer: Pool, readers: Pool) -> Self {
-        Self { writer, readers }
+        Self {
+            writer,
+            readers,
+            replica: Arc::default(),
+        }
     }
 }
 
@@ -202,50 +213,8 @@ impl Inventory for SqlInventory {
         taken.await.map_err(failed)
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, InventoryError> {
-        // One transaction is one state of the database: nothing can be half-way between two of the reads.
-        let mut tx = self.readers.read().await.map_err(failed)?;
-        let hosts = all::hosts(&mut tx).await.map_err(failed)?;
-        let clusters = all::clusters(&mut tx).await.map_err(failed)?;
-        let proxies = all::proxies(&mut tx).await.map_err(failed)?;
-        let packages = all::packages(&mut tx).await.map_err(failed)?;
-        let sites = site::all(&mut tx).await.map_err(failed)?;
-        let ob_clusters = all::ob_clusters(&mut tx).await.map_err(failed)?;
-        let ob_links = all::ob_links(&mut tx).await.map_err(failed)?;
-        Ok(Snapshot {
-            hosts: hosts.into_iter().map(|host| (host.id, host)).collect(),
-            clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
-            proxies: proxies.into_iter().map(|proxy| (proxy.id, proxy)).collect(),
-            packages: packages.into_iter().map(|package| (package.id, package)).collect(),
-            sites,
-            ob_clusters: ob_clusters.into_iter().map(|known| (known.id, known)).collect(),
-            ob_links,
-        })
-    }
-
-    async fn backends(&self) -> Result<Snapshot, InventoryError> {
-        let mut tx = self.readers.read().await.map_err(failed)?;
-        let clusters = all::clusters(&mut tx).await.map_err(failed)?;
-        let ob_clusters = all::ob_clusters(&mut tx).await.map_err(failed)?;
-        let ob_links = all::ob_links(&mut tx).await.map_err(failed)?;
-        Ok(Snapshot {
-            clusters: clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect(),
-            ob_clusters: ob_clusters.into_iter().map(|known| (known.id, known)).collect(),
-            ob_links,
-            ..Snapshot::default()
-        })
-    }
-
-    async fn hosts(&self) -> Result<Vec<Host>, InventoryError> {
-        all::hosts(&self.readers).await.map_err(failed)
-    }
-
-    async fn proxies(&self) -> Result<Vec<Proxy>, InventoryError> {
-        all::proxies(&self.readers).await.map_err(failed)
-    }
-
-    async fn packages(&self) -> Result<Vec<Package>, InventoryError> {
-        all::packages(&self.readers).await.map_err(failed)
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, InventoryError> {
+        self.replica.look(&self.readers).await.map_err(failed)
     }
 
     async fn host(&self, id: i64) -> Result<Option<Host>, InventoryError> {
@@ -284,8 +253,13 @@ impl Inventory for SqlInventory {
              WHERE id = ? AND deleted = FALSE",
         );
         let query = query.bind(address).bind(port).bind(at.millis()).bind(cluster_id);
-        query.execute(&self.writer).await.map_err(failed)?;
-        Ok(())
+        let set = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            query.clone().execute(&mut tx).await?;
+            news::tell(&mut tx, News::Cluster(cluster_id));
+            tx.commit().await
+        });
+        set.await.map_err(failed)
     }
 
     async fn proxy(&self, id: i64) -> Result<Option<Proxy>, InventoryError> {
@@ -314,28 +288,48 @@ impl Inventory for SqlInventory {
             .bind(&package.sha256)
             .bind(package.signed_by.as_deref())
             .bind(package.created.millis());
-        match query.execute(&self.writer).await {
-            Ok(_) => Ok(true),
+        let inserted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            query.clone().execute(&mut tx).await?;
+            news::tell(&mut tx, News::Package(package.id));
+            tx.commit().await
+        });
+        match inserted.await {
+            Ok(()) => Ok(true),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
             Err(error) => Err(failed(error)),
         }
     }
 
     async fn set_package_signer(&self, id: i64, signed_by: &str) -> Result<bool, InventoryError> {
-        let query = sql::query("UPDATE software_package SET signed_by = ? WHERE id = ?");
-        let query = query.bind(signed_by).bind(id);
-        Ok(query.execute(&self.writer).await.map_err(failed)? == 1)
+        let set = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let query = sql::query("UPDATE software_package SET signed_by = ? WHERE id = ?");
+            let set = query.bind(signed_by).bind(id).execute(&mut tx).await? == 1;
+            news::tell(&mut tx, News::Package(id));
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(set)
+        });
+        set.await.map_err(failed)
     }
 
     async fn delete_package(&self, id: i64) -> Result<bool, InventoryError> {
-        let query = sql::query("DELETE FROM software_package WHERE id = ?").bind(id);
-        Ok(query.execute(&self.writer).await.map_err(failed)? == 1)
+        let deleted = retried(|| async {
+            let mut tx = self.writer.write().await?;
+            let query = sql::query("DELETE FROM software_package WHERE id = ?").bind(id);
+            let deleted = query.execute(&mut tx).await? == 1;
+            news::tell(&mut tx, News::Package(id));
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(deleted)
+        });
+        deleted.await.map_err(failed)
     }
 
     async fn insert_ob_cluster(&self, cluster: &ObCluster) -> Result<bool, InventoryError> {
         let inserted = retried(|| async {
             let mut tx = self.writer.write().await?;
             let inserted = ob_clusters::insert(&mut tx, cluster).await?;
+            news::tell(&mut tx, News::ObCluster(cluster.id));
             tx.commit().await?;
             Ok::<_, sqlx::Error>(inserted)
         });
@@ -352,6 +346,7 @@ impl Inventory for SqlInventory {
         let kept = retried(|| async {
             let mut tx = self.writer.write().await?;
             let kept = ob_clusters::keep_secrets(&mut tx, id, proxyro_password, account, at).await?;
+            news::tell(&mut tx, News::ObCluster(id));
             tx.commit().await?;
             Ok::<_, sqlx::Error>(kept)
         });
@@ -362,6 +357,7 @@ impl Inventory for SqlInventory {
         let deleted = retried(|| async {
             let mut tx = self.writer.write().await?;
             let deleted = ob_clusters::delete(&mut tx, id).await?;
+            news::tell(&mut tx, News::ObCluster(id));
             tx.commit().await?;
             Ok::<_, sqlx::Error>(deleted)
         });
@@ -425,6 +421,7 @@ impl Inventory for SqlInventory {
             let query = query.bind(&profile.alias).bind(&profile.description);
             let query = query.bind(place.idc_id).bind(place.type_id).bind(at).bind(id);
             let edited = query.execute(&mut tx).await? > 0;
+            news::tell(&mut tx, News::Host(id));
             tx.commit().await?;
             Ok::<_, sqlx::Error>(edited)
         });
@@ -437,6 +434,8 @@ impl Inventory for SqlInventory {
             for sighting in sightings {
                 sighting::record(&mut tx, sighting).await?;
             }
+            // This is written often enough.
+            news::prune(&mut tx).await?;
             tx.commit().await
         });
         recorded.await.map_err(failed)

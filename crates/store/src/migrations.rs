@@ -111,6 +111,11 @@ pub(crate) const STATE: &[Migration] = &[
     },
     Migration {
         part: "state",
+        version: 24,
+        sql: include_str!("../migrations/0024_inventory_news.sql"),
+    },
+    Migration {
+        part: "state",
         version: 26,
         sql: include_str!("../migrations/0026_package_signer.sql"),
     },

@@ -33,20 +33,15 @@ const DEFAULT_SQL_PORT: u16 = 2883;
 const DEFAULT_EXPORTER_PORT: u16 = 2884;
 
 impl Fleet {
-    /// All clusters, by id.
-    pub async fn clusters(&self) -> Result<Vec<ObproxyCluster>, Error> {
-        let fleet = self.snapshot().await?;
-        Ok(fleet
-            .clusters
-            .values()
-            .map(|cluster| view::cluster(&fleet, cluster, &self.base_url))
-            .collect())
-    }
-
     /// One cluster.
     pub async fn cluster(&self, id: i64) -> Result<ObproxyCluster, Error> {
         let fleet = self.snapshot().await?;
-        Ok(view::cluster(&fleet, fleet.cluster(id)?, &self.base_url))
+        Ok(self.show_cluster(&fleet, fleet.cluster(id)?))
+    }
+
+    /// A cluster of a snapshot as clients see it.
+    pub fn show_cluster(&self, fleet: &Snapshot, cluster: &Cluster) -> ObproxyCluster {
+        view::cluster(fleet, cluster, &self.base_url)
     }
 
     /// Changes what clients of a cluster connect to. Its proxies are not asked, so tasks that work on them are no obstacle.

@@ -1,6 +1,6 @@
 //! Hosts, and how agents join with theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use obfleet_engine::{Lock, Submission};
 use obfleet_wire::{
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     flows,
-    inventory::{EnrolToken, Host, HostPlace, HostStage, HostsDeleted, InventoryChange},
+    inventory::{EnrolToken, Host, HostPlace, HostStage, HostsDeleted, InventoryChange, Proxy},
     plan::Selection,
     view,
 };
@@ -31,16 +31,20 @@ impl Fleet {
     /// All hosts, by id.
     pub async fn hosts(&self) -> Result<Vec<HostView>, Error> {
         let fleet = self.snapshot().await?;
-        Ok(fleet.hosts.values().map(|host| view::host(&fleet, host)).collect())
+        let mut proxies = BTreeMap::<i64, Vec<&Proxy>>::new();
+        for proxy in fleet.proxies.values() {
+            proxies.entry(proxy.host_id).or_default().push(proxy);
+        }
+        let mut show = |host: &Host| view::host(&fleet, host, proxies.remove(&host.id).unwrap_or_default());
+        Ok(fleet.hosts.values().map(&mut show).collect())
     }
 
     /// One host.
     pub async fn host(&self, id: i64) -> Result<HostView, Error> {
         let fleet = self.snapshot().await?;
-        Ok(view::host(
-            &fleet,
-            fleet.host(id).map_err(|refusal| refusal.field("hostId"))?,
-        ))
+        let host = fleet.host(id).map_err(|refusal| refusal.field("hostId"))?;
+        let proxies = fleet.proxies.values().filter(|proxy| proxy.host_id == id);
+        Ok(view::host(&fleet, host, proxies))
     }
 
     /// The proxies that run on a host, whoever started them, as its agent sees them now.

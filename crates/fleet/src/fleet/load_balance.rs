@@ -23,7 +23,7 @@ pub struct LoadBalanceServer {
 impl Fleet {
     /// The serving proxies of the cluster named `app`, by id. ODP21102 when there is no such cluster.
     pub async fn load_balance_servers(&self, app: &str) -> Result<Vec<LoadBalanceServer>, Error> {
-        Ok(servers(&self.snapshot().await?, app)?)
+        Ok(servers(&*self.snapshot().await?, app)?)
     }
 }
 

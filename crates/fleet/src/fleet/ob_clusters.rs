@@ -78,7 +78,7 @@ impl Fleet {
         };
         if !self.crew.inventory.insert_ob_cluster(&known).await? {
             // Somebody was faster.
-            check(&self.snapshot().await?)?;
+            check(&*self.snapshot().await?)?;
             let taken = [Thing::ObClusterKind.into(), body.name.as_str().into()];
             return Err(Refusal::about(Code::Com10006, taken).field("name").into());
         }
@@ -183,10 +183,10 @@ impl Fleet {
 
     /// Forgets an OceanBase cluster nobody serves.
     pub async fn delete_ob_cluster(&self, id: i64) -> Result<(), Error> {
-        check_unserved(&self.snapshot().await?, id)?;
+        check_unserved(&*self.snapshot().await?, id)?;
         if !self.crew.inventory.delete_ob_cluster(id).await? {
             // Somebody has come to serve it, or was faster.
-            check_unserved(&self.snapshot().await?, id)?;
+            check_unserved(&*self.snapshot().await?, id)?;
         }
         Ok(())
     }

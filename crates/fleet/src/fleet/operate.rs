@@ -142,7 +142,7 @@ impl Fleet {
         plan: impl FnOnce(&Snapshot) -> Result<Planned, Error> + Send,
     ) -> Result<TaskView, Error> {
         let submit = async {
-            let planned = plan(&self.snapshot().await?)?;
+            let planned = plan(&*self.snapshot().await?)?;
             let ids: Vec<_> = selection.ids().collect();
             let mut submission = Submission::new(planned.name, &who.name, planned.template);
             submission.context = planned.context;

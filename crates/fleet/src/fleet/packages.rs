@@ -167,8 +167,9 @@ impl Fleet {
 
     /// The file of a package, on this server by now.
     pub async fn package_file(&self, file_name: &str) -> Result<PackageOnDisk, Error> {
-        let packages = self.crew.inventory.packages().await?;
-        let package = packages.iter().find(|package| package.name.file_name() == file_name);
+        let fleet = self.snapshot().await?;
+        let mut packages = fleet.packages.values();
+        let package = packages.find(|package| package.name.file_name() == file_name);
         let package = package.ok_or_else(|| Refusal::new(Code::Pkg10014, [file_name]).field("fileName"))?;
         let path = self.crew.packages.get(package).await?;
         Ok(PackageOnDisk::new(package, path))
@@ -192,8 +193,9 @@ impl Fleet {
     }
 
     async fn package_with(&self, sha256: &str) -> Result<Option<Package>, Error> {
-        let packages = self.crew.inventory.packages().await?;
-        Ok(packages.into_iter().find(|package| package.sha256 == sha256))
+        let fleet = self.snapshot().await?;
+        let mut packages = fleet.packages.values();
+        Ok(packages.find(|package| package.sha256 == sha256).cloned())
     }
 }
 

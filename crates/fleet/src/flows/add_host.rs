@@ -77,7 +77,7 @@ async fn unless_stopped<T>(
 }
 
 async fn known_hosts(crew: &Crew) -> Result<BTreeSet<i64>, ActionError> {
-    Ok(crew.inventory.hosts().await?.iter().map(|host| host.id).collect())
+    Ok(crew.inventory.snapshot().await?.hosts.keys().copied().collect())
 }
 
 /// The machine can be logged in to, and an agent can be put on it; from here on its host key is known.

@@ -104,7 +104,7 @@ impl Crew {
         cluster: &Cluster,
         root_servers: bool,
     ) -> Result<(), ActionError> {
-        let fleet = self.inventory.backends().await?;
+        let fleet = self.inventory.snapshot().await?;
         let config = config_server::config(&fleet, cluster);
         let clusters: Vec<_> = config
             .ob_root_service_info_url_list

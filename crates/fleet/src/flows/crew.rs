@@ -228,12 +228,8 @@ impl Crew {
     /// The package a step is about.
     pub async fn package(&self, attempt: &Attempt) -> Result<Package, ActionError> {
         let id = id(of_branch(attempt, keys::PACKAGE_IDS, keys::PACKAGE_ID)?)?;
-        let package = self
-            .inventory
-            .packages()
-            .await?
-            .into_iter()
-            .find(|package| package.id == id);
+        let fleet = self.inventory.snapshot().await?;
+        let package = fleet.packages.get(&id).cloned();
         package.ok_or_else(|| ActionError::new(format!("package {id} was deleted; upload it again, then retry")))
     }
 

@@ -47,8 +47,8 @@ pub fn context(host: &Host) -> Context {
 /// No proxy is on it: none came while the host was about to be deleted.
 async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     let host = crew.host(attempt).await?;
-    let proxies = crew.inventory.proxies().await?;
-    match proxies.iter().find(|proxy| proxy.host_id == host.id) {
+    let fleet = crew.inventory.snapshot().await?;
+    match fleet.proxies.values().find(|proxy| proxy.host_id == host.id) {
         Some(proxy) => Err(ActionError::new(format!(
             "obproxy {} is on host {}: roll back, and delete it first",
             proxy.id, host.facts.name

@@ -245,9 +245,10 @@ async fn free_host(crew: &Crew, attempt: &Attempt) -> StepResult {
         proxy_id,
         deleted: true,
     }];
-    let others = crew.inventory.proxies().await?;
-    if !others
-        .iter()
+    let fleet = crew.inventory.snapshot().await?;
+    if !fleet
+        .proxies
+        .values()
         .any(|other| other.host_id == host_id && other.id != proxy_id)
     {
         changes.push(InventoryChange::SetHostReserved {
@@ -259,7 +260,7 @@ async fn free_host(crew: &Crew, attempt: &Attempt) -> StepResult {
 }
 
 async fn check_absent(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let fleet = crew.inventory.backends().await?;
+    let fleet = crew.inventory.snapshot().await?;
     let spec = crew
         .spec(&fleet, &crew.cluster(attempt).await?, &crew.proxy(attempt).await?)
         .await?;
@@ -300,7 +301,7 @@ async fn remove_slot(crew: &Crew, attempt: &Attempt) -> StepResult {
 
 async fn create(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy = crew.proxy(attempt).await?;
-    let fleet = crew.inventory.backends().await?;
+    let fleet = crew.inventory.snapshot().await?;
     let spec = crew.spec(&fleet, &crew.cluster(attempt).await?, &proxy).await?;
     match crew
         .perform(
@@ -365,7 +366,7 @@ async fn sync_parameters(crew: &Crew, attempt: &Attempt) -> StepResult {
 async fn set_password(crew: &Crew, attempt: &Attempt) -> StepResult {
     let cluster = crew.cluster(attempt).await?;
     let proxy_id = proxy_id(attempt)?;
-    let fleet = crew.inventory.backends().await?;
+    let fleet = crew.inventory.snapshot().await?;
     let mut values = crew.password_parameters(&fleet, &cluster)?;
     values.retain(|(_, password)| !password.is_empty());
     if !values.is_empty() {

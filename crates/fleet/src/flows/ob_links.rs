@@ -298,7 +298,7 @@ async fn tell(_: &Crew, attempt: &Attempt, new: bool) -> StepResult {
 async fn refresh(crew: &Crew, attempt: &Attempt) -> StepResult {
     let proxy_id = proxy_id(attempt)?;
     let cluster = cluster_of(crew, attempt).await?;
-    let fleet = crew.inventory.backends().await?;
+    let fleet = crew.inventory.snapshot().await?;
     let mut values = crew.password_parameters(&fleet, &cluster)?;
     let password_only = attempt.string(keys::LINK_CHANGE)? == PASSWORD;
     if cluster.work_mode == WorkMode::RsList && !password_only {

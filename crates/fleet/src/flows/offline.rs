@@ -146,10 +146,10 @@ async fn register(_: &Crew, attempt: &Attempt, registered: bool) -> StepResult {
 
 /// Hosts without any proxy left are free for other services.
 async fn unreserve(crew: &Crew, attempt: &Attempt) -> StepResult {
-    let left = crew.inventory.proxies().await?;
+    let left = crew.inventory.snapshot().await?;
     let free = hosts(attempt)?
         .into_iter()
-        .filter(|host| !left.iter().any(|proxy| proxy.host_id == *host));
+        .filter(|host| !left.proxies.values().any(|proxy| proxy.host_id == *host));
     Ok(Output::changes(
         free.map(|host_id| InventoryChange::SetHostReserved {
             host_id,

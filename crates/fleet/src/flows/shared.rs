@@ -61,12 +61,10 @@ pub async fn release(crew: &Crew, attempt: &Attempt) -> StepResult {
         // Such a task takes only what serves, or an earlier release began it.
         Err(_) => Vec::new(),
     };
-    let proxies = crew.inventory.proxies().await?;
+    let fleet = crew.inventory.snapshot().await?;
     let is_held = |id| {
-        let mut held = proxies
-            .iter()
-            .filter(|proxy| proxy.operate_status == OperateStatus::Operating);
-        held.any(|proxy| proxy.id == id)
+        let proxy = fleet.proxies.get(&id);
+        proxy.is_some_and(|proxy| proxy.operate_status == OperateStatus::Operating)
     };
     let ids = proxy_ids(attempt)?.into_iter().enumerate();
     let freed = ids.filter(|(_, id)| is_held(*id)).map(|(index, id)| {

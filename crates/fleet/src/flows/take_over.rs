@@ -1,6 +1,8 @@
 //! *Take over obproxy*: a proxy that somebody else installed becomes one of a cluster's, where it lies and without a restart;
 //! one task a proxy. Rolled back, it is as it was: with its password, its parameters and its watchdog.
 
+use std::sync::Arc;
+
 use futures::FutureExt as _;
 use obfleet_engine::{ActionError, Attempt, Context, Output, Template, TemplateBuilder, TemplateError, barrier};
 use obfleet_wire::agent::{ExamineRequest, Operation, Outcome};
@@ -144,7 +146,7 @@ async fn check(crew: &Crew, attempt: &Attempt) -> StepResult {
         examined = crew.agents.examine(&host, &request) => examined?,
         () = attempt.cancelled().cancelled() => return Err(ActionError::new("the attempt was stopped")),
     };
-    let mut fleet = crew.inventory.snapshot().await?;
+    let mut fleet = Arc::unwrap_or_clone(crew.inventory.snapshot().await?);
     // It stands there since the task was submitted.
     fleet.proxies.remove(&proxy.id);
     let rows = crew.parameters.wanted(cluster.id).await?;
@@ -191,7 +193,7 @@ fn json(of: &impl serde::Serialize) -> String {
 /// The agent has the proxy, which goes on as it is.
 async fn adopt(crew: &Crew, attempt: &Attempt) -> StepResult {
     let (cluster, proxy) = (crew.cluster(attempt).await?, crew.proxy(attempt).await?);
-    let backends = crew.inventory.backends().await?;
+    let backends = crew.inventory.snapshot().await?;
     let operation = Operation::AdoptProxy {
         spec: crew.spec(&backends, &cluster, &proxy).await?,
         passwords: passwords(crew, &cluster, proxy.id).await?,
@@ -249,7 +251,7 @@ async fn set_password_back(crew: &Crew, attempt: &Attempt) -> StepResult {
 async fn sync(crew: &Crew, attempt: &Attempt) -> StepResult {
     let cluster = crew.cluster(attempt).await?;
     let proxy_id = proxy_id(attempt)?;
-    let backends = crew.inventory.backends().await?;
+    let backends = crew.inventory.snapshot().await?;
     let rows = crew.parameters.wanted(cluster.id).await?;
     let values = plan::values(&backends, &cluster, &rows);
     let has = crew.configuration(attempt).await?;

@@ -250,7 +250,7 @@ async fn check_version(crew: &Crew, attempt: &Attempt) -> StepResult {
 /// The new process has read its configuration, from the config server or from what the old one had kept of it.
 async fn check_config(crew: &Crew, attempt: &Attempt, proxy_id: i64) -> StepResult {
     let cluster = crew.cluster(attempt).await?;
-    let fleet = crew.inventory.backends().await?;
+    let fleet = crew.inventory.snapshot().await?;
     if cluster.work_mode == WorkMode::RsList || config_server::told(&fleet, cluster.id).is_empty() {
         return Ok(Output::nothing());
     }

@@ -503,8 +503,11 @@ async fn proxies(world: &World) -> Result<(i64, Vec<i64>)> {
 }
 
 async fn host_ids(world: &World, names: &[&str]) -> Result<Vec<i64>> {
-    let hosts = world.fleet.crew().inventory.hosts().await?;
-    let named = hosts.iter().filter(|host| names.contains(&host.facts.name.as_str()));
+    let fleet = world.fleet.crew().inventory.snapshot().await?;
+    let named = fleet
+        .hosts
+        .values()
+        .filter(|host| names.contains(&host.facts.name.as_str()));
     Ok(named.map(|host| host.id).collect())
 }
 

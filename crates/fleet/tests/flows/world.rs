@@ -311,9 +311,10 @@ impl World {
 
     /// Somebody starts a proxy on a host.
     pub async fn foreign(&self, host: &str, port: u16) -> Result<()> {
-        let hosts = self.database.inventory().hosts().await?;
-        let host = hosts
-            .iter()
+        let fleet = self.database.inventory().snapshot().await?;
+        let host = fleet
+            .hosts
+            .values()
             .find(|known| known.facts.name == host)
             .context("no such host")?;
         self.hosts.at(host, |machine| machine.start_foreign(port));

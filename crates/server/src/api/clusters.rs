@@ -31,9 +31,11 @@ pub async fn list(
     scope: Scope,
     query: ListQuery,
 ) -> ApiResult<Data<Paged<Entry<ObproxyCluster>>>> {
-    let mut clusters = app.fleet.clusters().await?;
-    clusters.retain(|cluster| scope.holds(cluster.id));
-    Ok(Data(query.page(clusters)?))
+    let fleet = app.fleet.snapshot().await?;
+    let clusters = fleet.clusters.values().filter(|cluster| scope.holds(cluster.id));
+    Ok(Data(query.page_of(clusters.collect(), |cluster| {
+        app.fleet.show_cluster(&fleet, cluster)
+    })?))
 }
 
 /// Shows one cluster.

@@ -1,55 +1,25 @@
 //! The config server: `GET /services?Action=…`, what CONFIG_URL proxies ask for. It is open, as proxies have no login, and
 //! tells only what they need. Its answers have no envelope, and an HTTP status that says what their `Code` says.
 
-use std::{sync::Arc, time::Duration};
-
 use axum::{
     Json,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use obfleet_fleet::{
-    Fleet,
-    plan::{
-        Snapshot,
-        config_server::{self, Asked},
-        ob::META_CLUSTER,
-    },
+use obfleet_fleet::plan::{
+    Snapshot,
+    config_server::{self, Asked},
+    ob::META_CLUSTER,
 };
 use obfleet_wire::config_server::{Answer, OneOrAll, VersionOnly};
 use serde::Serialize;
-use tokio::{sync::Mutex, time::Instant};
 
 use crate::{app::AppState, auth::access::Access, routes::Routes};
-
-/// What was read is told for so long, so that however many proxies ask, the database is asked a few times a second at most.
-const FRESH: Duration = Duration::from_millis(200);
 
 /// At the root.
 pub fn routes() -> Routes {
     Routes::new().get("/services", Access::Open, answer)
-}
-
-/// What was read last, and when.
-#[derive(Debug, Default)]
-pub struct Read(Mutex<Option<(Instant, Arc<Snapshot>)>>);
-
-impl Read {
-    /// What proxies are told of. Whoever asks while it is being read waits for that.
-    async fn get(&self, fleet: &Fleet) -> Result<Arc<Snapshot>, obfleet_fleet::Error> {
-        let mut last = self.0.lock().await;
-        // Taken before the reading: what changes while it is read is not in it.
-        let now = Instant::now();
-        if let Some((at, read)) = &*last
-            && now.duration_since(*at) < FRESH
-        {
-            return Ok(Arc::clone(read));
-        }
-        let read = Arc::new(fleet.backends().await?);
-        *last = Some((now, Arc::clone(&read)));
-        Ok(read)
-    }
 }
 
 /// A call's parameters, of which proxies repeat some.
@@ -91,7 +61,7 @@ enum Refused {
 
 /// One answer for each action.
 async fn answer(State(app): AppState, Query(parameters): Query<Vec<(String, String)>>) -> Response {
-    let backends = match app.config_read.get(&app.fleet).await {
+    let backends = match app.fleet.snapshot().await {
         Ok(backends) => backends,
         Err(error) => {
             tracing::warn!(%error, "a proxy cannot be told its configuration");

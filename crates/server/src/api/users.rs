@@ -189,9 +189,8 @@ async fn roles(app: &App, given: &[RoleOfUser]) -> ApiResult<Vec<UserRole>> {
         .flatten()
         .copied()
         .collect();
-    let clusters = app.fleet.clusters().await?;
-    let known: BTreeSet<i64> = clusters.iter().map(|cluster| cluster.id).collect();
-    let unknown: BTreeSet<&i64> = asked.difference(&known).collect();
+    let fleet = app.fleet.snapshot().await?;
+    let unknown: BTreeSet<&i64> = asked.iter().filter(|id| !fleet.clusters.contains_key(id)).collect();
     let mut names = BTreeSet::new();
     let mut roles = Vec::new();
     for (index, role) in given.iter().enumerate() {

@@ -119,13 +119,27 @@ impl ListQuery {
 
     /// Sorts the entries by the member the client names and cuts its page out of them.
     pub fn page<T: Serialize>(&self, entries: Vec<T>) -> Result<Paged<Entry<T>>, ApiError> {
+        self.page_of(entries, |entry| entry)
+    }
+
+    /// The same of things that become entries by `show`. Unless they have to be sorted, only those of the page do.
+    pub fn page_of<T, E: Serialize>(&self, things: Vec<T>, show: impl Fn(T) -> E) -> Result<Paged<Entry<E>>, ApiError> {
         let (number, size) = self.paging()?;
-        let entries: Result<Vec<Value>, _> = entries.into_iter().map(serde_json::to_value).collect();
-        let mut entries = entries.map_err(ApiError::internal)?;
-        if let Some(sort) = self.text("sort") {
-            self.sort(sort, &mut entries)?;
-        }
-        let page = Paged::cut(entries, number, size);
+        let entry = |thing| serde_json::to_value(show(thing)).map_err(ApiError::internal);
+        let page = match self.text("sort") {
+            None => {
+                let page = Paged::cut(things, number, size);
+                Paged {
+                    contents: page.contents.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,
+                    page: page.page,
+                }
+            }
+            Some(sort) => {
+                let mut entries = things.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+                self.sort(sort, &mut entries)?;
+                Paged::cut(entries, number, size)
+            }
+        };
         Ok(Paged {
             contents: page.contents.into_iter().map(Entry::new).collect(),
             page: page.page,

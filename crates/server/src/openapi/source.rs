@@ -96,7 +96,9 @@ fn asked(text: &str, function: &str, found: &mut Found, seen: &mut BTreeSet<Stri
     let Some(body) = body(text, function) else {
         return;
     };
-    found.paged |= body.contains("query.page(") || body.contains("query.paging(");
+    found.paged |= ["query.page(", "query.page_of(", "query.paging("]
+        .iter()
+        .any(|call| body.contains(call));
     for (at, _) in body.match_indices("query") {
         let rest = &body[at + "query".len()..];
         for ask in ASKED {

@@ -4,7 +4,13 @@ use async_trait::async_trait;
 use obfleet_engine::TaskId;
 use obfleet_fleet::inventory::{Cluster, InventoryChange, Proxy};
 
-use super::{host, ob_clusters, parameters, rows::word, take_over};
+use super::{
+    host,
+    news::{self, News},
+    ob_clusters, parameters,
+    rows::word,
+    take_over,
+};
 use crate::sql::{self, Transaction};
 use crate::tasks::{ApplyError, ChangeApplier};
 
@@ -15,6 +21,9 @@ pub struct InventoryApplier;
 #[async_trait]
 impl ChangeApplier<InventoryChange> for InventoryApplier {
     async fn apply(&self, tx: &mut Transaction, task: TaskId, change: &InventoryChange) -> Result<(), ApplyError> {
+        if let Some(news) = News::of(change) {
+            news::tell(tx, news);
+        }
         let query = match change {
             InventoryChange::InsertCluster(cluster) => return insert_cluster(tx, cluster).await,
             InventoryChange::InsertProxy(proxy) => {

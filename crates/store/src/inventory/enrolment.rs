@@ -2,6 +2,7 @@
 
 use obfleet_fleet::inventory::{Host, HostPlace};
 
+use super::news::{self, News};
 use super::rows::word;
 use super::{host, site, take_id};
 use crate::sql::{self, Transaction};
@@ -35,20 +36,21 @@ pub(super) async fn enrol(
             if host::is_deleted(&mut *tx, meant).await? || known.is_some_and(|known| known != meant) {
                 return Ok(None);
             }
-            update(tx, meant, host, facts).await?;
+            update(&mut *tx, meant, host, facts).await?;
             meant
         }
         (None, Some(id)) => {
-            update(tx, id, host, facts).await?;
+            update(&mut *tx, id, host, facts).await?;
             id
         }
         (None, None) => {
-            let place = site::still_there(tx, place).await?;
-            let id = take_id(tx).await?;
-            insert(tx, id, host, facts, place).await?;
+            let place = site::still_there(&mut *tx, place).await?;
+            let id = take_id(&mut *tx).await?;
+            insert(&mut *tx, id, host, facts, place).await?;
             id
         }
     };
+    news::tell(tx, News::Host(id));
     Ok(Some(id))
 }
 

@@ -8,6 +8,7 @@ use obfleet_fleet::{
 use obfleet_wire::{agent::HostFacts, time::Timestamp};
 use sqlx::Error;
 
+use super::news::{self, News};
 use super::rows::{self, word};
 use super::site;
 use crate::sql::{self, Pool, Query, Transaction};
@@ -227,6 +228,9 @@ pub(super) async fn delete(tx: &mut Transaction, ids: &[i64], at: Timestamp) -> 
         "UPDATE host SET deleted = TRUE, online = FALSE, updated_at = ? WHERE id IN ({marks})"
     ));
     let delete = ids.iter().fold(delete.once().bind(at.millis()), Query::bind);
-    delete.execute(tx).await?;
+    delete.execute(&mut *tx).await?;
+    for id in ids {
+        news::tell(tx, News::Host(*id));
+    }
     Ok(HostsDeleted::Gone)
 }

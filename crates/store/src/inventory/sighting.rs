@@ -5,13 +5,18 @@ use obfleet_fleet::inventory::{HostSighting, Incident, ProxySighting, Restarts};
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 use sqlx::Error;
 
-use super::{event, rows::word};
+use super::{
+    event,
+    news::{self, News},
+    rows::word,
+};
 use crate::sql::{self, Transaction};
 
 /// Of why a proxy does not start, the characters that are kept.
 const LONGEST_TROUBLE: usize = 2000;
 
 pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Result<(), Error> {
+    news::tell(tx, News::Seen(sighting.host_id));
     let query = sql::query("UPDATE host SET online = ?, updated_at = ? WHERE id = ? AND online <> ?");
     let query = query.bind(sighting.online).bind(sighting.at.millis());
     let changed = query

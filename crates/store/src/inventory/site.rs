@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use obfleet_fleet::inventory::{Added, DEFAULT_SITE, HostPlace, Idc, Removed, Site, SiteKind, SiteMap};
 use sqlx::Error;
 
+use super::news::{self, News};
 use super::take_id;
 use crate::sql::{self, Row, Target, Transaction};
 
@@ -92,10 +93,10 @@ pub(super) async fn insert(
     if taken.fetch_optional(&mut *tx).await?.is_some() {
         return Ok(Added::NameTaken);
     }
-    let mut id = take_id(tx).await?;
+    let mut id = take_id(&mut *tx).await?;
     if id == DEFAULT_SITE {
         // There from the beginning, before any id was given.
-        id = take_id(tx).await?;
+        id = take_id(&mut *tx).await?;
     }
     let columns = "id, name, description, created_at, updated_at";
     let insert = match region_id {
@@ -110,7 +111,8 @@ pub(super) async fn insert(
         Some(region) => query.bind(region),
         None => query,
     };
-    query.execute(tx).await?;
+    query.execute(&mut *tx).await?;
+    news::tell(tx, News::Sites);
     Ok(Added::Id(id))
 }
 
@@ -124,10 +126,11 @@ pub(super) async fn delete(tx: &mut Transaction, kind: SiteKind, id: i64) -> Res
         return Ok(Removed::UsedBy(users));
     }
     let delete = sql::composed(format!("DELETE FROM {} WHERE id = ?", table(kind))).bind(id);
-    Ok(match delete.execute(tx).await? {
-        0 => Removed::Missing,
-        _ => Removed::Gone,
-    })
+    if delete.execute(&mut *tx).await? == 0 {
+        return Ok(Removed::Missing);
+    }
+    news::tell(tx, News::Sites);
+    Ok(Removed::Gone)
 }
 
 async fn exists(db: impl Into<Target<'_>>, kind: SiteKind, id: i64) -> Result<bool, Error> {

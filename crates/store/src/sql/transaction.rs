@@ -27,6 +27,8 @@ pub struct Transaction {
     connection: Option<Connection>,
     /// What begins it, until that is sent.
     begin: Option<&'static str>,
+    /// What is run right before it is committed.
+    at_end: Vec<Query<'static>>,
 }
 
 impl Transaction {
@@ -34,7 +36,13 @@ impl Transaction {
         Self {
             connection: Some(connection),
             begin: Some(begin),
+            at_end: Vec::new(),
         }
+    }
+
+    /// What is run right before it is committed: what holds up others is there, so that they do not wait for the rest.
+    pub(crate) fn at_end(&mut self) -> &mut Vec<Query<'static>> {
+        &mut self.at_end
     }
 
     /// What is spoken in it.
@@ -119,6 +127,10 @@ impl Transaction {
 
     /// The same; the connection, for the next one.
     pub async fn commit_and_keep(mut self) -> Result<Option<Connection>, sqlx::Error> {
+        let at_end = std::mem::take(&mut self.at_end);
+        if !at_end.is_empty() {
+            self.execute_all(at_end).await?;
+        }
         if self.begin.is_none()
             && let Some(connection) = &mut self.connection
         {

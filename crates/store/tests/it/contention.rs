@@ -107,8 +107,9 @@ async fn a_transaction_that_loses_a_deadlock_is_made_all_the_same(kind: Kind) {
             Err(_) => drop(theirs),
         }
         ours.await.unwrap().unwrap();
-        let hosts = database.inventory().hosts().await.unwrap();
-        assert!(hosts.iter().all(|host| !host.online), "{hosts:?}");
+        let fleet = database.inventory().snapshot().await.unwrap();
+        let hosts = &fleet.hosts;
+        assert!(hosts.values().all(|host| !host.online), "{hosts:?}");
         if survived.is_ok() {
             break;
         }

@@ -46,7 +46,7 @@ pub(crate) fn host(uid: &str, address: &str) -> Host {
     }
 }
 
-fn token(id: &str) -> EnrolToken {
+pub(crate) fn token(id: &str) -> EnrolToken {
     EnrolToken {
         id: id.into(),
         key: vec![1, 2],
@@ -69,7 +69,7 @@ async fn a_token_enrols_once_and_a_host_that_comes_back_keeps_its_id(kind: Kind)
     assert_eq!(inventory.enrol("t1", &host("b", "10.0.0.2")).await.unwrap(), None);
     assert_eq!(inventory.token("t1").await.unwrap(), None);
     assert_eq!(inventory.enrol("t2", &host("a", "10.0.0.9")).await.unwrap(), Some(id));
-    let hosts = inventory.hosts().await.unwrap();
+    let hosts = Vec::from_iter(inventory.snapshot().await.unwrap().hosts.values().cloned());
     assert_eq!((hosts.len(), hosts[0].address.as_str()), (1, "10.0.0.9"));
 }
 
@@ -110,7 +110,11 @@ async fn a_package_name_is_taken_once(kind: Kind) {
             .await
             .unwrap()
     );
-    assert_eq!(inventory.packages().await.unwrap(), std::slice::from_ref(&package));
+    let packages = async || {
+        let fleet = inventory.snapshot().await.unwrap();
+        Vec::from_iter(fleet.packages.values().cloned())
+    };
+    assert_eq!(packages().await, std::slice::from_ref(&package));
     let key = "C0FFEE".repeat(6);
     assert!(inventory.set_package_signer(1, &key).await.unwrap());
     assert!(!inventory.set_package_signer(2, &key).await.unwrap());
@@ -118,7 +122,7 @@ async fn a_package_name_is_taken_once(kind: Kind) {
         signed_by: Some(key),
         ..package
     };
-    assert_eq!(inventory.packages().await.unwrap(), [signed]);
+    assert_eq!(packages().await, [signed]);
     assert!(inventory.delete_package(1).await.unwrap());
     assert!(!inventory.delete_package(1).await.unwrap());
 }
@@ -208,7 +212,7 @@ pub(crate) fn proxy(id: i64, cluster_id: i64, host_id: i64, operate_status: Oper
 }
 
 /// What an agent told of these proxies, asked and heard at once.
-fn sighting(host_id: i64, ids: &[i64], seen: ProxySighting, at: i64) -> HostSighting {
+pub(crate) fn sighting(host_id: i64, ids: &[i64], seen: ProxySighting, at: i64) -> HostSighting {
     HostSighting {
         host_id,
         online: true,
@@ -220,7 +224,7 @@ fn sighting(host_id: i64, ids: &[i64], seen: ProxySighting, at: i64) -> HostSigh
     }
 }
 
-fn seen(serving: bool, stopped: bool) -> ProxySighting {
+pub(crate) fn seen(serving: bool, stopped: bool) -> ProxySighting {
     ProxySighting {
         serving,
         stopped,
@@ -259,7 +263,7 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has(kind: Kind) {
     ];
     apply(&database, 7, 5, &changes).await;
     let times = async || {
-        let clusters = inventory.snapshot().await.unwrap().clusters;
+        let clusters = inventory.snapshot().await.unwrap().clusters.clone();
         clusters
             .values()
             .map(|cluster| cluster.updated.millis())
@@ -366,7 +370,7 @@ async fn a_sighting_leaves_proxies_that_a_task_holds_alone(kind: Kind) {
     inventory.record_sightings(&[sighting(false, 5)]).await.unwrap();
     let status = |proxies: Vec<Proxy>| proxies.iter().map(|proxy| proxy.status).collect::<Vec<_>>();
     assert_eq!(
-        status(inventory.proxies().await.unwrap()),
+        status(inventory.snapshot().await.unwrap().proxies.values().cloned().collect()),
         [ProxyStatus::Unavailable, ProxyStatus::Running]
     );
     inventory.record_sightings(&[sighting(true, 6)]).await.unwrap();
@@ -500,7 +504,8 @@ async fn hosts_go_without_proxies_all_or_none_and_come_back_as_they_were(kind: K
             .await
             .unwrap()
             .hosts
-            .into_keys()
+            .keys()
+            .copied()
             .collect::<Vec<_>>()
     };
 

@@ -24,6 +24,7 @@ mod migrations;
 mod ob_clusters;
 mod outages;
 mod parameters;
+mod replica;
 mod servers;
 mod sessions;
 mod silence;

@@ -12,7 +12,7 @@ use crate::inventory::{apply, cluster, opened};
 use crate::on_every_database;
 use crate::support::Kind;
 
-fn known(id: i64, name: &str, ob_cluster_id: Option<i64>, cluster_type: ClusterType) -> ObCluster {
+pub(crate) fn known(id: i64, name: &str, ob_cluster_id: Option<i64>, cluster_type: ClusterType) -> ObCluster {
     ObCluster {
         id,
         name: name.into(),
@@ -28,7 +28,7 @@ fn known(id: i64, name: &str, ob_cluster_id: Option<i64>, cluster_type: ClusterT
     }
 }
 
-fn link(cluster_id: i64, name: &str, ob_cluster: i64) -> ObLink {
+pub(crate) fn link(cluster_id: i64, name: &str, ob_cluster: i64) -> ObLink {
     ObLink {
         cluster_id,
         name: name.into(),
@@ -96,7 +96,7 @@ async fn ob_clusters_of_a_name_are_told_apart_and_keep_their_secrets(kind: Kind)
         updated: Timestamp(9),
         ..first
     };
-    let all = inventory.snapshot().await.unwrap().ob_clusters;
+    let all = inventory.snapshot().await.unwrap().ob_clusters.clone();
     assert_eq!(all[&71], kept);
     assert_eq!(all[&73], known(73, "south", None, primary));
 
@@ -112,7 +112,7 @@ async fn ob_clusters_of_a_name_are_told_apart_and_keep_their_secrets(kind: Kind)
         updated: Timestamp(20),
         ..known(73, "south", Some(4), standby)
     };
-    assert_eq!(inventory.backends().await.unwrap().ob_clusters[&73], changed);
+    assert_eq!(inventory.snapshot().await.unwrap().ob_clusters[&73], changed);
     assert!(inventory.delete_ob_cluster(73).await.unwrap());
     assert!(!inventory.delete_ob_cluster(73).await.unwrap());
 }
@@ -131,7 +131,7 @@ async fn a_link_keeps_its_ob_cluster_and_may_be_made_twice(kind: Kind) {
         InventoryChange::InsertObLink(link(1, "north", 71)),
     ];
     apply(&database, 7, 5, &changes).await;
-    let backends = inventory.backends().await.unwrap();
+    let backends = inventory.snapshot().await.unwrap();
     assert_eq!(backends.ob_links, [link(1, "north", 71)]);
     assert_eq!(backends.clusters.len(), 2);
     assert_eq!(backends.clusters[&1].updated, Timestamp(5), "its links are part of it");
@@ -163,6 +163,6 @@ async fn a_link_keeps_its_ob_cluster_and_may_be_made_twice(kind: Kind) {
         InventoryChange::DeleteObCluster { id: 71 },
     ];
     apply(&database, 7, 7, &gone).await;
-    let backends = inventory.backends().await.unwrap();
+    let backends = inventory.snapshot().await.unwrap();
     assert!(backends.ob_links.is_empty() && backends.ob_clusters.is_empty());
 }
