@@ -162,7 +162,11 @@ mod tests {
             ] {
                 // It answers everything with where HTTPS is, and has no route.
                 let is_redirect = other_way == "Router::new(" && path.ends_with("src/redirect.rs");
-                assert!(is_redirect || !served.contains(other_way), "{}: {other_way}", path.display());
+                assert!(
+                    is_redirect || !served.contains(other_way),
+                    "{}: {other_way}",
+                    path.display()
+                );
             }
         }
     }
