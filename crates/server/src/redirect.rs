@@ -14,12 +14,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+use crate::routes;
+
 /// The port that nobody writes.
 const USUAL: u16 = 443;
 
 /// Answers everything with 308 to the same path and query on `port`.
 pub fn router(port: u16) -> Router {
-    Router::new().fallback(async move |request: Request| answer(request.headers(), request.uri(), port))
+    routes::one_answer(async move |request: Request| answer(request.headers(), request.uri(), port))
 }
 
 /// Where clients find HTTPS: the port in the public URL if that is HTTPS, otherwise the one that is listened on.
