@@ -18,6 +18,8 @@ use crate::{describe, proxies::Owned, runner::Job};
 pub(super) const GO_OFFLINE: u8 = 3;
 const GO_ONLINE: u8 = 4;
 const NOTHING: u8 = 0;
+/// The item that holds the word until it is obeyed.
+const WORD: &str = "proxy_local_cmd";
 /// What `proxy_status()` says of a proxy that is online.
 const ONLINE: &str = "ACTIVE";
 
@@ -102,7 +104,7 @@ impl From<AdminError> for MarkError {
 }
 
 async fn mark(conn: &mut AdminConn, online: bool) -> Result<Marked, MarkError> {
-    if (conn.proxy_status().await? == ONLINE) == online {
+    if is(conn, online).await? {
         return Ok(Marked::Already);
     }
     let interval = conn.config_value(DEFAULT_CHECK_INTERVAL.0).await?;
@@ -110,7 +112,7 @@ async fn mark(conn: &mut AdminConn, online: bool) -> Result<Marked, MarkError> {
     let end = Instant::now() + limit;
     let command = if online { GO_ONLINE } else { GO_OFFLINE };
     conn.local_command(command).await?;
-    while (conn.proxy_status().await? == ONLINE) != online {
+    while !is(conn, online).await? {
         if Instant::now() > end {
             // It must not be obeyed later, when something else is wanted.
             conn.local_command(NOTHING).await?;
@@ -119,6 +121,14 @@ async fn mark(conn: &mut AdminConn, online: bool) -> Result<Marked, MarkError> {
         sleep(LOOK).await;
     }
     Ok(Marked::Now)
+}
+
+/// Whether it is so and stays so: a word that was given by an attempt which ended before it was obeyed is obeyed later. First
+/// the word, then the state, for a tick may come between the two.
+async fn is(conn: &mut AdminConn, online: bool) -> Result<bool, AdminError> {
+    let word = conn.config_value(WORD).await?;
+    let pending = word.is_some_and(|word| word.trim() != NOTHING.to_string());
+    Ok((conn.proxy_status().await? == ONLINE) == online && !pending)
 }
 
 /// The period was drawn at the process's start from the value then; a shorter one set since does not act.

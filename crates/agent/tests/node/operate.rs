@@ -59,9 +59,13 @@ fn retried(request: &OperationRequest) -> OperationRequest {
     }
 }
 
-async fn told(host: &Host) -> String {
+async fn log_in(host: &Host) -> AdminConn {
     let address: SocketAddr = format!("127.0.0.1:{}", host.spec(7).sql_port).parse().unwrap();
-    let mut admin = AdminConn::connect(address, "Sys-s3cret", LONG).await.unwrap();
+    AdminConn::connect(address, "Sys-s3cret", LONG).await.unwrap()
+}
+
+async fn told(host: &Host) -> String {
+    let mut admin = log_in(host).await;
     let status = admin.proxy_status().await.unwrap();
     admin.close().await;
     status
@@ -217,4 +221,26 @@ async fn load_balancers_are_told_by_the_process_that_was_told() {
         .await
         .unwrap();
     assert_eq!(told(&host).await, "ACTIVE");
+}
+
+/// The attempt that gave it was broken off before the proxy's tick.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_is_not_obeyed_yet_does_not_outlive_a_later_one() {
+    let authority = Authority::start().await;
+    let host = Host::started(&authority);
+    let (mut caller, _) = ready(&host, &authority).await;
+    for (given_before, online) in [(3, true), (4, false)] {
+        caller.call(set_online(online)).await.unwrap();
+        let mut admin = log_in(&host).await;
+        admin.local_command(given_before).await.unwrap();
+        caller.call(set_online(online)).await.unwrap();
+        let obeyed = async {
+            while admin.config_value("proxy_local_cmd").await.unwrap().as_deref() != Some("0") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, obeyed).await.unwrap();
+        admin.close().await;
+        assert_eq!(told(&host).await == "ACTIVE", online);
+    }
 }
