@@ -1,6 +1,7 @@
 //! `cargo xtask demo`, `cargo xtask test` and `cargo xtask bench`: all set-up, then the main job, every test (`--long` for
 //! those that take long), or every figure. `cargo xtask openapi` writes what is made from the code and checked in.
 
+mod kills;
 mod setup;
 mod suite;
 
@@ -58,14 +59,14 @@ enum Task {
 
 #[derive(Args)]
 struct TestArguments {
-    /// Also kill server, agents and guards at every point of an upgrade, run fifty proxies, and try far more random cases
+    /// Also kill server, agents and guards at every point of every operation, run fifty proxies, and try far more random cases
     #[arg(long)]
     long: bool,
     /// Of all that only the kill at this point, as a failure names it
     #[arg(long, requires = "long", value_name = "server@7")]
     point: Option<String>,
-    /// Minutes the kills may take; what is left by then is told
-    #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 40)]
+    /// Minutes the kills may take, half of them for upgrades; what is left by then is told
+    #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 80)]
     budget: u32,
 }
 
@@ -93,7 +94,10 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { arguments } => bench(&root, &arguments),
         Task::Openapi { check } => openapi(&root, check),
         Task::Test(arguments) => match arguments.point {
-            Some(point) => succeed(kills(&root, arguments.budget).env("OBFLEET_CHAOS_POINT", point)),
+            Some(point) => {
+                let long = |file: &str, arguments: &[&str]| long(&root, file, arguments);
+                succeed(&mut kills::one(long, arguments.budget, &point))
+            }
             None => test(&root, &arguments),
         },
     }
@@ -116,8 +120,11 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
         return every;
     }
     // The rest is run even if something failed: each tells what the other cannot.
-    let many = succeed(&mut long(root, "fifty", &["--nocapture"]));
-    succeed(&mut kills(root, arguments.budget)).and(many).and(every)
+    let mut results = vec![every, succeed(&mut long(root, "fifty", &["--nocapture"]))];
+    for mut kills in kills::all(|file, arguments| long(root, file, arguments), arguments.budget) {
+        results.push(succeed(&mut kills));
+    }
+    results.into_iter().collect()
 }
 
 /// The test that compares the document can also write it.
@@ -164,13 +171,6 @@ fn long(root: &Path, file: &str, arguments: &[&str]) -> Command {
     long.args(["test", "--package", "obfleet", "--test", file, "--", "--ignored"]);
     long.args(arguments);
     long
-}
-
-/// The test that kills at every point of an upgrade.
-fn kills(root: &Path, minutes: u32) -> Command {
-    let mut kills = long(root, "chaos", &["every_point", "--exact", "--nocapture"]);
-    kills.env("OBFLEET_CHAOS_MINUTES", minutes.to_string());
-    kills
 }
 
 fn workspace() -> Result<PathBuf> {

@@ -344,13 +344,21 @@ impl Fleet {
 
     /// Kills the agent of a host, counted from 0, as `kill -9` does, and starts it again as a service manager would.
     pub fn crash_agent(&mut self, host: usize) -> anyhow::Result<()> {
-        let Host {
-            dir, address, agent, ..
-        } = self.hosts.get_mut(host).context("no such host")?;
-        agent.kill();
-        let (dir, address) = (dir.clone(), *address);
+        self.lose_agent(host)?;
+        self.bring_back_agent(host)
+    }
+
+    /// Kills the agent of a host, counted from 0, as `kill -9` does, and leaves it so.
+    pub fn lose_agent(&mut self, host: usize) -> anyhow::Result<()> {
+        self.hosts.get_mut(host).context("no such host")?.agent.kill();
+        Ok(())
+    }
+
+    /// Starts the agent of a host again that was killed.
+    pub fn bring_back_agent(&mut self, host: usize) -> anyhow::Result<()> {
+        let Host { dir, address, .. } = self.hosts.get(host).context("no such host")?;
         // It is enrolled already.
-        self.hosts[host].agent = self.start_agent_in(&dir, address, None)?;
+        self.hosts[host].agent = self.start_agent_in(dir, *address, None)?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 //!
 //! testbed                       the same kind of fleet, for tests
 //! chaos                         upgrades of it during which somebody is killed
+//! fire                          every other operation likewise, on a fleet made for each
 //! ```
 
 pub mod api;
@@ -22,6 +23,7 @@ pub mod backend;
 pub mod chaos;
 mod clients;
 pub mod demo;
+pub mod fire;
 pub mod fleet;
 pub mod ledger;
 pub mod packages;
