@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     flows::crew::Crew,
     inventory::{Host, HostSighting, Proxy, ProxySighting, Restarts},
+    plan::Table,
     readings::{self, Report, Reports},
 };
 
@@ -84,7 +85,7 @@ fn is_news(last: &HostSighting, now: &HostSighting) -> bool {
 
 /// Whether the inventory says otherwise of a proxy that no task holds: what was seen is no news, but when it was told the
 /// proxy was still held, or its status has been set since.
-fn contradicts(seen: &HostSighting, proxies: &BTreeMap<i64, Proxy>) -> bool {
+fn contradicts(seen: &HostSighting, proxies: &Table<Proxy>) -> bool {
     let told = |(id, sighting): (&i64, &ProxySighting)| Some((proxies.get(id)?, *sighting));
     let free = |(proxy, _): &(&Proxy, _)| proxy.operate_status == OperateStatus::Normal;
     let mut told = seen.proxies.iter().filter_map(told).filter(free);

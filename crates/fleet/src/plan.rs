@@ -8,12 +8,13 @@ pub mod ob;
 pub mod ob_links;
 pub mod operate;
 pub mod parameters;
+mod table;
 pub mod take_over;
 pub mod upgrade;
 
-use std::collections::BTreeMap;
-
 use obfleet_wire::{Code, Refusal, ob::ClusterType, reason::Thing};
+
+pub use table::Table;
 
 use crate::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy, SiteMap};
 
@@ -21,17 +22,17 @@ use crate::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy, SiteMap
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// Hosts by id, without deleted ones.
-    pub hosts: BTreeMap<i64, Host>,
+    pub hosts: Table<Host>,
     /// Clusters by id, without deleted ones.
-    pub clusters: BTreeMap<i64, Cluster>,
+    pub clusters: Table<Cluster>,
     /// Proxies by id, without deleted ones.
-    pub proxies: BTreeMap<i64, Proxy>,
+    pub proxies: Table<Proxy>,
     /// Packages by id.
-    pub packages: BTreeMap<i64, Package>,
+    pub packages: Table<Package>,
     /// Regions, IDCs and host types.
     pub sites: SiteMap,
     /// OceanBase clusters by id.
-    pub ob_clusters: BTreeMap<i64, ObCluster>,
+    pub ob_clusters: Table<ObCluster>,
     /// Links by proxy cluster and name, without those of deleted clusters.
     pub ob_links: Vec<ObLink>,
 }

@@ -252,7 +252,7 @@ mod tests {
     use crate::testing;
 
     fn cluster() -> Cluster {
-        let mut cluster = testing::fleet_of(1, "4.2.1.0-11").clusters.remove(&1).unwrap();
+        let mut cluster = testing::fleet_of(1, "4.2.1.0-11").clusters[&1].clone();
         cluster.settings.startup_parameters = vec![
             parameter("rootservice_list", "10.0.0.1:2881"),
             parameter("Work_Thread_Num", "64"),

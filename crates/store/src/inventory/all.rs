@@ -1,11 +1,11 @@
 //! The inventory's tables by id: whole, without what is deleted, or some of their rows, deleted or not.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use obfleet_fleet::{
     inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy},
-    plan::Snapshot,
+    plan::{Snapshot, Table},
 };
 use sqlx::Error;
 
@@ -44,7 +44,7 @@ pub(super) fn order_of_links(one: &ObLink, other: &ObLink) -> Ordering {
 }
 
 /// Those that have an id.
-pub(super) fn by_id<T>(things: Vec<T>, id: impl Fn(&T) -> Option<i64>) -> BTreeMap<i64, T> {
+pub(super) fn by_id<T>(things: Vec<T>, id: impl Fn(&T) -> Option<i64>) -> Table<T> {
     things
         .into_iter()
         .filter_map(|thing| Some((id(&thing)?, thing)))

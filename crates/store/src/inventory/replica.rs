@@ -4,10 +4,10 @@
 //! has changed ([`news`]). Every look first asks the database whether anything has: what is answered is never older than the
 //! question, also where several servers write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use obfleet_fleet::plan::Snapshot;
+use obfleet_fleet::plan::{Snapshot, Table};
 use sqlx::Error;
 use tokio::sync::Mutex;
 
@@ -163,7 +163,9 @@ impl Changes {
     }
 }
 
-fn replace<T>(known: &mut BTreeMap<i64, T>, ids: &BTreeSet<i64>, now: BTreeMap<i64, T>) {
-    known.retain(|id, _| !ids.contains(id));
-    known.extend(now);
+fn replace<T>(known: &mut Table<T>, ids: &BTreeSet<i64>, now: Table<T>) {
+    for id in ids {
+        known.remove(id);
+    }
+    known.append(now);
 }
