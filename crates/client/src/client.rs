@@ -12,6 +12,10 @@ use reqwest::{
     Certificate, Method, RequestBuilder, Url,
     header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE},
 };
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 use self::form::Form;
@@ -144,9 +148,29 @@ impl Client {
         parameters: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
+        let data = self.ask(&method, path, parameters, body).await?;
+        Ok(data.unwrap_or_default())
+    }
+
+    /// Asks, and passes over what is answered: `false` when there is no `data`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, is none, or refuses.
+    pub async fn read_over(&self, path: &str, parameters: &[(&str, &str)]) -> Result<bool, ClientError> {
+        let data = self.ask::<IgnoredAny>(&Method::GET, path, parameters, None).await?;
+        Ok(data.is_some())
+    }
+
+    async fn ask<D: DeserializeOwned>(
+        &self,
+        method: &Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Option<D>, ClientError> {
         let target = self.target(path, parameters);
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = self.request(&method, &target, JSON, |draft, access_key, secret_key| {
+        let request = self.request(method, &target, JSON, |draft, access_key, secret_key| {
             Draft { body: &body, ..draft }.authorization(access_key, secret_key)
         });
         self.answer(request.body(body.clone()), &target).await
@@ -177,7 +201,8 @@ impl Client {
             |draft, access_key, secret_key| draft.authorization_for(&md5, access_key, secret_key),
         );
         let request = request.timeout(UPLOAD_PATIENCE).header(CONTENT_LENGTH, form.length());
-        self.answer(request.body(form.body(told).await?), &target).await
+        let data = self.answer(request.body(form.body(told).await?), &target).await?;
+        Ok(data.unwrap_or_default())
     }
 
     /// Path and query, as they are sent and signed.
@@ -234,7 +259,11 @@ impl Client {
         }
     }
 
-    async fn answer(&self, request: RequestBuilder, target: &str) -> Result<Value, ClientError> {
+    async fn answer<D: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        target: &str,
+    ) -> Result<Option<D>, ClientError> {
         let url = self.url_of(target);
         let unreachable = |source| ClientError::Unreachable {
             url: url.clone(),
@@ -247,19 +276,26 @@ impl Client {
     }
 }
 
+/// What the server alone fills in, as far as it is read.
+#[derive(Deserialize)]
+struct Envelope<D> {
+    #[serde(default = "Option::default")]
+    data: Option<D>,
+    error: Option<Value>,
+    successful: bool,
+}
+
 /// `None` when it is no envelope.
-fn answer(text: &str, status: u16) -> Option<Result<Value, ClientError>> {
-    let mut envelope: Value = serde_json::from_str(text).ok()?;
-    match envelope.get("successful")?.as_bool()? {
-        true => Some(Ok(envelope["data"].take())),
-        false => {
-            let error = envelope.get("error")?;
-            let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
-            Some(Err(ClientError::Refused {
-                code: text("debugMessage"),
-                message: text("message"),
-                status,
-            }))
-        }
+fn answer<D: DeserializeOwned>(text: &str, status: u16) -> Option<Result<Option<D>, ClientError>> {
+    let envelope: Envelope<D> = serde_json::from_str(text).ok()?;
+    if envelope.successful {
+        return Some(Ok(envelope.data));
     }
+    let error = envelope.error?;
+    let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    Some(Err(ClientError::Refused {
+        code: text("debugMessage"),
+        message: text("message"),
+        status,
+    }))
 }

@@ -114,7 +114,9 @@ pub fn ob_cluster(fleet: &Snapshot, known: &ObCluster) -> ObClusterView {
         name: known.name.clone(),
         ob_cluster_id: known.ob_cluster_id,
         obproxy_clusters: served_by.collect(),
+        restart_needed: Vec::new(),
         root_servers: known.root_servers.clone(),
+        task_id: None,
         cluster_type: known.cluster_type,
         update_time: known.updated,
     }

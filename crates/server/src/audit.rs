@@ -19,7 +19,7 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::{audit::AuditRecord, time::Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -92,7 +92,7 @@ pub async fn record(State(audited): State<Audited>, request: Request, next: Next
             let message = masking::text(&said.message);
             tell("error", Some(json!({"code": said.code, "message": message})));
         }
-        Some(Outcome::Done(Some(data))) if !is_edit => tell("after", Some(shown(data.clone(), LONGEST_VIEW))),
+        Some(Outcome::Done(Some(data))) if !is_edit => tell("after", Some(view(data))),
         _ => {}
     }
     if record.status < 400 {
@@ -121,7 +121,7 @@ impl Audited {
         let answer = self.look.clone()?.oneshot(request).await;
         let mut answer = answer.unwrap_or_else(|never| match never {});
         match answer.extensions_mut().remove::<Outcome>() {
-            Some(Outcome::Done(Some(data))) => Some(shown(data, LONGEST_VIEW)),
+            Some(Outcome::Done(Some(data))) => Some(view(&data)),
             _ => None,
         }
     }
@@ -222,6 +222,12 @@ impl Copy {
             Err(_) => Some(json!({"omitted": "not JSON"})),
         }
     }
+}
+
+/// What an answer tells.
+fn view(answer: &RawValue) -> Value {
+    let value = serde_json::from_str(answer.get()).unwrap_or_default();
+    shown(value, LONGEST_VIEW)
 }
 
 /// With secrets masked; without its lists and objects, if it is too long with them.

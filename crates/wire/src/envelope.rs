@@ -38,11 +38,11 @@ fn none<T>() -> Option<T> {
 pub struct ErrorBody {
     /// The numeric part of OCP's error code, 21002 for ODP21002.
     pub code: u32,
-    /// What the person should read, in the language of `Accept-Language`.
-    pub message: String,
     /// The cause, for the log reader; never carries secrets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub debug_message: Option<String>,
+    /// What the person should read, in the language of `Accept-Language`.
+    pub message: String,
     /// Fields that were wrong.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub sub_errors: Vec<SubError>,
@@ -55,15 +55,15 @@ pub struct ErrorBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubError {
-    /// The object the field belongs to, such as `body` or `path`.
-    pub object: String,
     /// The field's name as the client wrote it.
     pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// The object the field belongs to, such as `body` or `path`.
+    pub object: String,
     /// What was given, absent when nothing was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rejected_value: Option<serde_json::Value>,
-    /// What is wrong with it.
-    pub message: String,
 }
 
 /// A list without paging: `{"contents":[…]}`.
@@ -109,6 +109,14 @@ impl<T> Paged<T> {
         Self {
             contents,
             page: Page::of(number, size, total_elements),
+        }
+    }
+
+    /// The same page of what becomes of its entries.
+    pub fn map<U>(self, entry: impl FnMut(T) -> U) -> Paged<U> {
+        Paged {
+            contents: self.contents.into_iter().map(entry).collect(),
+            page: self.page,
         }
     }
 }

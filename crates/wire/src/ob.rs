@@ -202,8 +202,15 @@ pub struct ObCluster {
     pub ob_cluster_id: Option<i64>,
     /// The proxy clusters that serve it.
     pub obproxy_clusters: Vec<ServedBy>,
-    /// Its root servers.
+    /// Names of RS_LIST proxy clusters whose proxies use the new root servers only once they are restarted; told by the change
+    /// alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_needed: Vec<String>,
+    /// Its root servers; while a task changes them, as they were.
     pub root_servers: Vec<RootServer>,
+    /// The task that brings a change to the proxies, if it concerns any; told by the change alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<i64>,
     /// PRIMARY or STANDBY.
     #[serde(rename = "type")]
     pub cluster_type: ClusterType,
@@ -221,21 +228,6 @@ pub struct ServedBy {
     pub name: String,
     /// The state of the link.
     pub status: LinkStatus,
-}
-
-/// The answer to a change of an OceanBase cluster.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObClusterUpdated {
-    /// The cluster; while a task is under way, as it was.
-    #[serde(flatten)]
-    pub cluster: ObCluster,
-    /// Names of RS_LIST proxy clusters whose proxies use the new root servers only once they are restarted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub restart_needed: Vec<String>,
-    /// The task that brings the change to the proxies, if it concerns any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<i64>,
 }
 
 /// Body of `POST /api/v2/ob/clusters/{id}/probe`; may be left out.
@@ -256,10 +248,10 @@ pub struct ObClusterProbe {
     /// What the cluster says of itself, if an account was let in and the server knows of clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ObClusterFacts>,
-    /// Each registered root server.
-    pub servers: Vec<ProbedServer>,
     /// Whether the root servers were found to differ and are taken over.
     pub refreshed: bool,
+    /// Each registered root server.
+    pub servers: Vec<ProbedServer>,
     /// The task that brings them to the proxies, if it concerns any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_id: Option<i64>,

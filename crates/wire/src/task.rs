@@ -90,11 +90,11 @@ pub struct SubtaskInstance {
     pub name: String,
     /// JAVA_TASK, the only value OCP knows.
     pub node_type: String,
-    /// EXECUTE, RETRY, ROLLBACK, SKIP, ROLLBACK_SKIP or CANCEL.
-    pub operation: String,
     /// *Extension*: the proxy it is about, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obproxy_id: Option<i64>,
+    /// EXECUTE, RETRY, ROLLBACK, SKIP, ROLLBACK_SKIP or CANCEL.
+    pub operation: String,
     /// Branch number, -1 when the step is not one of several.
     pub parallel_idx: i64,
     /// Whether the task can't be rolled back once this step ran.
@@ -231,57 +231,57 @@ pub struct SubtaskLog {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskEvent {
-    /// Position in the task's history, from 1 without gaps.
-    pub seq: i64,
-    /// When, in milliseconds since the epoch and as OCP writes times.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<Timestamp>,
-    /// What: TASK_CREATED, SUB_READY, SUB_CLAIMED, SUB_SUCCEEDED, …
-    pub kind: String,
-    /// The server that decided it.
-    pub server: String,
-    /// The step it is about; absent for the task itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subtask_id: Option<i64>,
-    /// What the step is to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
-    /// Number of the attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_time: Option<i64>,
-    /// The attempt's fence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<i64>,
-    /// When the attempt will be given up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Timestamp>,
-    /// Not to be begun before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<Timestamp>,
-    /// What would run it, if a release knew it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class_name: Option<String>,
-    /// The status a step was parked in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-    /// Why an attempt ended badly.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<StepFailure>,
-    /// The key of a value an attempt recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-    /// What an attempt added to the context; values that may be secret are masked.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub context: BTreeMap<String, Vec<String>>,
-    /// How the task came to rest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
     /// Who wanted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// The key of a value an attempt recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// What would run it, if a release knew it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// What an attempt added to the context; values that may be secret are masked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, Vec<String>>,
+    /// When the attempt will be given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The attempt's fence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Why an attempt ended badly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<StepFailure>,
+    /// What: TASK_CREATED, SUB_READY, SUB_CLAIMED, SUB_SUCCEEDED, …
+    pub kind: String,
+    /// Not to be begun before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// What the step is to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// How the task came to rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
     /// Why, in that person's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Number of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_time: Option<i64>,
+    /// Position in the task's history, from 1 without gaps.
+    pub seq: i64,
+    /// The server that decided it.
+    pub server: String,
+    /// The status a step was parked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// The step it is about; absent for the task itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtask_id: Option<i64>,
+    /// When, in milliseconds since the epoch and as OCP writes times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
 }
 
 /// *Extension*: the answer to `GET …/events`.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, FixedOffset, Local, Timelike as _, Utc};
+use chrono::{DateTime, FixedOffset, Local, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Milliseconds since the Unix epoch, written as ISO-8601 with the server's offset and at most three fraction digits.
@@ -26,15 +26,16 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let utc = DateTime::<Utc>::from_timestamp_millis(self.0).ok_or(fmt::Error)?;
-        let local = utc.with_timezone(&Local);
-        write!(f, "{}", local.format("%Y-%m-%dT%H:%M:%S"))?;
-        let millis = local.nanosecond() / 1_000_000;
+        let whole = utc.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, true);
+        // Behind the date are nine characters of time, `T08:25:46`, and the offset.
+        let (seconds, offset) = whole.split_at(whole.find('T').ok_or(fmt::Error)? + 9);
+        f.write_str(seconds)?;
+        let millis = utc.timestamp_subsec_millis();
         if millis != 0 {
             let digits = format!("{millis:03}");
             write!(f, ".{}", digits.trim_end_matches('0'))?;
         }
-        let offset = local.format("%:z").to_string();
-        write!(f, "{}", if offset == "+00:00" { "Z" } else { &offset })
+        f.write_str(offset)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use obfleet_engine::{Lock, Submission, TaskView};
 use obfleet_wire::{
     Code, Refusal,
-    ob::{Account, ObCluster as ObClusterView, ObClusterUpdated, RegisterObCluster, RootServer, UpdateObCluster},
+    ob::{Account, ObCluster as ObClusterView, RegisterObCluster, RootServer, UpdateObCluster},
     obproxy::WorkMode,
     reason::{Reason, Thing},
     time::Timestamp,
@@ -93,7 +93,7 @@ impl Fleet {
         id: i64,
         body: &UpdateObCluster,
         once: Option<&Once>,
-    ) -> Result<ObClusterUpdated, Error> {
+    ) -> Result<ObClusterView, Error> {
         if let Some(made) = self.made(once).await? {
             return self.updated(id, Some(&made), body).await;
         }
@@ -159,12 +159,7 @@ impl Fleet {
         Ok(self.engine.submit(submission).await?)
     }
 
-    async fn updated(
-        &self,
-        id: i64,
-        task: Option<&TaskView>,
-        body: &UpdateObCluster,
-    ) -> Result<ObClusterUpdated, Error> {
+    async fn updated(&self, id: i64, task: Option<&TaskView>, body: &UpdateObCluster) -> Result<ObClusterView, Error> {
         let fleet = self.snapshot().await?;
         let known = fleet.ob_cluster(id)?;
         let restart_needed = fleet
@@ -174,10 +169,10 @@ impl Fleet {
             .filter_map(|link| fleet.clusters.get(&link.cluster_id))
             .filter(|cluster| cluster.work_mode == WorkMode::RsList && fleet.proxies_of(cluster.id).next().is_some())
             .map(|cluster| cluster.name.clone());
-        Ok(ObClusterUpdated {
-            cluster: view::ob_cluster(&fleet, known),
+        Ok(ObClusterView {
             restart_needed: restart_needed.collect(),
             task_id: task.map(|task| task.id.0),
+            ..view::ob_cluster(&fleet, known)
         })
     }
 

@@ -4,8 +4,8 @@ use axum::extract::State;
 use obfleet_wire::{
     envelope::Paged,
     ob::{
-        ObCluster, ObClusterFacts, ObClusterProbe, ObClusterUpdated, ProbeObCluster, ProbedServer, RegisterObCluster,
-        RootServer, UpdateObCluster,
+        ObCluster, ObClusterFacts, ObClusterProbe, ProbeObCluster, ProbedServer, RegisterObCluster, RootServer,
+        UpdateObCluster,
     },
 };
 
@@ -61,7 +61,7 @@ pub async fn update(
     path: PathIds,
     key: Idempotency,
     Json(body): Json<UpdateObCluster>,
-) -> ApiResult<Data<ObClusterUpdated>> {
+) -> ApiResult<Data<ObCluster>> {
     let id = path.id("id")?;
     let once = key.of(&body, None)?;
     Ok(Data(app.fleet.update_ob_cluster(&who, id, &body, once.as_ref()).await?))

@@ -18,7 +18,10 @@ use axum::{
 };
 use obfleet_wire::{envelope::Envelope, time::Timestamp};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use tracing::Instrument as _;
 
 use super::{error::ApiError, language::Language, trace::trace_id};
@@ -27,7 +30,7 @@ use super::{error::ApiError, language::Language, trace::trace_id};
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// It did what was asked for; `data` is absent when there is none.
-    Done(Option<Value>),
+    Done(Option<Box<RawValue>>),
     /// It did not.
     Refused(ApiError),
 }
@@ -50,8 +53,8 @@ impl IntoResponse for Outcome {
 
 impl<T: Serialize> IntoResponse for Data<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_value(self.0) {
-            Ok(value) => Outcome::Done(Some(value)).into_response(),
+        match text(&self.0) {
+            Ok(data) => Outcome::Done(Some(data)).into_response(),
             Err(error) => ApiError::internal(error).into_response(),
         }
     }
@@ -61,6 +64,23 @@ impl IntoResponse for NoData {
     fn into_response(self) -> Response {
         Outcome::Done(None).into_response()
     }
+}
+
+/// JSON whose objects have their members in alphabetical order, as in OCP's answers. Types declare them so: to bring them into
+/// order here would take longer than all the rest of a large answer.
+fn text(answer: &impl Serialize) -> serde_json::Result<Box<RawValue>> {
+    let text = to_raw_value(answer)?;
+    if cfg!(debug_assertions) {
+        // The objects of a `Value` are in order.
+        let ordered = serde_json::from_str::<Value>(text.get())?.to_string();
+        // What they hold may be secret.
+        let kind = std::any::type_name_of_val(answer);
+        assert!(
+            ordered == text.get(),
+            "members of {kind} are not declared in alphabetical order"
+        );
+    }
+    Ok(text)
 }
 
 /// The id a request is known by, in its extensions.
@@ -118,10 +138,9 @@ pub async fn wrap(State(server): State<Arc<str>>, mut request: Request, next: Ne
     response
 }
 
-/// Through [`Value`], whose objects keep their keys in alphabetical order, as OCP's answers do.
-fn render(envelope: &Envelope<Value>, status: StatusCode) -> impl IntoResponse + use<> {
-    let json = serde_json::to_value(envelope)
-        .map(|value| value.to_string())
+fn render(envelope: &Envelope<Box<RawValue>>, status: StatusCode) -> impl IntoResponse + use<> {
+    let json = text(envelope)
+        .map(|text| String::from(Box::<str>::from(text)))
         .unwrap_or_default();
     (
         status,
@@ -184,6 +203,17 @@ mod tests {
 
         let (_, text) = ask("/none", "en").await;
         assert!(!text.contains("\"data\"") && !text.contains("null"), "{text}");
+    }
+
+    #[test]
+    #[should_panic(expected = "alphabetical order")]
+    fn a_type_that_is_declared_in_another_order_is_found_in_development() {
+        #[derive(Serialize)]
+        struct Disorderly {
+            b: u8,
+            a: u8,
+        }
+        let _ = Data(Disorderly { b: 1, a: 2 }).into_response();
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Lists: filters, order and paging as OCP's clients ask for them (`page` from 1, `size`, `sort=member,asc|desc`,
 //! several values of a filter with commas between them).
 
-use std::{cmp::Ordering, marker::PhantomData, ops::RangeInclusive};
+use std::{cmp::Ordering, ops::RangeInclusive};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -18,31 +18,30 @@ const DEFAULT_SIZE: u64 = 10;
 /// Entries of a page at most; OCP's own limit.
 const MAX_SIZE: u64 = 2000;
 
-/// An entry of a list, a `T` in JSON already: lists are sorted by any of its members.
+/// An entry of a list.
 #[derive(Debug)]
-pub struct Entry<T> {
-    json: Value,
-    of: PhantomData<fn() -> T>,
+pub struct Entry<T>(Shape<T>);
+
+#[derive(Debug)]
+enum Shape<T> {
+    AsItIs(T),
+    /// A `T` in JSON: a list is sorted by any of its members.
+    Sorted(Value),
 }
 
-impl<T> Entry<T> {
-    fn new(json: Value) -> Self {
-        Self { json, of: PhantomData }
-    }
-}
-
-impl<T> Serialize for Entry<T> {
+impl<T: Serialize> Serialize for Entry<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
+        match &self.0 {
+            Shape::AsItIs(entry) => entry.serialize(serializer),
+            Shape::Sorted(json) => json.serialize(serializer),
+        }
     }
 }
 
 /// Reads a `T`, so that what is made from deserialisers tells one.
-impl<'de, T: Deserialize<'de> + Serialize> Deserialize<'de> for Entry<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entry<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entry = T::deserialize(deserializer)?;
-        let json = serde_json::to_value(entry).map_err(serde::de::Error::custom)?;
-        Ok(Self::new(json))
+        T::deserialize(deserializer).map(|entry| Self(Shape::AsItIs(entry)))
     }
 }
 
@@ -125,25 +124,14 @@ impl ListQuery {
     /// The same of things that become entries by `show`. Unless they have to be sorted, only those of the page do.
     pub fn page_of<T, E: Serialize>(&self, things: Vec<T>, show: impl Fn(T) -> E) -> Result<Paged<Entry<E>>, ApiError> {
         let (number, size) = self.paging()?;
-        let entry = |thing| serde_json::to_value(show(thing)).map_err(ApiError::internal);
-        let page = match self.text("sort") {
-            None => {
-                let page = Paged::cut(things, number, size);
-                Paged {
-                    contents: page.contents.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?,
-                    page: page.page,
-                }
-            }
-            Some(sort) => {
-                let mut entries = things.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-                self.sort(sort, &mut entries)?;
-                Paged::cut(entries, number, size)
-            }
+        let Some(sort) = self.text("sort") else {
+            let page = Paged::cut(things, number, size);
+            return Ok(page.map(|thing| Entry(Shape::AsItIs(show(thing)))));
         };
-        Ok(Paged {
-            contents: page.contents.into_iter().map(Entry::new).collect(),
-            page: page.page,
-        })
+        let entries = things.into_iter().map(|thing| serde_json::to_value(show(thing)));
+        let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(ApiError::internal)?;
+        self.sort(sort, &mut entries)?;
+        Ok(Paged::cut(entries, number, size).map(|entry| Entry(Shape::Sorted(entry))))
     }
 
     fn sort(&self, sort: &str, entries: &mut [Value]) -> Result<(), ApiError> {
@@ -209,9 +197,12 @@ mod tests {
             .page(entries.clone())
             .unwrap();
         assert_eq!(
-            last.contents
+            serde_json::to_value(&last.contents)
+                .unwrap()
+                .as_array()
+                .unwrap()
                 .iter()
-                .map(|e| e.json["id"].as_i64().unwrap())
+                .map(|entry| entry["id"].as_i64().unwrap())
                 .collect::<Vec<_>>(),
             [5, 4, 3, 2, 1]
         );

@@ -32,14 +32,14 @@ pub struct EnrolRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrolResponse {
+    /// The certificate authority; clients must show a certificate of it with the DNS name `server.obfleet`.
+    pub ca_pem: String,
+    /// The agent's certificate; its DNS name is `{host_uid}.agent.obfleet`.
+    pub certificate_pem: String,
     /// The host's id.
     pub host_id: i64,
     /// The server's installation.
     pub installation: String,
-    /// The agent's certificate; its DNS name is `{host_uid}.agent.obfleet`.
-    pub certificate_pem: String,
-    /// The certificate authority; clients must show a certificate of it with the DNS name `server.obfleet`.
-    pub ca_pem: String,
 }
 
 /// DNS name in the server's client certificate.
