@@ -126,6 +126,9 @@ pub struct ServerArgs {
     /// Requests that each user may make of this server in a minute; 0 for any number
     #[arg(long, value_name = "REQUESTS", default_value_t = 60_000)]
     pub requests_per_minute: u32,
+    /// Connections to this server that each address may have open at a time; 0 for any number
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 1_000)]
+    pub connections_per_address: u32,
     /// Seconds a transaction on a proxy process to be replaced may take; a longer one is cut
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_WINDOW_S))]
     pub drain_window: u64,

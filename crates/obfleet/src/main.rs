@@ -89,6 +89,7 @@ async fn server(args: ServerArgs) -> anyhow::Result<()> {
     options.redirect_http = args.redirect_http;
     options.insecure_http = args.insecure_http;
     options.requests_per_minute = args.requests_per_minute;
+    options.connections_per_address = args.connections_per_address;
     options.package_keys = args.package_keys;
     options.public_url = args.public_url;
     options.peer_url = args.peer_url;

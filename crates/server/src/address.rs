@@ -1,4 +1,4 @@
-//! The addresses of a server: where clients and agents reach it, and where the other servers do.
+//! Addresses: where clients and agents reach a server, and where the other servers do; and of which network a client is.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -78,6 +78,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// What an address is counted as: one host has a whole /64 of IPv6 addresses.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +145,13 @@ mod tests {
         assert_eq!(peer(None, Some(bad)), Err(AddressError::Peer(bad.to_owned())));
         let with_tls = Addresses::of("https", listen(), Some("https://fleet.example"), None).unwrap();
         assert_eq!(with_tls.peer, "https://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn a_host_of_version_6_is_all_of_its_network() {
+        let of = |address: &str| network(address.parse().unwrap()).to_string();
+        assert_eq!(of("::ffff:10.0.0.2"), "10.0.0.2");
+        assert_eq!(of("2001:db8::ffff"), "2001:db8::");
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8::1"));
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! | room | is for |
 //! |---|---|
-//! | [`server`], [`address`], [`tls`], [`redirect`] | starting and stopping, where it is reached, its certificate, and the way to HTTPS |
+//! | [`server`], [`running`], [`options`] | starting and stopping |
+//! | [`address`], [`connections`], [`tls`], [`redirect`] | where it is reached, by how many at a time, its certificate, and the way to HTTPS |
 //! | [`router`], [`routes`], [`api`], [`task_view`], [`event_view`], [`masking`] | the routes, and what is shown |
 //! | [`openapi`] | the document of all routes, made from their declarations |
 //! | [`http`] | envelope, error sentences, bodies, paths, lists |
@@ -27,6 +28,7 @@ pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 pub mod collector;
+pub mod connections;
 pub mod event_view;
 pub mod founding;
 pub mod health;
@@ -35,6 +37,7 @@ pub mod masking;
 pub mod metrics;
 pub mod ob_probe;
 pub mod openapi;
+pub mod options;
 pub mod peers;
 pub mod pki;
 pub mod redirect;
@@ -42,11 +45,14 @@ pub mod renewal;
 pub mod retention;
 pub mod router;
 pub mod routes;
+pub mod running;
 pub mod server;
 pub mod state_dir;
 pub mod task_view;
 pub mod tidying;
 pub mod tls;
 
-pub use server::{Options, Running, Server, ServerError, location};
+pub use options::Options;
+pub use running::Running;
+pub use server::{Server, ServerError, location};
 pub use tls::TlsFiles;

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -26,21 +26,14 @@ use obfleet_fleet::{
     secrets::Sealer,
 };
 use obfleet_store::{Address, Database, DatabaseError, Location};
-use obfleet_wire::{agent::DrainPolicy, time::Timestamp};
-use tokio::{
-    sync::Semaphore,
-    task::{JoinError, JoinHandle},
-    time::timeout,
-};
+use obfleet_wire::time::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     address::{AddressError, Addresses},
     agents::Agents,
-    api::{
-        packages::MOST_UPLOADS,
-        task_events::{ListenerOptions, Listeners},
-    },
+    api::{packages::MOST_UPLOADS, task_events::Listeners},
     app::App,
     auth::{
         Authenticator,
@@ -49,116 +42,27 @@ use crate::{
     },
     bootstrap::Machines,
     collector::Collector,
+    connections::{PerNetwork, Places},
     founding::{self, FoundingError},
     health::Health,
     metrics::{Metrics, agents::MeasuredAgents, store::MeasuredStore},
+    options::Options,
     peers::{Peers, PeersError, nudges::Nudges, pass::Passes},
     pki::{Authority, PkiError},
     redirect,
     renewal::Renewal,
     retention,
     router::router,
+    running::Running,
     state_dir::{StateDir, StateDirError},
     tidying,
-    tls::{Reload, Tls, TlsError, TlsFiles, own},
+    tls::{Tls, TlsError, own},
 };
 
 /// Time a client may take for the head of a request, so that slow ones do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes a request's head may have: a thousand ids in the path, and room for all else.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
-/// How long requests under way may take at most once the server is told to stop; no longer than running steps, either.
-const GRACE: Duration = Duration::from_secs(10);
-/// A stolen certificate is of use for no longer, and a host may be away for four months.
-const AGENTS_VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Statements under way are over in less.
-const CLOSING: Duration = Duration::from_secs(2);
-/// Most steps are over in less; those that are not are agents' work, which goes on without the server.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// An OBProxy package has some 50 MB, with debug information some 500.
-const MAX_PACKAGE_BYTES: u64 = 1 << 30;
-/// A thousand a second, which no tool needs and a script gone wild exceeds.
-const REQUESTS_PER_MINUTE: u32 = 60_000;
-/// A proxy costs some megabytes in this time.
-const KEEP_METRICS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// How to run a server.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// The directory that keeps the server's state.
-    pub state_dir: PathBuf,
-    /// The state database, when it is not the file in the state directory.
-    pub database: Option<Address>,
-    /// Certificate and key to listen with; plain HTTP when absent.
-    pub tls: Option<TlsFiles>,
-    /// Without `tls`: speaks HTTPS with a certificate of its own making, from an authority in the state directory.
-    pub own_certificate: bool,
-    /// Where plain HTTP is answered with the way to HTTPS; with TLS only.
-    pub redirect_http: Option<SocketAddr>,
-    /// Whether to listen beyond this machine without TLS, where passwords can be read on their way.
-    pub insecure_http: bool,
-    /// Where clients and agents reach the server, `http://host:port`; made from `listen` when absent.
-    pub public_url: Option<String>,
-    /// Where the other servers on the database reach this one, `http://host:port`; the public URL when absent, or, where
-    /// that is none of HTTP, made from `listen`.
-    pub peer_url: Option<String>,
-    /// Holds the administrator's password, at the first start and whenever it is given.
-    pub admin_password_file: Option<PathBuf>,
-    /// Bytes an uploaded package may have.
-    pub max_package_bytes: u64,
-    /// The directory with the public keys that packages may be signed with; any package is taken when absent.
-    pub package_keys: Option<PathBuf>,
-    /// Requests each user may make in a minute; 0 for any number.
-    pub requests_per_minute: u32,
-    /// How sessions of a proxy process that is to go are ended.
-    pub drain: DrainPolicy,
-    /// How long running steps may take to end once the server is told to stop; what is left is handed over to the next
-    /// start.
-    pub drain_timeout: Duration,
-    /// How long an agent's certificate is good; it is renewed when two thirds are over.
-    pub agents_valid: Duration,
-    /// How long the history of tasks that are over is kept; for ever when absent.
-    pub keep_tasks: Option<Duration>,
-    /// How long audit records are kept; for ever when absent.
-    pub keep_audit: Option<Duration>,
-    /// How long what is measured of proxies is kept, by the minute.
-    pub keep_metrics: Duration,
-    /// How clients that listen to events are served.
-    pub listeners: ListenerOptions,
-}
-
-impl Options {
-    /// With everything else as it is usual.
-    pub fn new(listen: SocketAddr, state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            listen,
-            state_dir: state_dir.into(),
-            database: None,
-            tls: None,
-            own_certificate: false,
-            redirect_http: None,
-            insecure_http: false,
-            public_url: None,
-            peer_url: None,
-            admin_password_file: None,
-            max_package_bytes: MAX_PACKAGE_BYTES,
-            package_keys: None,
-            requests_per_minute: REQUESTS_PER_MINUTE,
-            drain: DrainPolicy {
-                window_ms: 60_000,
-                closes_per_second: 50,
-            },
-            drain_timeout: DRAIN_TIMEOUT,
-            agents_valid: AGENTS_VALID,
-            keep_tasks: None,
-            keep_audit: None,
-            keep_metrics: KEEP_METRICS,
-            listeners: ListenerOptions::default(),
-        }
-    }
-}
 
 /// The server cannot start, or did not stop well.
 #[derive(Debug, thiserror::Error)]
@@ -226,31 +130,6 @@ pub enum ServerError {
     /// Accepting connections.
     #[error("the server stopped listening")]
     Serve(#[source] io::Error),
-}
-
-/// A server in this process.
-pub struct Running {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Where it answers plain HTTP with the way to HTTPS, if it was told to.
-    pub redirecting: Option<SocketAddr>,
-    /// Where clients reach it.
-    pub url: String,
-    /// The administrator's password, when this start has made one: show it, it is not kept.
-    pub admin_password: Option<String>,
-    app: Arc<App>,
-    handle: Handle<SocketAddr>,
-    reload: Reload,
-    stop: CancellationToken,
-    serving: JoinHandle<io::Result<()>>,
-    observing: JoinHandle<()>,
-    renewing: JoinHandle<()>,
-    collecting: JoinHandle<()>,
-    database: Database,
-    _nudging: Option<AbortOnDropHandle<()>>,
-    drain_timeout: Duration,
-    // Last: the directory stays locked until everything else is gone.
-    _state_dir: StateDir,
 }
 
 /// Starts servers.
@@ -396,12 +275,13 @@ impl Server {
             tokio::spawn(tls.follow(stop.clone()));
         }
         let router = router(Arc::clone(&app), &server_id);
-        let serving = tokio::spawn(serve(listener, config, router, handle.clone()));
+        let places = Places::new(options.connections_per_address);
+        let serving = tokio::spawn(serve(listener, config, router, places.clone(), handle.clone()));
         let url = addresses.public;
         let redirecting = redirect.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = redirect {
             let router = redirect::router(redirect::port(&url, address));
-            tokio::spawn(serve(listener, None, router, handle.clone()));
+            tokio::spawn(serve(listener, None, router, places, handle.clone()));
         }
         tracing::info!(%address, url, database = %place, "server started");
         Ok(Running {
@@ -527,6 +407,7 @@ async fn serve(
     listener: TcpListener,
     tls: Option<RustlsConfig>,
     router: Router,
+    places: Places,
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
@@ -538,80 +419,9 @@ async fn serve(
     let plain = NoDelayAcceptor::new();
     match tls {
         Some(config) => {
-            let acceptor = RustlsAcceptor::new(config).acceptor(plain);
-            server.acceptor(acceptor).serve(service).await
+            let secure = RustlsAcceptor::new(config).acceptor(plain);
+            server.acceptor(PerNetwork::new(secure, places)).serve(service).await
         }
-        None => server.acceptor(plain).serve(service).await,
-    }
-}
-
-impl Running {
-    /// The fleet behind the API.
-    pub fn fleet(&self) -> &Fleet {
-        &self.app.fleet
-    }
-
-    /// The authority that agents are enrolled with.
-    pub fn authority(&self) -> &Authority {
-        &self.app.authority
-    }
-
-    /// Has the files of the certificate read at once, whatever their time.
-    pub fn reload(&self) -> Reload {
-        self.reload.clone()
-    }
-
-    /// Number of password verifications so far.
-    pub fn verifications(&self) -> u64 {
-        self.app.authenticator.verifications()
-    }
-
-    /// Serves until `shutdown` is ready, then stops.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let ended = tokio::select! {
-            () = shutdown => None,
-            ended = &mut self.serving => Some(ended),
-        };
-        self.finish(ended).await
-    }
-
-    /// Stops: no new requests and no new steps, a while for those under way; then the engine lets go of what is left. Tasks
-    /// go on at the next start, and what agents have in hand goes on without us.
-    pub async fn stop(self) -> Result<(), ServerError> {
-        self.finish(None).await
-    }
-
-    async fn finish(self, ended: Option<Result<io::Result<()>, JoinError>>) -> Result<(), ServerError> {
-        let limit = self.drain_timeout;
-        self.handle.graceful_shutdown(Some(limit.min(GRACE)));
-        self.stop.cancel();
-        let engine = self.app.fleet.engine().clone();
-        tracing::info!(seconds = limit.as_secs(), "draining");
-        let draining = tokio::spawn(async move { engine.drain(limit).await });
-        let ended = match ended {
-            Some(ended) => ended,
-            None => self.serving.await,
-        };
-        let engine = self.app.fleet.engine();
-        let left = draining.await.unwrap_or_default();
-        engine.shutdown().await;
-        if let Some(peers) = &self.app.peers {
-            peers.nudge().await;
-        }
-        tracing::info!(steps_handed_over = left, "server stopped");
-        for (who, ended) in [
-            ("observer", self.observing.await),
-            ("renewal", self.renewing.await),
-            ("collector", self.collecting.await),
-        ] {
-            if let Err(error) = ended {
-                tracing::warn!(who, %error, "ended badly");
-            }
-        }
-        // Whoever copies the state next finds whole files, without what SQLite has beside them.
-        if timeout(CLOSING, self.database.close()).await.is_err() {
-            tracing::warn!("somebody still uses the database: it is closed when the process ends");
-        }
-        ended.map_err(io::Error::other).flatten().map_err(ServerError::Serve)
+        None => server.acceptor(PerNetwork::new(plain, places)).serve(service).await,
     }
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::address::network;
+
 /// Failures are forgotten after this much time without another one.
 const FORGIVEN: Duration = Duration::from_secs(15 * 60);
 /// Users and networks watched at most; beyond it the ones that failed longest ago are let go.
@@ -53,14 +55,6 @@ impl Suspect {
             None => Duration::ZERO,
             Some(beyond) => Duration::from_secs(1 << beyond.min(10)).min(self.longest_wait()),
         }
-    }
-}
-
-/// One host has a whole /64 of IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -175,7 +169,6 @@ mod tests {
         }
         assert!(throttle.wait("admin", "2001:db8::ffff".parse().unwrap(), now).is_some());
         assert_eq!(throttle.wait("admin", "2001:db8:0:1::1".parse().unwrap(), now), None);
-        assert_eq!(network("::ffff:10.0.0.2".parse().unwrap()), AWAY);
     }
 
     #[test]

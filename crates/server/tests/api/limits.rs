@@ -8,9 +8,15 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::support::{Api, NEW, OLD, PASSWORD, Reply};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn told(headers: &HeaderMap) -> [Option<u64>; 3] {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
@@ -154,4 +160,33 @@ async fn so_many_uploads_are_on_their_way_at_once() {
         sleep(Duration::from_millis(20)).await;
     }
     uploads.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_at_a_time() {
+    let api = Api::start_with(|options| options.connections_per_address = 3).await;
+    let address = api.running.address;
+    let connect = async || TcpStream::connect(address).await.unwrap();
+    let mut silent = vec![connect().await, connect().await, connect().await];
+    // Those that were accepted stay open, so what is closed is the one too many.
+    let mut closed = connect().await;
+    let end = timeout(PATIENCE, closed.read(&mut [0; 1]))
+        .await
+        .expect("nobody closed it");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    silent.pop();
+    let answered = async || {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build();
+        let asked = client.unwrap().get(format!("{}/api/v2/time", api.running.url)).send();
+        asked.await.is_ok_and(|answer| answer.status() == 200)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !answered().await {
+        assert!(
+            Instant::now() < deadline,
+            "a place that is free again is given to nobody"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(silent.len(), 2);
 }
