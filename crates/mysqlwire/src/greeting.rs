@@ -11,7 +11,7 @@ pub struct Greeting {
     pub server_version: String,
     /// The connection's id on this server.
     pub connection_id: u32,
-    /// The random bytes a password answer is made with.
+    /// The random bytes a password answer is made with; without [`capability::SECURE_CONNECTION`] only the first eight.
     pub scramble: [u8; SCRAMBLE_LEN],
     /// [`capability`] flags the server offers.
     pub capabilities: u32,
@@ -38,8 +38,10 @@ impl Greeting {
         out.extend_from_slice(&capabilities[2..]);
         out.push(SCRAMBLE_LEN as u8 + 1);
         out.extend_from_slice(&[0; 10]);
-        out.extend_from_slice(&self.scramble[8..]);
-        out.push(0);
+        if self.capabilities & capability::SECURE_CONNECTION != 0 {
+            out.extend_from_slice(&self.scramble[8..]);
+            out.push(0);
+        }
         if self.capabilities & capability::PLUGIN_AUTH != 0 {
             put_nul_text(&mut out, &self.auth_plugin);
         }
@@ -99,6 +101,16 @@ mod tests {
             auth_plugin in "[a-z_0-9]{1,30}",
         ) {
             let capabilities = flags | capability::SECURE_CONNECTION | capability::PLUGIN_AUTH;
+            let greeting = Greeting { server_version, connection_id, scramble, capabilities, charset, status, auth_plugin };
+            prop_assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));
+        }
+
+        #[test]
+        fn greetings_of_old_servers_come_back(connection_id: u32, first: [u8; 8], flags: u32, charset: u8, status: u16) {
+            let mut scramble = [0; SCRAMBLE_LEN];
+            scramble[..8].copy_from_slice(&first);
+            let capabilities = flags & !capability::SECURE_CONNECTION | capability::PLUGIN_AUTH;
+            let (server_version, auth_plugin) = ("4.1.0".to_owned(), "mysql_old_password".to_owned());
             let greeting = Greeting { server_version, connection_id, scramble, capabilities, charset, status, auth_plugin };
             prop_assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));
         }

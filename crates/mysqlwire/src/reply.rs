@@ -78,12 +78,21 @@ impl OkPacket {
     }
 }
 
+/// The state of an error that has none of its own.
+const GENERAL_ERROR: &str = "HY000";
+
+/// The bytes as a state: five letters and digits, or else that of a general error.
+fn state(bytes: &[u8]) -> &str {
+    let fits = bytes.len() == 5 && bytes.iter().all(u8::is_ascii_alphanumeric);
+    str::from_utf8(bytes).ok().filter(|_| fits).unwrap_or(GENERAL_ERROR)
+}
+
 /// A command was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrPacket {
     /// Error number.
     pub code: u16,
-    /// Five characters.
+    /// Five letters and digits.
     pub sqlstate: String,
     /// Text for people.
     pub message: String,
@@ -103,15 +112,14 @@ impl ErrPacket {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![HEADER_ERR];
         out.extend_from_slice(&self.code.to_le_bytes());
-        if self.sqlstate.len() == 5 {
-            out.push(b'#');
-            out.extend_from_slice(self.sqlstate.as_bytes());
-        }
+        // Never without one: a message may begin with the mark of a state.
+        out.push(b'#');
+        out.extend_from_slice(state(self.sqlstate.as_bytes()).as_bytes());
         out.extend_from_slice(self.message.as_bytes());
         out
     }
 
-    /// Reads an ERR packet; before the login it may lack the state, which is then `HY000`.
+    /// Reads an ERR packet; before the login it may lack the state, which is then `HY000`, as it is for one that is none.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
         if reader.u8("header")? != HEADER_ERR {
@@ -119,13 +127,13 @@ impl ErrPacket {
         }
         let code = reader.u16("error number")?;
         let sqlstate = if reader.first() == Some(b'#') {
-            text(&reader.bytes(6, "state")?[1..])
+            state(&reader.bytes(6, "state")?[1..])
         } else {
-            "HY000".to_owned()
+            GENERAL_ERROR
         };
         Ok(Self {
             code,
-            sqlstate,
+            sqlstate: sqlstate.to_owned(),
             message: text(reader.take_rest()),
         })
     }
@@ -177,6 +185,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_state_that_is_none_is_the_general_one() {
+        for state in [b"\xff\xfe\xfd\xfc\xfb".as_slice(), b"12 45", b"1234\n"] {
+            let payload = [b"\xff\x15\x04#", state, b"denied"].concat();
+            let err = ErrPacket::decode(&payload).unwrap();
+            assert_eq!(err, ErrPacket::new(1045, "HY000", "denied"));
+            assert_eq!(ErrPacket::decode(&err.encode()), Ok(err));
+        }
+    }
+
+    #[test]
+    fn a_message_is_never_taken_for_a_state() {
+        let err = ErrPacket::new(1045, "", "#12345 is missing");
+        let read = ErrPacket::decode(&err.encode()).unwrap();
+        assert_eq!(read, ErrPacket::new(1045, "HY000", "#12345 is missing"));
+    }
 
     proptest! {
         #[test]
