@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Version and build of a proxy, `4.3.1.0-1`: what OCP calls `version` of a server.
 ///
-/// Ordered by the numbers of the version, then by the numbers of the build; an operating system suffix (`.el7`) never
-/// counts.
+/// Ordered by the numbers of the version, then by the numbers of the build, and those that have the same numbers (`4.3`,
+/// `4.3.0`) by their texts; an operating system suffix (`.el7`) never counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProxyVersion {
@@ -22,23 +22,29 @@ pub struct ProxyVersion {
 #[error("'{0}' is not a version of the form 4.3.1.0-1")]
 pub struct VersionError(pub String);
 
-fn numbers(text: &str) -> Vec<u64> {
-    text.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-}
-
-/// Compares dotted numbers; missing parts count as zero.
+/// Compares dotted numbers, however long they are; missing parts count as zero.
 fn compare_dotted(a: &str, b: &str) -> Ordering {
-    let (a, b) = (numbers(a), numbers(b));
-    let at = |v: &[u64], i: usize| v.get(i).copied().unwrap_or(0);
-    (0..a.len().max(b.len()))
-        .map(|i| at(&a, i).cmp(&at(&b, i)))
-        .find(|o| o.is_ne())
-        .unwrap_or(Ordering::Equal)
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        let (a, b) = (a.next(), b.next());
+        if a.is_none() && b.is_none() {
+            return Ordering::Equal;
+        }
+        // Without leading zeros the longer number is the larger one.
+        let [a, b] = [a, b].map(|part| part.unwrap_or_default().trim_start_matches('0'));
+        let order = a.len().cmp(&b.len()).then_with(|| a.cmp(b));
+        if order.is_ne() {
+            return order;
+        }
+    }
 }
 
 impl Ord for ProxyVersion {
     fn cmp(&self, other: &Self) -> Ordering {
-        compare_dotted(&self.version, &other.version).then_with(|| compare_dotted(&self.build, &other.build))
+        compare_dotted(&self.version, &other.version)
+            .then_with(|| compare_dotted(&self.build, &other.build))
+            .then_with(|| self.version.cmp(&other.version))
+            .then_with(|| self.build.cmp(&other.build))
     }
 }
 
@@ -138,9 +144,12 @@ impl FromStr for PackageName {
         let parse = || {
             let stem = text.strip_suffix(".rpm")?;
             let (rest, arch) = stem.rsplit_once('.')?;
-            let (rest, os) = rest.rsplit_once('.')?;
-            let (rest, build) = rest.rsplit_once('-')?;
+            let (rest, release) = rest.rsplit_once('-')?;
             let (name, version) = rest.rsplit_once('-')?;
+            // The build is numbers; what follows them, dots included, is the operating system.
+            let is_os = |at: &usize| !release[at + 1..].starts_with(|first: char| first.is_ascii_digit());
+            let at = release.match_indices('.').map(|(at, _)| at).find(is_os)?;
+            let (build, os) = (&release[..at], &release[at + 1..]);
             let version = format!("{version}-{build}").parse().ok()?;
             (!name.is_empty() && !os.is_empty() && !arch.is_empty()).then(|| Self {
                 name: name.to_owned(),
@@ -172,6 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_may_be_of_any_length() {
+        assert!(v("4.3.1.0-18446744073709551616") > v("4.3.1.0-2"));
+        assert!(v("18446744073709551616.0-1") > v("18446744073709551615.9-1"));
+        assert!(v("4.3.1.0-18446744073709551616") < v("4.3.1.0-18446744073709551617"));
+    }
+
+    #[test]
+    fn versions_that_differ_are_never_in_the_same_place() {
+        for (one, other) in [("4.3.0-1", "4.3-1"), ("4.03-1", "4.3-1"), ("4.3-01", "4.3-1")] {
+            assert_ne!(v(one).cmp(&v(other)), Ordering::Equal, "{one} {other}");
+            assert_eq!(v(one).cmp(&v(other)), v(other).cmp(&v(one)).reverse(), "{one} {other}");
+            assert!(v(one).at_least("4.3") && v(other).at_least("4.3.0"), "{one} {other}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_version() {
         for text in ["", "4.3", "4.3.1.0-", "-1", "a.b-1", "4..1-1", "4.3.1.0-1.x"] {
             assert!(text.parse::<ProxyVersion>().is_err(), "{text}");
@@ -187,6 +212,9 @@ mod tests {
         );
         assert_eq!(name.short(), "obproxy-ce-4.3.1.0-1");
         assert_eq!(name.file_name(), "obproxy-ce-4.3.1.0-1.el7.x86_64.rpm");
+        let name: PackageName = "obproxy-3.2.0-1.2.alios7.x.aarch64.rpm".parse().unwrap();
+        assert_eq!((name.version.build.as_str(), name.os.as_str()), ("1.2", "alios7.x"));
+        assert_eq!(name.file_name(), "obproxy-3.2.0-1.2.alios7.x.aarch64.rpm");
         for text in [
             "obproxy.rpm",
             "obproxy-ce-4.3.1.0-1.el7.x86_64",
