@@ -42,10 +42,11 @@ impl Identity {
                 "its name {name:?} is not made of letters, digits, '-', '_' and '+'"
             ));
         }
-        // The operating system begins at the first part that is not a number.
+        // The operating system begins at the first part that is not a number. A dash would end the release.
+        let of_os = |byte: u8| byte == b'.' || (safe(byte) && byte != b'-');
         let at = release.match_indices('.').map(|(at, _)| at).find(|at| {
             let rest = &release[at + 1..];
-            rest.starts_with(|first: char| first.is_ascii_alphabetic()) && rest.bytes().all(|b| safe(b) || b == b'.')
+            rest.starts_with(|first: char| first.is_ascii_alphabetic()) && rest.bytes().all(of_os)
         });
         let Some((build, os)) = at
             .map(|at| (&release[..at], &release[at + 1..]))
@@ -148,6 +149,7 @@ mod tests {
             ("x", "1.2", "1"),
             ("x", "1.2", ".el7"),
             ("x", "1.2", "1.el7/.."),
+            ("x", "1.2", "1.el7-1"),
             ("x", "1.2", "a.el7"),
             ("x", "1.2", ""),
         ] {
