@@ -52,7 +52,9 @@ fn labels(text: &str) -> Option<(Vec<(String, String)>, &str)> {
         let (name, after) = rest.split_once('=')?;
         let name = name.trim();
         let (value, after) = quoted(after.trim_start())?;
-        if !is_name(name, false) || labels.len() == MOST_LABELS {
+        // Prometheus takes nothing of a scrape that has a label twice.
+        let is_twice = labels.iter().any(|(other, _): &(String, String)| other == name);
+        if !is_name(name, false) || is_twice || labels.len() == MOST_LABELS {
             return None;
         }
         labels.push((name.to_owned(), value));
@@ -137,6 +139,7 @@ mod tests {
             "odp_a{x=1} 5",
             "odp_a{9x=\"1\"} 5",
             "odp_a{x=\"\\q\"} 5",
+            "odp_a{x=\"1\",y=\"1\",x=\"2\"} 5",
             "odp_a",
             "odp_a five",
             "odp_a NaN",
@@ -161,10 +164,10 @@ mod tests {
 
     fn any_series() -> impl Strategy<Value = Series> {
         let label = ("[a-z_][a-zA-Z0-9_]{0,8}", "\\PC{0,12}|[\\\\\"\n,={}]{0,6}");
-        let labels = prop::collection::vec(label, 0..5);
+        let labels = prop::collection::btree_map(label.0, label.1, 0..5);
         ("[a-z_:][a-z0-9_:]{0,12}", labels, -1e15..1e15_f64).prop_map(|(name, labels, value)| Series {
             name,
-            labels,
+            labels: labels.into_iter().collect(),
             value,
         })
     }
