@@ -182,7 +182,7 @@ impl ConfigItem {
             ValueType::Bool => parse_bool(one).is_some() && parse_bool(one) == parse_bool(other),
             ValueType::LogLevel => one.trim().eq_ignore_ascii_case(other.trim()),
             ValueType::Ip => {
-                let ip = |text: &str| text.trim().parse::<IpAddr>().ok();
+                let ip = |text: &str| text.parse::<IpAddr>().ok();
                 ip(one).is_some() && ip(one) == ip(other)
             }
             ValueType::Int | ValueType::Time | ValueType::Cap => {
@@ -378,6 +378,9 @@ mod tests {
         assert!(same("syslog_level", "info", "INFO") && !same("syslog_level", "INFO", "WARN"));
         assert!(same("local_bound_ipv6_ip", "::1", "0:0:0:0:0:0:0:1") && !same("local_bound_ip", "x", "y"));
         assert!(!same("proxy_idc_name", "a", "A") && same("proxy_idc_name", "", ""));
+        assert!(
+            same("local_bound_ip", " 127.0.0.1", " 127.0.0.1") && !same("local_bound_ip", " 127.0.0.1", "127.0.0.1")
+        );
         assert!(!same("enable_prometheus", "maybe", "perhaps") && same("enable_prometheus", "maybe", "maybe"));
     }
 
