@@ -153,13 +153,25 @@ impl ListQuery {
     }
 }
 
-/// Numbers by value, texts by code point, everything else as equal.
+/// Numbers by value, texts by code point, everything else of a kind as equal; what is absent or null comes first. An order of
+/// all values: sorting by anything less panics.
 fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal),
         (Value::String(a), Value::String(b)) => a.cmp(b),
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-        _ => Ordering::Equal,
+        _ => kind(a).cmp(&kind(b)),
+    }
+}
+
+/// Where values of this kind are among the others.
+fn kind(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Number(_) => 2,
+        Value::String(_) => 3,
+        Value::Array(_) | Value::Object(_) => 4,
     }
 }
 
@@ -234,5 +246,30 @@ mod tests {
         assert!(query.admits("status", "FAILED") && !query.admits("status", "PENDING"));
         assert!(query.admits("empty", "anything"));
         assert!(query.mentions("keyword", &["a", "obproxy-ce"]) && !query.mentions("keyword", &["a"]));
+    }
+
+    #[test]
+    fn what_is_null_or_absent_comes_first_however_many_there_are() {
+        let entries: Vec<Value> = (0..60_u32)
+            .map(|id| match id % 3 {
+                0 => json!({"id": id}),
+                1 => json!({"id": id, "name": null}),
+                _ => json!({"id": id, "name": format!("n{:02}", id * 7 % 60)}),
+            })
+            .collect();
+        let named = |sort| {
+            let page = query(&[("size", "60"), ("sort", sort)]).page(entries.clone()).unwrap();
+            let page = serde_json::to_value(&page.contents).unwrap();
+            let names = page.as_array().unwrap().iter();
+            names
+                .map(|entry| entry["name"].as_str().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let ascending = named("name");
+        assert!(
+            ascending.is_sorted() && ascending[..40].iter().all(Option::is_none),
+            "{ascending:?}"
+        );
+        assert!(named("name,desc").into_iter().rev().is_sorted());
     }
 }
