@@ -1,6 +1,8 @@
 //! `cargo xtask demo`, `cargo xtask test` and `cargo xtask bench`: all set-up, then the main job, every test (`--long` for
-//! those that take long), or every figure. `cargo xtask openapi` writes what is made from the code and checked in.
+//! those that take long), or every figure. `cargo xtask openapi` writes what is made from the code and checked in;
+//! `cargo xtask fuzz` does alone what the long tests do with the targets of `fuzz/`.
 
+mod fuzz;
 mod kills;
 mod setup;
 mod suite;
@@ -12,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use fuzz::Fuzzing;
 
 /// Random cases for each property in the long run, among them damaged packages; 256 otherwise.
 const LONG_CASES: &str = "10000";
@@ -49,6 +52,17 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Build the fuzz targets with a nightly compiler and run them
+    Fuzz {
+        /// Only this target
+        target: Option<String>,
+        /// Only this input, such as one that failed
+        #[arg(requires = "target")]
+        input: Option<PathBuf>,
+        /// Seconds that each target runs
+        #[arg(long, value_name = "SECONDS", default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+    },
     /// Build for release and measure how fast obfleet is on this machine
     Bench {
         /// Figures, and what `obfleet-bench --help` tells
@@ -59,7 +73,7 @@ enum Task {
 
 #[derive(Args)]
 struct TestArguments {
-    /// Also kill server, agents and guards at every point of every operation, run fifty proxies, and try far more random cases
+    /// Also kill server, agents and guards at every point of every operation, run fifty proxies, try far more random cases, and fuzz
     #[arg(long)]
     long: bool,
     /// Of all that only the kill at this point, as a failure names it
@@ -68,6 +82,9 @@ struct TestArguments {
     /// Minutes the kills may take, half of them for upgrades; what is left by then is told
     #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 80)]
     budget: u32,
+    /// Seconds that each fuzz target runs
+    #[arg(long, requires = "long", value_name = "SECONDS", default_value_t = fuzz::SECONDS)]
+    fuzz_seconds: u32,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +110,11 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Bench { arguments } => bench(&root, &arguments),
         Task::Openapi { check } => openapi(&root, check),
+        Task::Fuzz {
+            target: name,
+            input,
+            seconds,
+        } => Fuzzing::new(&root, &target(&root)).by_hand(name.as_deref(), input.as_deref(), seconds),
         Task::Test(arguments) => match arguments.point {
             Some(point) => {
                 let long = |file: &str, arguments: &[&str]| long(&root, file, arguments);
@@ -124,6 +146,7 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     for mut kills in kills::all(|file, arguments| long(root, file, arguments), arguments.budget) {
         results.push(succeed(&mut kills));
     }
+    results.push(Fuzzing::new(root, &target(root)).if_possible(arguments.fuzz_seconds));
     results.into_iter().collect()
 }
 

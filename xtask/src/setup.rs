@@ -51,16 +51,22 @@ impl Tools {
     }
 }
 
-/// Installs what is missing. `target` is the build directory.
-pub fn test_tools(target: &Path) -> Result<Tools> {
-    let missing: Vec<_> = PROGRAMS
+/// Installs those of the programs that are missing, each from its Debian package.
+pub fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = wanted
         .iter()
         .filter(|(program, _)| !is_installed(program))
         .map(|(_, package)| *package)
         .collect();
-    if !missing.is_empty() {
-        install(&missing)?;
+    if missing.is_empty() {
+        return Ok(());
     }
+    install(&missing)
+}
+
+/// Installs what is missing. `target` is the build directory.
+pub fn test_tools(target: &Path) -> Result<Tools> {
+    programs(&PROGRAMS)?;
     let tools = target.join("tools");
     Ok(Tools {
         seekdb: seekdb(&tools)?,

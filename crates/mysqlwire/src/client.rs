@@ -82,8 +82,8 @@ impl QueryResult {
 
 /// A connection to a MySQL-protocol server.
 #[derive(Debug)]
-pub struct Client {
-    packets: PacketStream<TcpStream>,
+pub struct Client<S = TcpStream> {
+    packets: PacketStream<S>,
     greeting: Greeting,
     capabilities: u32,
 }
@@ -104,26 +104,10 @@ impl Client {
         let greeted = timeout_at(deadline, Self::open(addr))
             .await
             .unwrap_or(Err(ClientError::NoGreeting));
-        let (mut packets, greeting) = greeted?;
-        let login = Login {
-            capabilities: WANTED & greeting.capabilities,
-            max_packet: 1 << 24,
-            charset: CHARSET_UTF8MB4_BIN as u8,
-            user: user.to_owned(),
-            auth_answer: Vec::new(),
-            database: None,
-            auth_plugin: None,
-            attributes: Vec::new(),
-        };
-        let capabilities = login.capabilities;
-        timeout_at(deadline, log_in(&mut packets, &greeting, login, password))
+        let (packets, greeting) = greeted?;
+        timeout_at(deadline, Self::enter(packets, greeting, user, password))
             .await
-            .unwrap_or(Err(ClientError::LoginTimedOut))?;
-        Ok(Self {
-            packets,
-            greeting,
-            capabilities,
-        })
+            .unwrap_or(Err(ClientError::LoginTimedOut))
     }
 
     async fn open(addr: SocketAddr) -> Result<(PacketStream<TcpStream>, Greeting), ClientError> {
@@ -146,14 +130,48 @@ impl Client {
         Ok(greeting)
     }
 
-    /// What the server said first.
-    pub fn greeting(&self) -> &Greeting {
-        &self.greeting
-    }
-
     /// The address of this end.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.packets.get_ref().local_addr()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Logs in over a stream that is there already; there is no default database, and no deadline here.
+    pub async fn over(stream: S, user: &str, password: &str) -> Result<Self, ClientError> {
+        let mut packets = PacketStream::new(stream);
+        let greeting = read_greeting(&mut packets).await?;
+        Self::enter(packets, greeting, user, password).await
+    }
+
+    async fn enter(
+        mut packets: PacketStream<S>,
+        greeting: Greeting,
+        user: &str,
+        password: &str,
+    ) -> Result<Self, ClientError> {
+        let login = Login {
+            capabilities: WANTED & greeting.capabilities,
+            max_packet: 1 << 24,
+            charset: CHARSET_UTF8MB4_BIN as u8,
+            user: user.to_owned(),
+            auth_answer: Vec::new(),
+            database: None,
+            auth_plugin: None,
+            attributes: Vec::new(),
+        };
+        let capabilities = login.capabilities;
+        log_in(&mut packets, &greeting, login, password).await?;
+        Ok(Self {
+            packets,
+            greeting,
+            capabilities,
+        })
+    }
+
+    /// What the server said first.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
     }
 
     /// Runs one statement and takes its whole answer; of several results the last with columns is kept.

@@ -17,6 +17,7 @@ mod statement;
 use answer::parse_binary_info;
 pub use answer::{ConfigItem, Session, UpgradeInfo};
 use statement::Statement;
+pub use statement::set_config as set_config_statement;
 
 /// The user every admin session logs in as.
 pub const ADMIN_USER: &str = "root@proxysys";

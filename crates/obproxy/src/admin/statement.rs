@@ -46,6 +46,14 @@ impl Statement<'_> {
     }
 }
 
+/// The statement that sets a configuration item, as [`AdminConn::set_config`](super::AdminConn::set_config) sends it.
+///
+/// # Errors
+/// A name that is none, and a value that cannot be sent for what it contains.
+pub fn set_config(name: &str, value: &str) -> Result<String, AdminError> {
+    Statement::SetConfig { name, value }.sql()
+}
+
 /// An integer in its only spelling, which may stand in a statement without quotes.
 fn is_plain_integer(value: &str) -> bool {
     value.parse::<i64>().is_ok_and(|number| number.to_string() == value)
