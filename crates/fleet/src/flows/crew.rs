@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::{
-    agent::{AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters},
+    agent::{
+        AgentStatus, AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters,
+    },
     credential::SshLoginType,
     time::Timestamp,
     version::ProxyVersion,
 };
+
+use tokio::time::{Instant, sleep};
 
 use crate::{
     bootstrap::{Access, Bootstrap, BootstrapError, LoginSecret, SSH_PORT},
@@ -24,6 +28,7 @@ use crate::{
 
 /// An agent that is started again is back by then; a proxy that cannot be read after this will not be.
 const READING: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The steps' surroundings.
 pub struct Crew {
@@ -136,10 +141,25 @@ impl Crew {
         }
     }
 
+    /// What the agent of a host says of itself. One that does not answer may be starting again, and is waited for.
+    pub async fn agent_status(&self, attempt: &Attempt, host: &Host) -> Result<AgentStatus, ActionError> {
+        let end = Instant::now() + READING;
+        loop {
+            match self.agents.status(host).await {
+                Err(HostAgentError::Unreachable { .. }) if Instant::now() < end => {}
+                answer => return Ok(answer?),
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = attempt.cancelled().cancelled() => return Err(ActionError::new("the attempt was stopped")),
+            }
+        }
+    }
+
     /// The agent of the step's host answers and knows the operations that the task will ask of it.
     pub async fn check_agent(&self, attempt: &Attempt, needed: &[&str]) -> Result<(), ActionError> {
         let host = self.host(attempt).await?;
-        let status = self.agents.status(&host).await?;
+        let status = self.agent_status(attempt, &host).await?;
         let missing: Vec<_> = needed
             .iter()
             .filter(|needed| !status.operations.iter().any(|known| known == *needed))

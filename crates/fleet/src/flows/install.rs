@@ -199,7 +199,7 @@ async fn prepare_install(crew: &Crew, attempt: &Attempt) -> StepResult {
     for id in hosts.iter().filter_map(|id| id.parse().ok()) {
         let host = crew.inventory.host(id).await?;
         let host = host.ok_or_else(|| ActionError::new(format!("host {id} is not in the inventory any more")))?;
-        let status = crew.agents.status(&host).await?;
+        let status = crew.agent_status(attempt, &host).await?;
         attempt.log(format!("host {}: agent {} answers", host.facts.name, status.version));
     }
     Ok(Output::nothing())

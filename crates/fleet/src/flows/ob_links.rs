@@ -251,7 +251,7 @@ async fn check(crew: &Crew, attempt: &Attempt) -> StepResult {
         return Ok(Output::nothing());
     }
     let host = crew.host(attempt).await?;
-    let status = crew.agents.status(&host).await?;
+    let status = crew.agent_status(attempt, &host).await?;
     if !status.operations.iter().any(|operation| operation == "refreshConfig") {
         return Err(ActionError::new(format!(
             "the agent of host {} (version {}) cannot have a proxy ask its config server; upgrade it, then retry",

@@ -86,7 +86,7 @@ pub fn context(cluster: &Cluster, proxies: &[&Proxy], delete_cluster: bool) -> C
 /// The agent answers before anything is taken away.
 async fn prepare(crew: &Crew, attempt: &Attempt) -> StepResult {
     let host = crew.host(attempt).await?;
-    let status = crew.agents.status(&host).await?;
+    let status = crew.agent_status(attempt, &host).await?;
     attempt.log(format!("host {}: agent {} answers", host.facts.name, status.version));
     Ok(Output::nothing())
 }

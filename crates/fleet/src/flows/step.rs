@@ -88,7 +88,10 @@ impl Action<InventoryChange> for StepAction {
 mod tests {
     use std::{
         path::Path,
-        sync::{Mutex, PoisonError},
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicU32, Ordering::Relaxed},
+        },
         time::Duration,
     };
 
@@ -120,6 +123,8 @@ mod tests {
     struct Notes {
         asked: Mutex<Vec<String>>,
         fence_is_higher: bool,
+        /// How often it does not answer before it does.
+        away: AtomicU32,
     }
 
     impl Notes {
@@ -135,7 +140,11 @@ mod tests {
     #[async_trait]
     impl HostAgent for Notes {
         async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
-            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+            let (host, reason) = (host.facts.name.clone(), "connection refused".into());
+            match self.away.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)) {
+                Ok(_) => Err(HostAgentError::Unreachable { host, reason }),
+                Err(_) => Err(HostAgentError::Failed(format!("{host} is back"))),
+            }
         }
 
         async fn metrics(&self, host: &Host, _: Timestamp, _: bool) -> Result<AgentMetrics, HostAgentError> {
@@ -279,5 +288,23 @@ mod tests {
         let action = action(inspecting(), &agents);
         action.undo(&attempt(SubtaskOperation::Rollback, 1, 2)).await.unwrap();
         assert_eq!(agents.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_starts_again_is_waited_for_by_who_only_looks() {
+        async fn look(crew: &Crew, attempt: &Attempt) -> StepResult {
+            crew.check_agent(attempt, &[]).await?;
+            Ok(Output::nothing())
+        }
+        let agents = Arc::new(Notes {
+            away: AtomicU32::new(2),
+            ..Notes::default()
+        });
+        let step = Step::new("class", "name", 1, |crew, attempt| look(crew, attempt).boxed());
+        let answer = action(step, &agents)
+            .run(&attempt(SubtaskOperation::Execute, 1, 1))
+            .await;
+        let told = answer.unwrap_err().to_string();
+        assert!(told.contains("is back"), "{told}");
     }
 }
