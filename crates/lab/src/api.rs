@@ -79,6 +79,11 @@ impl Api {
         data(self.request(Method::PUT, path).json(body), path).await
     }
 
+    /// `data` of the answer to a PATCH with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        data(self.request(Method::PATCH, path).json(body), path).await
+    }
+
     /// `data` of the answer to a POST without a body.
     pub async fn post_nothing(&self, path: &str) -> anyhow::Result<Value> {
         data(self.request(Method::POST, path), path).await

@@ -43,6 +43,8 @@ pub enum Operation {
     Online,
     /// Other values for all.
     Parameters,
+    /// Those of the cluster, for a proxy that was stopped when they were changed.
+    RefreshParameters,
     /// Of root@proxysys.
     SysPassword,
     /// Of proxyro.
@@ -51,6 +53,8 @@ pub enum Operation {
     AddLink,
     /// One less.
     RemoveLink,
+    /// Other root servers of the OceanBase cluster that they serve.
+    UpdateObCluster,
     /// A proxy that somebody else started, with its watchdog.
     TakeOver,
     /// It is given back.
@@ -101,7 +105,7 @@ pub enum Wrong {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Create,
         Self::CreateConfigUrl,
         Self::Add,
@@ -116,10 +120,12 @@ impl Operation {
         Self::Offline,
         Self::Online,
         Self::Parameters,
+        Self::RefreshParameters,
         Self::SysPassword,
         Self::ProxyroPassword,
         Self::AddLink,
         Self::RemoveLink,
+        Self::UpdateObCluster,
         Self::TakeOver,
         Self::MoveOut,
     ];
@@ -141,10 +147,12 @@ impl Operation {
             Self::Offline => "offline",
             Self::Online => "online",
             Self::Parameters => "parameters",
+            Self::RefreshParameters => "refresh-parameters",
             Self::SysPassword => "sys-password",
             Self::ProxyroPassword => "proxyro-password",
             Self::AddLink => "add-link",
             Self::RemoveLink => "remove-link",
+            Self::UpdateObCluster => "update-ob-cluster",
             Self::TakeOver => "take-over",
             Self::MoveOut => "move-out",
         }
@@ -158,6 +166,11 @@ impl Operation {
     /// Whether its task goes back by itself when a step fails.
     pub fn undoes_itself(self) -> bool {
         matches!(self, Self::Parameters | Self::SysPassword)
+    }
+
+    /// Whether what it is about was changed elsewhere before, so that a rollback only ends it and takes nothing back.
+    pub fn is_kept(self) -> bool {
+        self == Self::ProxyroPassword
     }
 
     /// What there has to be afterwards.
@@ -176,10 +189,12 @@ impl Operation {
             Self::Offline
             | Self::Online
             | Self::Parameters
+            | Self::RefreshParameters
             | Self::SysPassword
             | Self::ProxyroPassword
             | Self::AddLink
-            | Self::RemoveLink => UNTOUCHED,
+            | Self::RemoveLink
+            | Self::UpdateObCluster => UNTOUCHED,
             Self::TakeOver => Effect {
                 statuses: &["RUNNING"],
                 same_processes: true,
@@ -194,9 +209,24 @@ impl Operation {
             Self::Delete | Self::Remove | Self::DeleteCluster => &["removed"],
             Self::Start | Self::RestartForced => &["exit"],
             Self::RestartHot | Self::Upgrade => &["exit", "hang", "no-login"],
-            Self::Parameters => &["refused"],
+            Self::Parameters
+            | Self::SysPassword
+            | Self::ProxyroPassword
+            | Self::AddLink
+            | Self::RemoveLink
+            | Self::MoveOut => &["refused"],
             Self::TakeOver => &["slots"],
             _ => &[],
+        }
+    }
+
+    /// An item of proxies' configuration that it sets.
+    fn item(self) -> &'static str {
+        match self {
+            Self::SysPassword | Self::MoveOut => "obproxy_sys_password",
+            Self::ProxyroPassword => "observer_sys_password",
+            Self::AddLink | Self::RemoveLink => "refresh_json_config",
+            _ => "work_thread_num",
         }
     }
 
@@ -205,7 +235,18 @@ impl Operation {
         match self {
             Self::Create | Self::CreateConfigUrl => Ok(()),
             Self::Add => stage.create(World::RsList, 1).await,
-            Self::AddLink => stage.create(World::ConfigUrl, 2).await,
+            Self::AddLink | Self::UpdateObCluster => stage.create(World::ConfigUrl, 2).await,
+            Self::RefreshParameters => {
+                stage.create(World::RsList, 2).await?;
+                let home = stage.last_home().await?;
+                let faults = home.join("standin-faults.json");
+                fs::write(&faults, json!({"exit": 1}).to_string())?;
+                stage.is_down(&home).await?;
+                let task = Self::Parameters.start(stage).await?;
+                stage.succeed(task).await?;
+                fs::remove_file(faults)?;
+                stage.is_back(&home).await
+            }
             Self::RemoveLink => {
                 stage.create(World::ConfigUrl, 2).await?;
                 let task = Self::AddLink.start(stage).await?;
@@ -269,6 +310,14 @@ impl Operation {
                 let values = values.map(|(name, value)| json!({"name": name, "value": value}));
                 api.put(&path("/parameters"), &json!({"parameters": values})).await?
             }
+            Self::RefreshParameters => api.post_nothing(&named("/refreshParameters")).await?,
+            Self::UpdateObCluster => {
+                let known = api.get("/api/v2/ob/clusters?size=1000").await?;
+                let id = api::id(api::contents(&known).first().context("no OceanBase cluster")?)?;
+                let body = json!({"rootServers": stage.both_root_servers()});
+                api.patch(&format!("/api/v2/ob/clusters/{id}"), &body).await?;
+                Value::Null
+            }
             Self::SysPassword => {
                 api.post(&path("/sysPassword"), &json!({"password": OTHER_PASSWORD}))
                     .await?
@@ -320,7 +369,7 @@ impl Operation {
             "exit" => (json!({"exit": 1}), false),
             "hang" => (json!({"hang": true}), false),
             "no-login" => (json!({"no_login": true}), false),
-            "refused" => (json!({"refuse_parameter": "work_thread_num"}), true),
+            "refused" => (json!({"refuse_parameter": self.item()}), true),
             _ => bail!("{} has no cause {cause}", self.name()),
         };
         // The last one, so that something has been done by then.
@@ -348,8 +397,9 @@ impl Wrong {
             Self::BadDay { began_anew } => {
                 let home = stage.last_home().await?;
                 fs::remove_file(home.join("standin-faults.json"))?;
+                // The task holds it, so its agent has to begin it.
                 if began_anew {
-                    stage.begin_anew(&home).await?;
+                    stage.is_replaced(&home).await?;
                 }
             }
         }

@@ -39,7 +39,9 @@ const PASSING: [&str; 8] = [
 /// there: a restart that is taken back may leave the new process, with the same version in another file.
 const PASSING_FOUND: [&str; 4] = ["home", "exporterPort", "listening", "executableReplaced"];
 /// Items of a proxy's configuration that are other ones each time.
-const PASSING_ITEMS: [&str; 6] = [
+const PASSING_ITEMS: [&str; 8] = [
+    "refresh_json_config",
+    "refresh_rslist",
     "json_config_modified_time",
     "local_bound_ip",
     "proxy_id",

@@ -1,5 +1,5 @@
 //! Where an operation can be struck. A point has a name, by which it can be repeated alone: `stop/server@3`,
-//! `stop/cancel@3:retry`, `start/exit:rollback`, `stop/agent@3:undo`.
+//! `stop/cancel@3:retry`, `stop/full@5:rollback`, `start/exit:rollback`, `stop/agent@3:undo`.
 
 use std::{fmt, str::FromStr};
 
@@ -37,6 +37,8 @@ pub enum Blow {
     Cancel(usize, Way),
     /// The agent of this step's host ends when it has begun, and is back only after the task was cancelled.
     Away(usize, Way),
+    /// From when this step has begun its agent cannot write down what it knows of its proxies, until the task has failed by it.
+    Full(usize, Way),
     /// The task is cancelled when this step has begun and rolled back, and the kill comes when its undo has begun.
     Undo(Victim, usize),
     /// Something is wrong, until the task has failed by it: the operation's cause with this number.
@@ -76,6 +78,7 @@ impl fmt::Display for Point {
             Blow::Kill(victim, step) => write!(f, "{}@{step}", name_of(&VICTIMS, &victim)),
             Blow::Cancel(step, way) => write!(f, "cancel@{step}:{}", name_of(&WAYS, &way)),
             Blow::Away(step, way) => write!(f, "away@{step}:{}", name_of(&WAYS, &way)),
+            Blow::Full(step, way) => write!(f, "full@{step}:{}", name_of(&WAYS, &way)),
             Blow::Undo(victim, step) => write!(f, "{}@{step}:undo", name_of(&VICTIMS, &victim)),
             Blow::Cause(number, way) => {
                 let cause = self.operation.causes().get(number).copied().unwrap_or_default();
@@ -104,6 +107,7 @@ impl FromStr for Point {
             let blow = match (what, then) {
                 ("cancel", Some(_)) => Blow::Cancel(step, way?),
                 ("away", Some(_)) => Blow::Away(step, way?),
+                ("full", Some(_)) => Blow::Full(step, way?),
                 (victim, None) => Blow::Kill(named(&VICTIMS, victim)?, step),
                 (victim, Some("undo")) => Blow::Undo(named(&VICTIMS, victim)?, step),
                 _ => return None,
@@ -112,7 +116,7 @@ impl FromStr for Point {
         };
         let wrong = || {
             format!(
-                "{name} is no point: operation/(server|agent|both)@step[:undo], operation/(cancel|away)@step:(retry|rollback) \
+                "{name} is no point: operation/(server|agent|both)@step[:undo], operation/(cancel|away|full)@step:(retry|rollback) \
                  or operation/cause:(retry|rollback)"
             )
         };
@@ -137,7 +141,11 @@ pub fn all(operation: Operation, task: &Value) -> Vec<Point> {
         blows.extend(VICTIMS.map(|(victim, _)| Blow::Kill(victim, *number)));
         blows.extend([Victim::Server, Victim::Agent].map(|victim| Blow::Undo(victim, *number)));
         for (way, _) in WAYS {
-            blows.extend([Blow::Cancel(*number, way), Blow::Away(*number, way)]);
+            blows.extend([
+                Blow::Cancel(*number, way),
+                Blow::Away(*number, way),
+                Blow::Full(*number, way),
+            ]);
         }
     }
     for number in 0..operation.causes().len() {

@@ -133,6 +133,11 @@ impl Stage {
         Ok(json!({"hosts": [{"hostId": host, "sqlPort": port, "proxysysPasswd": FOREIGN_PASSWORD}]}))
     }
 
+    /// Root servers of the OceanBase cluster, one more than it has.
+    pub fn both_root_servers(&self) -> [Value; 2] {
+        [self.backend.address, self.other.address].map(|at| json!({"ip": at.ip(), "sqlPort": at.port()}))
+    }
+
     /// Where another OceanBase cluster is.
     pub fn other_root_server(&self) -> String {
         self.other.address.to_string()
@@ -256,8 +261,28 @@ impl Stage {
         Ok(shown.last().context("no proxy")?.home.clone())
     }
 
-    /// Kills what runs in a home, and waits until the agent has started another.
+    /// Has another process run in a home, as an operator would.
     pub async fn begin_anew(&self, home: &Path) -> anyhow::Result<()> {
+        let clusters = self.clusters().await?;
+        let cluster = clusters.first().context("no cluster")?;
+        let shown = self.shown(cluster)?;
+        let proxy = shown.iter().find(|proxy| proxy.home == home).context("nobody's home")?;
+        let path = format!("/api/v2/obproxy/clusters/{}/servers/restart", api::id(cluster)?);
+        let body = json!({"obproxyServerIds": [api::id(&proxy.row)?], "hotRestart": false});
+        let task = self.fleet.api()?.post(&path, &body).await?;
+        self.succeed(api::id(&task)?).await
+    }
+
+    /// Kills what runs in a home, where nothing can be started any more, and waits until the server knows.
+    pub async fn is_down(&self, home: &Path) -> anyhow::Result<()> {
+        for pid in process::of_home(home) {
+            process::signal(pid, Signal::SIGKILL);
+        }
+        self.are_shown(|row| row["status"] == "UNAVAILABLE", 1).await
+    }
+
+    /// Kills what runs in a home, and waits until its agent has begun another.
+    pub async fn is_replaced(&self, home: &Path) -> anyhow::Result<()> {
         let before = process::of_home(home);
         for pid in &before {
             process::signal(*pid, Signal::SIGKILL);
@@ -270,20 +295,64 @@ impl Stage {
             let now = process::of_home(home);
             let another = !now.is_empty() && !now.iter().any(|pid| before.contains(pid));
             if another && super::picture::answers(proxy.address).await {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{} does not come back", home.display());
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until a process serves in a home where none did, and the server knows.
+    pub async fn is_back(&self, home: &Path) -> anyhow::Result<()> {
+        let clusters = self.clusters().await?;
+        let shown = self.shown(clusters.first().context("no cluster")?)?;
+        let proxy = shown.iter().find(|proxy| proxy.home == home).context("nobody's home")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if super::picture::answers(proxy.address).await {
                 break;
             }
             ensure!(Instant::now() < deadline, "{} does not come back", home.display());
             sleep(LOOK).await;
         }
-        // What is asked of a proxy that is taken for away is refused.
-        let all_serve = |cluster: &Value| {
-            let mut rows = cluster["obproxies"].as_array().into_iter().flatten();
-            rows.all(|row| row["status"] == "RUNNING")
-        };
+        self.are_shown(|row| row["status"] == "RUNNING", shown.len()).await
+    }
+
+    /// Waits until the server shows so many proxies like this.
+    async fn are_shown(&self, like: impl Fn(&Value) -> bool, many: usize) -> anyhow::Result<()> {
         let (cluster, _) = self.proxies().await?;
         let path = format!("/api/v2/obproxy/clusters/{cluster}");
-        self.fleet.api()?.until(&path, PATIENCE, all_serve).await?;
+        let count = |cluster: &Value| {
+            let rows = cluster["obproxies"].as_array().into_iter().flatten();
+            rows.filter(|row| like(row)).count()
+        };
+        self.fleet
+            .api()?
+            .until(&path, PATIENCE, |cluster| count(cluster) == many)
+            .await?;
         Ok(())
+    }
+
+    /// Keeps the agent of a host from writing down what it knows of its proxies: something lies where a file begins. → what
+    /// [`Stage::make_room`] takes away
+    pub async fn fill(&self, host: usize) -> anyhow::Result<Vec<PathBuf>> {
+        let root = self.fleet.hosts[host].root();
+        let records = root.with_file_name("state").join("proxies");
+        let mut made = Vec::new();
+        for cluster in self.clusters().await? {
+            for proxy in self.shown(&cluster)?.iter().filter(|proxy| proxy.host == host) {
+                made.push(records.join(format!("{}.json.new", api::id(&proxy.row)?)));
+            }
+        }
+        for dir in &made {
+            fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        Ok(made)
+    }
+
+    /// Takes away what [`Stage::fill`] made.
+    pub fn make_room(made: &[PathBuf]) -> io::Result<()> {
+        made.iter().try_for_each(fs::remove_dir)
     }
 
     /// Takes everything away: what is registered as an operator would, what is on the hosts by hand where it is kept.

@@ -131,6 +131,12 @@ fn has_effect(operation: Operation, before: &Picture, after: &Picture) -> anyhow
     Ok(())
 }
 
+/// Where a task failed.
+fn failure_of(task: &Value) -> String {
+    let failed = in_order(task).into_iter().find(|step| step["status"] == "FAILED");
+    failed.map_or("it went back".to_owned(), |step| format!("failed at {}", step["name"]))
+}
+
 struct Trial<'a> {
     stage: &'a mut Stage,
     operation: Operation,
@@ -159,8 +165,10 @@ impl Trial<'_> {
                 true
             }
             Blow::Cancel(step, way) => {
-                let struck = self.moment(step, false).await?;
-                self.stopped(struck.is_some(), way).await?
+                if self.moment(step, false).await?.is_some() {
+                    self.cancel().await?;
+                }
+                self.led_out(way).await?
             }
             Blow::Away(step, way) => {
                 let struck = self.moment(step, false).await?;
@@ -170,7 +178,16 @@ impl Trial<'_> {
                     self.cancel().await?;
                     self.stage.fleet.bring_back_agent(*host)?;
                 }
-                self.stopped(false, way).await?
+                self.led_out(way).await?
+            }
+            Blow::Full(step, way) => {
+                if let Some((host, _)) = self.moment(step, false).await? {
+                    let made = self.stage.fill(host).await?;
+                    let task = self.rest().await?;
+                    self.met = Some(failure_of(&task));
+                    Stage::make_room(&made)?;
+                }
+                self.led_out(way).await?
             }
             Blow::Undo(victim, step) => {
                 let begun = self.moment(step, false).await?.is_some();
@@ -201,6 +218,10 @@ impl Trial<'_> {
             has_effect(self.operation, before, &after)?;
             return Ok("done");
         }
+        if self.operation.is_kept() {
+            picture::settled(self.stage).await.context("taken back")?;
+            return Ok("taken back but for what is kept");
+        }
         picture::comes_to(self.stage, &baseline.before)
             .await
             .context("taken back")?;
@@ -213,11 +234,7 @@ impl Trial<'_> {
         self.task = self.operation.start(self.stage).await.context("ordering it")?;
         let failed = self.rest().await?;
         ensure!(failed["status"] == "FAILED", "the task ended {}", failed["status"]);
-        let step = in_order(&failed)
-            .into_iter()
-            .find(|step| step["status"] == "FAILED")
-            .cloned();
-        self.met = Some(format!("failed at {}", step.unwrap_or_default()["name"]));
+        self.met = Some(failure_of(&failed));
         wrong.mend(self.stage).await.context("mending it")?;
         match (self.operation.undoes_itself(), way) {
             (true, Way::Rollback) => {}
@@ -284,15 +301,23 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Cancels the task if that is still to be done, and leads it out. → whether the operation is done
-    async fn stopped(&mut self, to_cancel: bool, way: Way) -> anyhow::Result<bool> {
-        if to_cancel {
-            self.cancel().await?;
-        }
-        if self.rest().await?["status"] == "SUCCESSFUL" {
+    /// Leads the task out once it has failed, unless it did not. → whether the operation is done
+    async fn led_out(&mut self, way: Way) -> anyhow::Result<bool> {
+        let task = self.rest().await?;
+        if task["status"] == "SUCCESSFUL" {
             self.met = None;
             return Ok(true);
         }
+        if task["outcome"] == "ROLLED_BACK" {
+            // It went by itself.
+            return Ok(false);
+        }
+        // One that goes back by itself may have begun to before it was cancelled.
+        let way = if task["operation"] == "ROLLBACK" {
+            Way::Rollback
+        } else {
+            way
+        };
         match way {
             Way::Retry => self.order("retry", "RETRY").await?,
             Way::Rollback => self.order("rollback", "ROLLBACK").await?,
