@@ -28,10 +28,11 @@ const BREATH: Duration = Duration::from_millis(250);
 
 /// Hosts written down in one transaction: few enough that no submission waits long behind it for the database's one
 /// writer, many enough that a large fleet does not cost a commit for each host.
-const BATCH: usize = 32;
+const BATCH: usize = 8;
 
-/// A sighting without news is still written this often, in looks, so that `lastActiveTime` goes on.
-const REFRESH: u64 = 15;
+/// A sighting without news is still written this often, in looks, so that `lastActiveTime` goes on. Each look has its part
+/// of the hosts: what is written is read again by whoever looks at the fleet next.
+const REFRESH: i64 = 15;
 
 /// Observes until told to stop.
 pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
@@ -44,7 +45,7 @@ pub async fn observe(crew: Arc<Crew>, stop: CancellationToken) {
 
 async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: CancellationToken) {
     let mut known = BTreeMap::<i64, HostSighting>::new();
-    for look in 0_u64.. {
+    for look in 0_i64.. {
         let began = Instant::now();
         match crew.inventory.snapshot().await {
             Ok(fleet) => {
@@ -56,7 +57,7 @@ async fn look_again(crew: Arc<Crew>, reports: watch::Sender<Reports>, stop: Canc
                 let is_due = |seen: &HostSighting| {
                     known.get(&seen.host_id).is_none_or(|last| is_news(last, seen)) || contradicts(seen, &fleet.proxies)
                 };
-                news.retain(|seen| look % REFRESH == 0 || is_due(seen));
+                news.retain(|seen| (look + seen.host_id) % REFRESH == 0 || is_due(seen));
                 for batch in news.chunks(BATCH) {
                     let told: Vec<_> = batch
                         .iter()

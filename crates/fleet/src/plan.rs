@@ -8,12 +8,14 @@ pub mod ob;
 pub mod ob_links;
 pub mod operate;
 pub mod parameters;
+mod proxies;
 mod table;
 pub mod take_over;
 pub mod upgrade;
 
 use obfleet_wire::{Code, Refusal, ob::ClusterType, reason::Thing};
 
+pub use proxies::Proxies;
 pub use table::Table;
 
 use crate::inventory::{Cluster, Host, ObCluster, ObLink, Package, Proxy, SiteMap};
@@ -26,7 +28,7 @@ pub struct Snapshot {
     /// Clusters by id, without deleted ones.
     pub clusters: Table<Cluster>,
     /// Proxies by id, without deleted ones.
-    pub proxies: Table<Proxy>,
+    pub proxies: Proxies,
     /// Packages by id.
     pub packages: Table<Package>,
     /// Regions, IDCs and host types.
@@ -100,9 +102,7 @@ impl Snapshot {
 
     /// The proxies of a cluster.
     pub fn proxies_of(&self, cluster_id: i64) -> impl Iterator<Item = &Proxy> {
-        self.proxies
-            .values()
-            .filter(move |proxy| proxy.cluster_id == cluster_id)
+        self.proxies.of_cluster(cluster_id)
     }
 
     /// The OceanBase cluster, or COM10002.

@@ -34,6 +34,11 @@ impl<T> Table<T> {
         self.0.values().map(Arc::as_ref)
     }
 
+    /// All things, as copies of the table share them.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.values()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -49,9 +54,10 @@ impl<T> Table<T> {
         self.0.insert(id, Arc::new(thing));
     }
 
-    /// Takes all of the other's.
-    pub fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+    /// Has all of the other's as well.
+    pub fn extend(&mut self, other: &Self) {
+        let shared = other.0.iter().map(|(id, thing)| (*id, Arc::clone(thing)));
+        self.0.extend(shared);
     }
 
     /// Takes the one of this id away; says whether there was one.

@@ -30,7 +30,7 @@ pub(super) async fn of_everything(tx: &mut Transaction) -> Result<Snapshot, Erro
     Ok(Snapshot {
         hosts: by_id(hosts, |host| Some(host.id)),
         clusters: by_id(clusters, |cluster| Some(cluster.id)),
-        proxies: by_id(proxies, |proxy| Some(proxy.id)),
+        proxies: by_id(proxies, |proxy| Some(proxy.id)).into(),
         packages: by_id(packages, |package| Some(package.id)),
         sites: site::all(tx).await?,
         ob_clusters: by_id(ob_clusters, |known| Some(known.id)),

@@ -131,7 +131,7 @@ impl Changes {
             changes.clusters.insert(proxy.cluster_id);
         }
         let now = &mut changes.now;
-        now.proxies = all::by_id(proxies, |proxy| (!proxy.deleted).then_some(proxy.id));
+        now.proxies = all::by_id(proxies, |proxy| (!proxy.deleted).then_some(proxy.id)).into();
         let hosts = all::hosts_with(&changes.hosts, tx).await?;
         now.hosts = all::by_id(hosts, |host| (!host.deleted).then_some(host.id));
         let clusters = all::clusters_with(&changes.clusters, tx).await?;
@@ -149,11 +149,11 @@ impl Changes {
 
     fn apply(self, fleet: &mut Snapshot) {
         let now = self.now;
-        replace(&mut fleet.hosts, &self.hosts, now.hosts);
-        replace(&mut fleet.proxies, &self.proxies, now.proxies);
-        replace(&mut fleet.clusters, &self.clusters, now.clusters);
-        replace(&mut fleet.packages, &self.packages, now.packages);
-        replace(&mut fleet.ob_clusters, &self.ob_clusters, now.ob_clusters);
+        replace(&mut fleet.hosts, &self.hosts, &now.hosts);
+        replace(&mut fleet.proxies, &self.proxies, &now.proxies);
+        replace(&mut fleet.clusters, &self.clusters, &now.clusters);
+        replace(&mut fleet.packages, &self.packages, &now.packages);
+        replace(&mut fleet.ob_clusters, &self.ob_clusters, &now.ob_clusters);
         fleet.ob_links.retain(|link| !self.clusters.contains(&link.cluster_id));
         fleet.ob_links.extend(now.ob_links);
         fleet.ob_links.sort_by(all::order_of_links);
@@ -163,9 +163,9 @@ impl Changes {
     }
 }
 
-fn replace<T>(known: &mut Table<T>, ids: &BTreeSet<i64>, now: Table<T>) {
+fn replace<T>(known: &mut Table<T>, ids: &BTreeSet<i64>, now: &Table<T>) {
     for id in ids {
         known.remove(id);
     }
-    known.append(now);
+    known.extend(now);
 }

@@ -10,10 +10,12 @@ use super::{
     news::{self, News},
     rows::word,
 };
-use crate::sql::{self, Transaction};
+use crate::sql::{self, Query, Transaction};
 
 /// Of why a proxy does not start, the characters that are kept.
 const LONGEST_TROUBLE: usize = 2000;
+/// Ids of one statement.
+const IDS: usize = 500;
 
 pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Result<(), Error> {
     news::tell(tx, News::Seen(sighting.host_id));
@@ -39,17 +41,55 @@ pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Res
     for (proxy_id, restarts) in &sighting.restarts {
         set_restarts(tx, sighting, *proxy_id, restarts).await?;
     }
-    // Away agents say nothing of their proxies: those keep their status, and their last active time grows old.
-    for (proxy_id, seen) in &sighting.proxies {
-        if seen.serving {
-            let query = sql::query("UPDATE obproxy_server SET last_active_at = ? WHERE id = ? AND host_id = ?");
-            let query = query.bind(sighting.at.millis()).bind(proxy_id).bind(sighting.host_id);
-            query.execute(&mut *tx).await?;
+    // Away agents say nothing of their proxies: those keep their status, and their last active time grows old. What is as it
+    // was, as nearly everything is at nearly every look, is passed over by one statement for all proxies of a host.
+    let serving = chosen(sighting, |seen| seen.serving);
+    for ids in serving.chunks(IDS) {
+        let query = among("UPDATE obproxy_server SET last_active_at = ? WHERE host_id = ?", ids);
+        let query = query.bind(sighting.at.millis()).bind(sighting.host_id);
+        bind_all(query, ids).execute(&mut *tx).await?;
+    }
+    for offline in [false, true] {
+        let these = chosen(sighting, |seen| seen.offline == offline);
+        for ids in these.chunks(IDS) {
+            set_offline(tx, sighting, ids, offline).await?;
         }
-        set_offline(tx, sighting, *proxy_id, seen.offline).await?;
-        set_status(tx, sighting, *proxy_id, *seen).await?;
+    }
+    for (proxy_id, seen) in of_another_status(tx, sighting).await? {
+        set_status(tx, sighting, proxy_id, seen).await?;
     }
     Ok(())
+}
+
+fn chosen(sighting: &HostSighting, is_one: impl Fn(&ProxySighting) -> bool) -> Vec<i64> {
+    let these = sighting.proxies.iter().filter(|(_, seen)| is_one(seen));
+    these.map(|(id, _)| *id).collect()
+}
+
+/// A statement about some proxies; their ids are bound last.
+fn among(statement: &str, ids: &[i64]) -> Query<'static> {
+    sql::composed(format!("{statement} AND id IN ({})", sql::marks(ids.len()))).once()
+}
+
+fn bind_all<'q>(query: Query<'q>, ids: &[i64]) -> Query<'q> {
+    ids.iter().fold(query, |query, id| query.bind(*id))
+}
+
+/// Proxies whose status may have to change.
+async fn of_another_status(tx: &mut Transaction, sighting: &HostSighting) -> Result<Vec<(i64, ProxySighting)>, Error> {
+    let mut found = Vec::new();
+    for status in [ProxyStatus::Running, ProxyStatus::Stopped, ProxyStatus::Unavailable] {
+        let these = chosen(sighting, |seen| seen.status() == status);
+        for ids in these.chunks(IDS) {
+            let query = among("SELECT id FROM obproxy_server WHERE host_id = ? AND status <> ?", ids);
+            let query = query.bind(sighting.host_id).bind(word(&status));
+            for row in bind_all(query, ids).fetch_all(&mut *tx).await? {
+                let id: i64 = row.get("id")?;
+                found.extend(sighting.proxies.get(&id).map(|seen| (id, *seen)));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A proxy that does not start is tried again and again: that is one crash.
@@ -96,12 +136,11 @@ async fn set_restarts(
     Ok(())
 }
 
-async fn set_offline(tx: &mut Transaction, sighting: &HostSighting, proxy_id: i64, offline: bool) -> Result<(), Error> {
-    let query = sql::query(
-        "UPDATE obproxy_server SET offline = ? WHERE id = ? AND host_id = ? AND status_at <= ? AND offline <> ?",
-    );
-    let query = query.bind(offline).bind(proxy_id).bind(sighting.host_id);
-    query.bind(sighting.asked.millis()).bind(offline).execute(tx).await?;
+async fn set_offline(tx: &mut Transaction, sighting: &HostSighting, ids: &[i64], offline: bool) -> Result<(), Error> {
+    let query = "UPDATE obproxy_server SET offline = ? WHERE host_id = ? AND status_at <= ? AND offline <> ?";
+    let query = among(query, ids).bind(offline).bind(sighting.host_id);
+    let query = query.bind(sighting.asked.millis()).bind(offline);
+    bind_all(query, ids).execute(tx).await?;
     Ok(())
 }
 
