@@ -48,10 +48,10 @@ fuzz_target!(|segment: &[u8]| {
             look_at(&text, ids, id);
         }
     }
-    if let Ok(text) = str::from_utf8(segment) {
-        if let Ok(listed) = serde_json::from_str::<Listed>(&format!("{{\"ids\":[{text}]}}")) {
-            assert!(listed.ids.len() <= MOST_IDS);
-        }
+    if let Ok(text) = str::from_utf8(segment)
+        && let Ok(listed) = serde_json::from_str::<Listed>(&format!("{{\"ids\":[{text}]}}"))
+    {
+        assert!(listed.ids.len() <= MOST_IDS);
     }
 });
 
