@@ -80,12 +80,19 @@ impl QueryResult {
     }
 }
 
+/// Bytes of one answer: all packets of all its results. What a proxy or a server says of itself has some thousands.
+const MOST_ANSWER: usize = 64 << 20;
+/// What a packet takes beside its bytes, so that empty ones do not come for nothing.
+const PACKET: usize = 64;
+
 /// A connection to a MySQL-protocol server.
 #[derive(Debug)]
 pub struct Client<S = TcpStream> {
     packets: PacketStream<S>,
     greeting: Greeting,
     capabilities: u32,
+    /// Bytes that may still come in the present answer.
+    room: usize,
 }
 
 /// What this client can do, apart from what the server offers.
@@ -166,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             packets,
             greeting,
             capabilities,
+            room: MOST_ANSWER,
         })
     }
 
@@ -174,11 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         &self.greeting
     }
 
-    /// Runs one statement and takes its whole answer; of several results the last with columns is kept.
+    /// Runs one statement and takes its whole answer, up to 64 MiB; of several results the last with columns is kept.
     ///
-    /// There is no deadline here: wrap the call, and drop the client when it did not come back.
+    /// There is no deadline here: wrap the call, and drop the client when it did not come back, or with
+    /// [`ClientError::Protocol`].
     pub async fn query(&mut self, sql: &str) -> Result<QueryResult, ClientError> {
         self.command(command::QUERY, sql.as_bytes()).await?;
+        self.room = MOST_ANSWER;
         let mut result = QueryResult::default();
         loop {
             let payload = self.answer().await?;
@@ -226,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Asks whether the server is there.
     pub async fn ping(&mut self) -> Result<(), ClientError> {
         self.command(command::PING, &[]).await?;
+        self.room = MOST_ANSWER;
         OkPacket::decode(&self.answer().await?, self.capabilities)?;
         Ok(())
     }
@@ -247,6 +258,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// The next packet of an answer, an ERR packet being an error.
     async fn answer(&mut self) -> Result<Vec<u8>, ClientError> {
         let payload = next_packet(&mut self.packets).await?;
+        let room = self.room.checked_sub(payload.len() + PACKET);
+        self.room = room.ok_or(DecodeError::Malformed("an answer of more than 64 MiB"))?;
         if ErrPacket::is_err(&payload) {
             return Err(ClientError::Refusal(ErrPacket::decode(&payload)?));
         }

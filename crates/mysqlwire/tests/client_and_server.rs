@@ -57,6 +57,12 @@ async fn serve_one(capabilities: u32) -> SocketAddr {
                         .await
                         .unwrap();
                 }
+                (command::QUERY, b"endless") => {
+                    let rows = [vec![Some(vec![b'x'; 1 << 20])]];
+                    let more = status::MORE_RESULTS_EXISTS;
+                    while connection.send_rows(&[Column::binary("a")], &rows, more).await.is_ok() {}
+                    return;
+                }
                 _ => connection
                     .send_err(&ErrPacket::new(5010, "21000", "what?"))
                     .await
@@ -86,6 +92,15 @@ async fn a_session_with_and_without_eof_packets() {
         client.ping().await.unwrap();
         client.close().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up() {
+    let addr = serve_one(0).await;
+    let mut client = Client::connect(addr, "u", "pw", soon()).await.unwrap();
+    let asked = tokio::time::timeout(Duration::from_secs(60), client.query("endless")).await;
+    let error = asked.expect("it was read for ever").unwrap_err();
+    assert!(matches!(error, ClientError::Protocol(_)), "{error:?}");
 }
 
 #[tokio::test]
