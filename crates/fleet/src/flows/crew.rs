@@ -11,7 +11,6 @@ use obfleet_wire::{
     time::Timestamp,
     version::ProxyVersion,
 };
-
 use tokio::time::{Instant, sleep};
 
 use crate::{
