@@ -114,12 +114,13 @@ fn value(text: &str, name_end: usize) -> Option<(usize, usize)> {
     };
     let start = text.len() - literal.len();
     let escaped = literal.starts_with("\\\"");
-    let literal = literal.trim_start_matches('\\');
-    let (start, length) = match literal.chars().next()? {
-        quote @ ('\'' | '"') => {
-            let inside = &literal[1..];
+    let unescaped = literal.trim_start_matches('\\');
+    let (start, length) = match unescaped.chars().next() {
+        Some(quote @ ('\'' | '"')) => {
+            let inside = &unescaped[1..];
             (text.len() - inside.len(), quoted_length(inside, quote, escaped))
         }
+        // Backslashes that escape no quote are of the value.
         _ => (
             start,
             literal
@@ -173,6 +174,8 @@ mod tests {
             ("密码 password='汉字' 后", "密码 password='******' 后"),
             ("password='s3\nnext line", "password='******\nnext line"),
             ("token=a token=b", "token=****** token=******"),
+            (r"password=\\s3 done", "password=****** done"),
+            (r"password=\", "password=******"),
         ] {
             assert_eq!(text(given), shown);
         }
