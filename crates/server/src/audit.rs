@@ -5,6 +5,7 @@
 //! down only when they did something, so that strangers cannot fill the database.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,7 +20,10 @@ use axum::{
 };
 use futures::TryStreamExt as _;
 use obfleet_wire::{audit::AuditRecord, time::Timestamp};
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -152,7 +156,7 @@ fn begun(parts: &Parts, right: Option<Right>) -> AuditRecord {
 async fn keep(app: &App, mut record: AuditRecord, detail: Map<String, Value>) {
     record.time = Timestamp::now();
     let (user, method, path, status) = (&record.user_name, &record.method, &record.path, record.status);
-    match serde_json::value::to_raw_value(&detail) {
+    match to_raw_value(&detail) {
         Ok(text) => record.detail = text,
         Err(error) => tracing::error!(%error, user, method, path, "what a change was about cannot be written down"),
     }
@@ -224,10 +228,25 @@ impl Copy {
     }
 }
 
-/// What an answer tells.
+/// What an answer tells. Of a long one, whose lists and objects are not shown, these are passed over: a task of a hundred
+/// proxies has a thousand subtasks.
 fn view(answer: &RawValue) -> Value {
-    let value = serde_json::from_str(answer.get()).unwrap_or_default();
-    shown(value, LONGEST_VIEW)
+    let text = answer.get();
+    if text.len() <= LONGEST_VIEW {
+        return shown(serde_json::from_str(text).unwrap_or_default(), LONGEST_VIEW);
+    }
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let short = members.iter().filter(|(_, member)| is_short(member.get()));
+    let short = short.filter_map(|(name, member)| Some((name.clone(), serde_json::from_str(member.get()).ok()?)));
+    let mut shown = Value::Object(short.collect());
+    masking::json(&mut shown);
+    shown["omitted"] = json!(format!("{} bytes", text.len()));
+    shown
+}
+
+/// Whether JSON is no list and no object, and short enough to be shown where those are not.
+fn is_short(json: &str) -> bool {
+    !json.starts_with(['{', '[']) && json.len() < 256
 }
 
 /// With secrets masked; without its lists and objects, if it is too long with them.
@@ -239,8 +258,7 @@ fn shown(mut value: Value, longest: usize) -> Value {
     }
     let mut shown = json!({"omitted": format!("{length} bytes")});
     if let (Value::Object(members), Value::Object(shown)) = (value, &mut shown) {
-        let short = |value: &Value| !value.is_object() && !value.is_array() && value.to_string().len() < 256;
-        shown.extend(members.into_iter().filter(|(_, value)| short(value)));
+        shown.extend(members.into_iter().filter(|(_, value)| is_short(&value.to_string())));
     }
     shown
 }
@@ -257,5 +275,25 @@ mod tests {
         let part = json!({"id": 7, "name": "Upgrade obproxy", "omitted": format!("{length} bytes")});
         assert_eq!(shown(task, 100), part);
         assert_eq!(shown(json!(["x".repeat(100)]), 100), json!({"omitted": "104 bytes"}));
+    }
+
+    #[test]
+    fn a_long_answer_is_told_as_what_it_would_be_were_it_read_whole() {
+        let many = vec!["x"; LONGEST_VIEW];
+        let task = json!({"id": 7, "subtasks": many, "text": "y".repeat(300)});
+        let read = |answer: &Value| view(&to_raw_value(answer).unwrap());
+        for answer in [
+            task,
+            json!(many),
+            json!("y".repeat(LONGEST_VIEW)),
+            json!({"id": 7, "token": "s3"}),
+        ] {
+            assert_eq!(read(&answer), shown(answer, LONGEST_VIEW));
+        }
+        let secrets = read(&json!({"many": many, "token": "s3", "why": "password=s3 is wrong"}));
+        assert_eq!(
+            (&secrets["token"], &secrets["why"]),
+            (&json!("******"), &json!("password=****** is wrong"))
+        );
     }
 }
