@@ -16,6 +16,7 @@
 //! testbed                       the same kind of fleet, for tests
 //! chaos                         upgrades of it during which somebody is killed
 //! fire                          every other operation likewise, on a fleet made for each
+//! tally                         many points of the two, for as long as there is time
 //! ```
 
 pub mod api;
@@ -32,5 +33,6 @@ pub mod process;
 pub mod reaper;
 mod reply_time;
 pub mod report;
+pub mod tally;
 pub mod testbed;
 pub mod traffic;

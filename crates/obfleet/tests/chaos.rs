@@ -7,24 +7,22 @@
 
 use std::{
     collections::VecDeque,
-    env,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use obfleet_lab::chaos::{
-    ordeal::Arena,
-    point::{self, Moment, Phase, Point, Step, Victim},
+use obfleet_lab::{
+    chaos::{
+        ordeal::Arena,
+        point::{self, Moment, Phase, Point, Step, Victim},
+    },
+    tally::{self, Tally},
 };
 
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
-/// Minutes the long test may take.
-const BUDGET: &str = "OBFLEET_CHAOS_MINUTES";
-const DEFAULT_BUDGET: u64 = 40;
-/// The one point to run.
-const POINT: &str = "OBFLEET_CHAOS_POINT";
+/// Minutes the long test may take, unless told otherwise.
+const BUDGET: u64 = 40;
 /// Fleets side by side: most of an upgrade is waiting.
 const FLEETS: usize = 2;
 /// How often a point whose moment was too short is tried.
@@ -87,10 +85,8 @@ async fn whoever_is_killed_the_upgrade_comes_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long: cargo xtask test --long"]
 async fn every_point() {
-    let one: Option<Point> = env::var(POINT).ok().map(|name| name.parse().unwrap());
-    let minutes = env::var(BUDGET).map_or(DEFAULT_BUDGET, |text| text.parse().unwrap());
-    let end = Instant::now() + Duration::from_secs(minutes * 60);
-
+    let one: Option<Point> = tally::wanted().map(|name| name.parse().unwrap());
+    let end = tally::end(BUDGET);
     let mut arena = Arena::start(Path::new(EXE)).await.unwrap();
     let points = match one {
         Some(point) => vec![point],
@@ -103,32 +99,12 @@ async fn every_point() {
     for _ in 0..FLEETS.min(all) {
         fleets.spawn(work_off(Arc::clone(&left), first.take(), end));
     }
-    let tallies = fleets.join_all().await;
-
-    let sum = |count: fn(&Tally) -> &Vec<String>| tallies.iter().flat_map(count).cloned().collect::<Vec<_>>();
-    let (run, missed, failed) = (sum(|t| &t.run), sum(|t| &t.missed), sum(|t| &t.failed));
-    eprintln!(
-        "{} of {all} points were run, {} did not come, {} were left for want of time (--budget {minutes}), {} failed",
-        run.len(),
-        missed.len(),
-        all - run.len() - missed.len(),
-        failed.len()
-    );
-    if !missed.is_empty() {
-        eprintln!("did not come: {}", missed.join(" "));
+    let mut tally = Tally::default();
+    for of_fleet in fleets.join_all().await {
+        tally.add(of_fleet);
     }
-    for name in &failed {
-        eprintln!("failed: cargo xtask test --long --point {name}");
-    }
-    assert!(failed.is_empty(), "{} points failed", failed.len());
-    assert!(!run.is_empty(), "no point was run");
-}
-
-#[derive(Default)]
-struct Tally {
-    run: Vec<String>,
-    missed: Vec<String>,
-    failed: Vec<String>,
+    tally.left = left.lock().unwrap().iter().map(ToString::to_string).collect();
+    tally.judge();
 }
 
 /// Takes points from the list until it is empty or the time is over.
@@ -151,8 +127,7 @@ async fn work_off(left: Arc<Mutex<VecDeque<Point>>>, mut arena: Option<Arena>, e
                 eprintln!("{name}: FAILED after {seconds} s: {error:#}");
                 // Whatever it is like now, the next point begins on a sound fleet.
                 arena = None;
-                tally.run.push(name.clone());
-                tally.failed.push(name);
+                tally.fail(name);
             }
         }
     }
@@ -173,12 +148,8 @@ async fn try_point(arena: &mut Option<Arena>, point: Point) -> anyhow::Result<Op
     Ok(None)
 }
 
-/// In an order that is the same each time and that mixes all kinds, so that a run that is cut off has seen some of each.
+/// All kinds mixed, so that a run that is cut off has seen some of each.
 fn mixed(mut points: Vec<Point>) -> Vec<Point> {
-    points.sort_by_cached_key(|point| {
-        let mut hasher = DefaultHasher::new();
-        point.to_string().hash(&mut hasher);
-        hasher.finish()
-    });
+    points.sort_by_cached_key(|point| tally::mixed(&point.to_string()));
     points
 }

@@ -4,26 +4,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::{
-    collections::VecDeque,
-    env,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, path::Path, time::Instant};
 
-use obfleet_lab::fire::{
-    operation::Operation,
-    point::{Blow, Point},
-    trial::Range,
+use obfleet_lab::{
+    fire::{
+        operation::Operation,
+        point::{Blow, Point},
+        trial::Range,
+    },
+    tally::{self, Tally},
 };
 
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
-/// Minutes the long test may take.
-const BUDGET: &str = "OBFLEET_CHAOS_MINUTES";
-const DEFAULT_BUDGET: u64 = 20;
-/// The points to run: one by its name, or all whose names contain this.
-const POINT: &str = "OBFLEET_CHAOS_POINT";
+/// Minutes the long test may take, unless told otherwise.
+const BUDGET: u64 = 20;
 /// Stages side by side: most of an operation is waiting.
 const STAGES: usize = 2;
 /// How often a point whose moment was too short is tried.
@@ -50,9 +44,9 @@ async fn a_few_are_struck() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long: cargo xtask test --long"]
 async fn every_operation() {
-    let only = env::var(POINT).unwrap_or_default();
-    let minutes = env::var(BUDGET).map_or(DEFAULT_BUDGET, |text| text.parse().unwrap());
-    let end = Instant::now() + Duration::from_secs(minutes * 60);
+    // One by its name, or all whose names contain this.
+    let only = tally::wanted().unwrap_or_default();
+    let end = tally::end(BUDGET);
     let mut stages = tokio::task::JoinSet::new();
     for number in 0..STAGES {
         // What an operation leaves undisturbed is looked at once on each stage, so each has operations of its own.
@@ -60,31 +54,11 @@ async fn every_operation() {
         let own: Vec<_> = own.filter(|one| is_wanted(*one, &only)).collect();
         stages.spawn(work_off(own, only.clone(), end));
     }
-    let tallies = stages.join_all().await;
-
-    let sum = |count: fn(&Tally) -> &Vec<String>| tallies.iter().flat_map(count).cloned().collect::<Vec<_>>();
-    let (run, missed, failed, left) = (
-        sum(|t| &t.run),
-        sum(|t| &t.missed),
-        sum(|t| &t.failed),
-        sum(|t| &t.left),
-    );
-    eprintln!(
-        "{} of {} points were run, {} did not come, {} were left for want of time (--budget), {} failed",
-        run.len(),
-        run.len() + missed.len() + left.len(),
-        missed.len(),
-        left.len(),
-        failed.len()
-    );
-    if !missed.is_empty() {
-        eprintln!("did not come: {}", missed.join(" "));
+    let mut tally = Tally::default();
+    for of_stage in stages.join_all().await {
+        tally.add(of_stage);
     }
-    for name in &failed {
-        eprintln!("failed: cargo xtask test --long --point {name}");
-    }
-    assert!(failed.is_empty(), "{} points failed", failed.len());
-    assert!(!run.is_empty(), "no point was run: there is no {only}");
+    tally.judge();
 }
 
 fn is_wanted(operation: Operation, only: &str) -> bool {
@@ -92,14 +66,6 @@ fn is_wanted(operation: Operation, only: &str) -> bool {
         Some((name, _)) => operation.name() == name,
         None => true,
     }
-}
-
-#[derive(Default)]
-struct Tally {
-    run: Vec<String>,
-    missed: Vec<String>,
-    failed: Vec<String>,
-    left: Vec<String>,
 }
 
 /// Takes the points of some operations, one of each operation after another, until there are no more or the time is over.
@@ -131,8 +97,7 @@ async fn work_off(operations: Vec<Operation>, only: String, end: Instant) -> Tal
                 let name = format!("{}/", operation.name());
                 eprintln!("{name}: FAILED undisturbed: {error:#}");
                 range = None;
-                tally.run.push(name.clone());
-                tally.failed.push(name);
+                tally.fail(name);
             }
         }
     }
@@ -159,8 +124,7 @@ async fn run(point: Point, range: &mut Option<Range>, tally: &mut Tally) {
                 eprintln!("{name}: FAILED after {} s: {error:#}", begun.elapsed().as_secs());
                 // Whatever it is like now, the next point begins on a sound stage.
                 *range = None;
-                tally.run.push(name.clone());
-                tally.failed.push(name);
+                tally.fail(name);
                 return;
             }
         }
@@ -183,9 +147,8 @@ fn mixed(mut points: Vec<Point>, only: &str) -> VecDeque<Point> {
         Err(_) => points.retain(|point| point.to_string().contains(only)),
     }
     points.sort_by_cached_key(|point| {
-        let mut hasher = DefaultHasher::new();
-        point.to_string().hash(&mut hasher);
-        (!matches!(point.blow, Blow::Cause(..)), hasher.finish())
+        let has_cause = matches!(point.blow, Blow::Cause(..));
+        (!has_cause, tally::mixed(&point.to_string()))
     });
     points.into()
 }
