@@ -13,7 +13,7 @@ use super::{rows, site};
 use crate::sql::{self, Query, Row, Transaction};
 
 /// Ids of one statement.
-const IDS: usize = 500;
+pub(super) const IDS: usize = 500;
 
 const LINKS: &str = "SELECT l.cluster_id, l.name, l.ob_cluster, l.username, l.status, l.told FROM ob_link l \
                      JOIN obproxy_cluster c ON c.id = l.cluster_id WHERE c.deleted = FALSE";

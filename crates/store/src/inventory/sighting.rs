@@ -6,6 +6,7 @@ use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 use sqlx::Error;
 
 use super::{
+    all::IDS,
     event,
     news::{self, News},
     rows::word,
@@ -14,8 +15,6 @@ use crate::sql::{self, Query, Transaction};
 
 /// Of why a proxy does not start, the characters that are kept.
 const LONGEST_TROUBLE: usize = 2000;
-/// Ids of one statement.
-const IDS: usize = 500;
 
 pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Result<(), Error> {
     news::tell(tx, News::Seen(sighting.host_id));
