@@ -187,9 +187,19 @@ async fn told(stage: &Stage, lines: &mut Vec<String>) -> anyhow::Result<()> {
             .iter()
             .filter(|one| one.to_string().contains(&root));
         let own = found.filter(|one| one["managed"] == true || index == 0);
-        lines.extend(own.map(|one| format!("found on {index}: {}", plain(one, &PASSING_FOUND))));
+        lines.extend(own.map(|one| format!("found on {index}: {}", seen_from_home(one))));
     }
     Ok(())
+}
+
+/// A proxy that was found, with what it runs as seen from its home: obd starts `./bin/obproxy`, an agent the same by its
+/// whole path.
+fn seen_from_home(found: &Value) -> String {
+    let text = plain(found, &PASSING_FOUND).to_string();
+    match found["home"].as_str() {
+        Some(home) => text.replace(&format!("{home}/"), "./"),
+        None => text,
+    }
 }
 
 /// No guard, no home and no process that belongs to no proxy.
