@@ -15,6 +15,7 @@ mod runner;
 mod shared;
 mod sharing;
 mod unknown;
+mod wakes;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,9 +110,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
     pub async fn start(store: Arc<dyn Store<C>>, registry: Registry<C>, options: Options) -> Result<Self, EngineError> {
         let shutdown = CancellationToken::new();
         let tenure = lease::grant(&*store, &options, &shutdown, true).await?;
-        let (shared, woken) = Shared::new(store, registry, options, tenure, shutdown);
-        let shared = Arc::new(shared);
-        shared.tracker.spawn(dispatch::dispatch(Arc::clone(&shared), woken));
+        let shared = Arc::new(Shared::new(store, registry, options, tenure, shutdown));
+        shared.tracker.spawn(dispatch::dispatch(Arc::clone(&shared)));
         let closed = shared.closed.clone();
         let keeping = lease::keep(Arc::clone(&shared));
         shared

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::shared::Shared;
+use super::shared::{Moved, Shared};
 use crate::core::Command;
 use crate::error::EngineError;
 use crate::state::{TaskId, TaskState};
@@ -16,21 +16,19 @@ use crate::store::StoreError;
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
 /// Serves woken tasks in turn, one slot each, until the engine drains. A task with more to claim goes to the end of the queue.
-pub(super) async fn dispatch<C: Send + Sync + 'static>(
-    shared: Arc<Shared<C>>,
-    mut woken: mpsc::UnboundedReceiver<TaskId>,
-) {
+pub(super) async fn dispatch<C: Send + Sync + 'static>(shared: Arc<Shared<C>>) {
     let draining = shared.draining.clone();
     let serve = async {
-        while let Some(task) = woken.recv().await {
+        loop {
+            let turn = shared.wakes.next().await;
             let Ok(slot) = Arc::clone(&shared.slots).acquire_owned().await else {
                 return;
             };
             let shared = Arc::clone(&shared);
-            shared
-                .tracker
-                .clone()
-                .spawn(async move { claim_next(&shared, task, slot).await });
+            shared.tracker.clone().spawn(async move {
+                claim_next(&shared, turn.task, slot).await;
+                drop(turn);
+            });
         }
     };
     tokio::select! {
@@ -50,13 +48,9 @@ async fn claim_next<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>, task: Tas
         })
     };
     match shared.advance_by(task, None, choose, &[], Some(slot)).await {
-        Ok(Some(_)) => {}
+        Ok(Moved::To(_)) => {}
         // Nothing is due here: claimed by another commit, still backing off (then its timer is set again), or not for us.
-        Ok(None) => {
-            if let Ok(state) = shared.state(task).await {
-                shared.wake_for(&state);
-            }
-        }
+        Ok(Moved::Not(state)) => shared.wake_for(&state),
         Err(EngineError::Store(StoreError::Unavailable(error))) => {
             tracing::warn!(%task, error, "the state database is away; trying again");
             shared.wake_in(task, STORE_RETRY);

@@ -74,8 +74,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let now = self.clock.steady_ms();
         let for_us = self.is_for_us(state, now);
         if for_us {
-            // The dispatcher is gone only when the engine drains.
-            let _: Result<_, _> = self.wake.send(state.task.id);
+            self.wakes.wake(state.task.id);
         }
         let left = state.claimable(now).next().is_some();
         if left && (!for_us || self.slots.available_permits() == 0) {
@@ -97,7 +96,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         self.tracker.spawn(async move {
             tokio::select! {
                 () = shared.draining.cancelled() => {}
-                () = tokio::time::sleep(wait) => { let _: Result<_, _> = shared.wake.send(task); }
+                () = tokio::time::sleep(wait) => shared.wakes.wake(task),
             }
         });
     }

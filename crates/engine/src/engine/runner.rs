@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Tenure;
 use super::logs::AttemptLog;
-use super::shared::Shared;
+use super::shared::{Moved, Shared};
 use crate::action::{Action, ActionError, Output, RetryMode};
 use crate::attempt::{Attempt, AttemptFacts, AttemptKey, AttemptSink, CheckpointError};
 use crate::context::{ContextDelta, MergeConflict, input_of};
@@ -389,8 +389,8 @@ impl<C: Send + Sync + 'static> AttemptSink for Sink<C> {
         loop {
             let choose = |_: &TaskState, _| self.tenure.is_trusted(Instant::now()).then(|| command.clone());
             let away = match self.shared.advance_by(task, Some(subtask), choose, &[], None).await {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) | Err(EngineError::Fenced | EngineError::Store(StoreError::LeaseLost)) => {
+                Ok(Moved::To(_)) => return Ok(()),
+                Ok(Moved::Not(_)) | Err(EngineError::Fenced | EngineError::Store(StoreError::LeaseLost)) => {
                     return Err(CheckpointError::Fenced);
                 }
                 Err(EngineError::ContextFull) => return Err(CheckpointError::TooLarge { key }),

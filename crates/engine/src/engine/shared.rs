@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,7 @@ use super::lease::{Lease, Tenure};
 use super::logs::LogWriter;
 use super::runner::Running;
 use super::unknown::Unknown;
+use super::wakes::Wakes;
 use super::{Notice, Options};
 use crate::core::{Change, Classes, Command, Decision, Env, Event, decide};
 use crate::error::EngineError;
@@ -32,6 +33,14 @@ const NOTICES: usize = 1024;
 
 /// One task's rows as of its last commit; `None` when they must be read again. Its lock orders the task's commits.
 pub(super) type Cell = Arc<tokio::sync::Mutex<Option<TaskState>>>;
+
+/// What came of a command.
+pub(super) enum Moved {
+    /// It is done: the task is like this now.
+    To(TaskState),
+    /// The task, which is like this, was left as it is.
+    Not(TaskState),
+}
 
 pub(super) struct Shared<C> {
     pub store: Arc<dyn Store<C>>,
@@ -54,7 +63,7 @@ pub(super) struct Shared<C> {
     pub background: TaskTracker,
     pub logs: LogWriter,
     pub slots: Arc<Semaphore>,
-    pub wake: mpsc::UnboundedSender<TaskId>,
+    pub wakes: Arc<Wakes>,
     running: Mutex<HashMap<SubtaskId, Running<C>>>,
     cells: Mutex<HashMap<TaskId, Cell>>,
     pub unknown: Unknown,
@@ -69,9 +78,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
         options: Options,
         tenure: Tenure,
         shutdown: CancellationToken,
-    ) -> (Self, mpsc::UnboundedReceiver<TaskId>) {
-        let (wake, woken) = mpsc::unbounded_channel();
-        let shared = Self {
+    ) -> Self {
+        Self {
             logs: LogWriter::start(Arc::clone(&store), options.wall_clock.clone()),
             store,
             classes: registry.classes(),
@@ -86,13 +94,12 @@ impl<C: Send + Sync + 'static> Shared<C> {
             slots: Arc::new(Semaphore::new(options.slots.max(1))),
             clock: Clock::new(options.wall_clock.clone()),
             options,
-            wake,
+            wakes: Arc::default(),
             running: Mutex::new(HashMap::new()),
             cells: Mutex::new(HashMap::new()),
             unknown: Unknown::default(),
             unreadable: Mutex::new(BTreeMap::new()),
-        };
-        (shared, woken)
+        }
     }
 
     pub fn env(&self, tenure: &Tenure, slots: usize) -> Env {
@@ -215,8 +222,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             .advance_by(task, subtask, |_, _| Some(command.clone()), changes, slot)
             .await?;
         match moved {
-            Some(state) => Ok(state),
-            None => self.state(task).await,
+            Moved::To(state) | Moved::Not(state) => Ok(state),
         }
     }
 
@@ -228,7 +234,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         choose: impl Fn(&TaskState, i64) -> Option<Command>,
         changes: &[C],
         mut slot: Option<OwnedSemaphorePermit>,
-    ) -> Result<Option<TaskState>, EngineError> {
+    ) -> Result<Moved, EngineError> {
         let (cell, mut kept) = self.lock(task).await;
         for _ in 0..MAX_STALE {
             let tenure = match self.lease.current() {
@@ -255,8 +261,8 @@ impl<C: Send + Sync + 'static> Shared<C> {
                 if may_be_old {
                     continue;
                 }
-                self.keep(&mut kept, before, &cell);
-                return Ok(None);
+                self.keep(&mut kept, before.clone(), &cell);
+                return Ok(Moved::Not(before));
             };
             let mut room = self.room(&before, slot.take());
             let slots = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -285,7 +291,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
                     let after = decision.state;
                     self.follow_up(&after, &decision.events, taken);
                     self.keep(&mut kept, after.clone(), &cell);
-                    return Ok(Some(after));
+                    return Ok(Moved::To(after));
                 }
                 Err(StoreError::Stale) => slot = taken,
                 Err(error) => {

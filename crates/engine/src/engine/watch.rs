@@ -106,8 +106,7 @@ pub(super) async fn look<C: Send + Sync + 'static>(shared: &Arc<Shared<C>>) -> R
     shuffle(&mut due);
     let more = due.len() > free;
     for DueTask { task, .. } in due.into_iter().take(free) {
-        // The dispatcher is gone only when the engine drains.
-        let _: Result<_, _> = shared.wake.send(task);
+        shared.wakes.wake(task);
     }
     Ok(if more { Found::More } else { Found::All })
 }

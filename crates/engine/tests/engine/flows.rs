@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use obfleet_engine::testing::{MemoryStore, StoreLayer};
 use obfleet_engine::{
     Action, ActionError, Attempt, Cause, Context, ContextDelta, EngineError, Lock, Outcome, Output, RetryMode, Spec,
-    SubtaskId, SubtaskOperation, SubtaskStatus, TaskFilter, TaskId, TaskOperation, TaskStatus, TemplateBuilder,
-    barrier,
+    Store as _, StoreError, SubtaskId, SubtaskOperation, SubtaskStatus, TaskFilter, TaskId, TaskOperation, TaskState,
+    TaskStatus, TemplateBuilder, barrier,
 };
 
 use crate::support::{DEADLINE, Done, Journal, Step, World, chain, fail, submission};
@@ -124,7 +125,7 @@ async fn a_fan_out_gives_each_its_item_and_stays_within_the_slots() {
         inside: AtomicUsize::new(0),
         most: Arc::clone(&most),
     };
-    let memory = Arc::new(obfleet_engine::testing::MemoryStore::new());
+    let memory = Arc::new(MemoryStore::new());
     let options = obfleet_engine::Options {
         slots: 3,
         ..crate::support::options()
@@ -153,6 +154,55 @@ async fn a_fan_out_gives_each_its_item_and_stays_within_the_slots() {
     assert_eq!(view.subtasks[0].parallel_idx, -1);
     let most = most.load(Ordering::SeqCst);
     assert!((2..=3).contains(&most), "{most} ran at once");
+}
+
+/// Counts how often all rows of a task are read.
+struct Reads {
+    memory: Arc<MemoryStore<String>>,
+    count: AtomicUsize,
+}
+
+#[async_trait]
+impl StoreLayer for Reads {
+    type Change = String;
+    type Below = MemoryStore<String>;
+
+    async fn below(&self) -> Result<&Self::Below, StoreError> {
+        Ok(&self.memory)
+    }
+
+    async fn on_load(&self, below: &Self::Below, task: TaskId) -> Result<Option<TaskState>, StoreError> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        below.load(task).await
+    }
+}
+
+#[tokio::test]
+async fn a_large_task_is_not_read_again_for_all_that_woke_it() {
+    let memory = Arc::new(MemoryStore::new());
+    let reads = Arc::new(Reads {
+        memory: Arc::clone(&memory),
+        count: AtomicUsize::new(0),
+    });
+    let step = Step::new("step", |_| Ok(Output::nothing()));
+    let registry = crate::support::registry(vec![Arc::new(step)]);
+    let options = obfleet_engine::Options {
+        slots: 2,
+        ..crate::support::options()
+    };
+    let engine = obfleet_engine::Engine::start(reads.clone(), registry, options)
+        .await
+        .unwrap();
+    let world = World { engine, memory };
+    let mut template = TemplateBuilder::new();
+    let start = template.node(barrier::START_NODE, None);
+    let many = template.fan_out(&[start], 100, "step");
+    template.then(&many, barrier::FINISH_TASK, None);
+    let task = world.submit(template.build().unwrap()).await;
+    assert_eq!(world.rest(task).await.status, TaskStatus::Successful);
+    world.engine.shutdown().await;
+    let count = reads.count.load(Ordering::SeqCst);
+    assert!(count < 10, "it was read {count} times");
 }
 
 /// Fails the first `times` runs.
