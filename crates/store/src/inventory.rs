@@ -7,6 +7,7 @@ mod credential;
 mod enrolment;
 mod event;
 mod host;
+mod ids;
 mod news;
 mod ob_clusters;
 mod parameters;

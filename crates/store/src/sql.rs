@@ -3,6 +3,7 @@
 //! A [`Query`] is text with `?` for its values, in the subset that both understand; it is bound to the one or the other
 //! only when it is sent. What they do not share is in [`Dialect`].
 
+mod batch;
 mod dialect;
 mod literal;
 mod patience;
@@ -14,6 +15,7 @@ mod value;
 
 use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr, Sqlite};
 
+pub(crate) use batch::Batch;
 pub use dialect::Dialect;
 pub(crate) use dialect::{Trouble, is_no_table, is_there_already, trouble, waited_in_vain, was_in_the_way};
 use patience::{Patience, given_up};

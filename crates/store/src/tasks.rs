@@ -66,7 +66,7 @@ impl<C: Send + Sync + 'static> TaskStore<C> {
         let Created::New(state, _) = &created else {
             return Ok(created);
         };
-        applier::apply_all(&*self.applier, &mut tx, state.task.id, new.changes).await?;
+        applier::apply(&*self.applier, &mut tx, state.task.id, new.changes).await?;
         let Err(error) = tx.commit().await else {
             return Ok(created);
         };
@@ -80,7 +80,7 @@ impl<C: Send + Sync + 'static> TaskStore<C> {
     async fn try_commit(&self, commit: &Commit<'_, C>) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         commit::write(&mut tx, commit).await?;
-        applier::apply_all(&*self.applier, &mut tx, commit.task.id, commit.changes).await?;
+        applier::apply(&*self.applier, &mut tx, commit.task.id, commit.changes).await?;
         tx.commit().await.map_err(codec::unavailable)
     }
 

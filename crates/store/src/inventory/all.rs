@@ -9,11 +9,11 @@ use obfleet_fleet::{
 };
 use sqlx::Error;
 
-use super::{rows, site};
-use crate::sql::{self, Query, Row, Transaction};
-
-/// Ids of one statement.
-pub(super) const IDS: usize = 500;
+use super::{
+    ids::{IDS, among, bind_all},
+    rows, site,
+};
+use crate::sql::{self, Row, Transaction};
 
 const LINKS: &str = "SELECT l.cluster_id, l.name, l.ob_cluster, l.username, l.status, l.told FROM ob_link l \
                      JOIN obproxy_cluster c ON c.id = l.cluster_id WHERE c.deleted = FALSE";
@@ -97,11 +97,8 @@ async fn some<T>(
     tx: &mut Transaction,
 ) -> Result<Vec<T>, Error> {
     let mut found = Vec::new();
-    for ids in Vec::from_iter(ids).chunks(IDS) {
-        let query = sql::composed(format!("{select} IN ({})", sql::marks(ids.len())));
-        // One id comes again and again; every other number of them would be a statement of its own.
-        let query = if ids.len() == 1 { query } else { query.once() };
-        let query = ids.iter().fold(query, |query, id| Query::bind(query, **id));
+    for ids in Vec::from_iter(ids.iter().copied()).chunks(IDS) {
+        let query = bind_all(among(select, ids.len()), ids);
         for found_row in query.fetch_all(&mut *tx).await? {
             found.push(row(&found_row)?);
         }

@@ -6,12 +6,12 @@ use obfleet_wire::obproxy::{OperateStatus, ProxyStatus};
 use sqlx::Error;
 
 use super::{
-    all::IDS,
     event,
+    ids::{IDS, among, bind_all},
     news::{self, News},
     rows::word,
 };
-use crate::sql::{self, Query, Transaction};
+use crate::sql::{self, Transaction};
 
 /// Of why a proxy does not start, the characters that are kept.
 const LONGEST_TROUBLE: usize = 2000;
@@ -44,7 +44,10 @@ pub(super) async fn record(tx: &mut Transaction, sighting: &HostSighting) -> Res
     // was, as nearly everything is at nearly every look, is passed over by one statement for all proxies of a host.
     let serving = chosen(sighting, |seen| seen.serving);
     for ids in serving.chunks(IDS) {
-        let query = among("UPDATE obproxy_server SET last_active_at = ? WHERE host_id = ?", ids);
+        let query = among(
+            "UPDATE obproxy_server SET last_active_at = ? WHERE host_id = ? AND id",
+            ids.len(),
+        );
         let query = query.bind(sighting.at.millis()).bind(sighting.host_id);
         bind_all(query, ids).execute(&mut *tx).await?;
     }
@@ -65,22 +68,16 @@ fn chosen(sighting: &HostSighting, is_one: impl Fn(&ProxySighting) -> bool) -> V
     these.map(|(id, _)| *id).collect()
 }
 
-/// A statement about some proxies; their ids are bound last.
-fn among(statement: &str, ids: &[i64]) -> Query<'static> {
-    sql::composed(format!("{statement} AND id IN ({})", sql::marks(ids.len()))).once()
-}
-
-fn bind_all<'q>(query: Query<'q>, ids: &[i64]) -> Query<'q> {
-    ids.iter().fold(query, |query, id| query.bind(*id))
-}
-
 /// Proxies whose status may have to change.
 async fn of_another_status(tx: &mut Transaction, sighting: &HostSighting) -> Result<Vec<(i64, ProxySighting)>, Error> {
     let mut found = Vec::new();
     for status in [ProxyStatus::Running, ProxyStatus::Stopped, ProxyStatus::Unavailable] {
         let these = chosen(sighting, |seen| seen.status() == status);
         for ids in these.chunks(IDS) {
-            let query = among("SELECT id FROM obproxy_server WHERE host_id = ? AND status <> ?", ids);
+            let query = among(
+                "SELECT id FROM obproxy_server WHERE host_id = ? AND status <> ? AND id",
+                ids.len(),
+            );
             let query = query.bind(sighting.host_id).bind(word(&status));
             for row in bind_all(query, ids).fetch_all(&mut *tx).await? {
                 let id: i64 = row.get("id")?;
@@ -136,8 +133,8 @@ async fn set_restarts(
 }
 
 async fn set_offline(tx: &mut Transaction, sighting: &HostSighting, ids: &[i64], offline: bool) -> Result<(), Error> {
-    let query = "UPDATE obproxy_server SET offline = ? WHERE host_id = ? AND status_at <= ? AND offline <> ?";
-    let query = among(query, ids).bind(offline).bind(sighting.host_id);
+    let query = "UPDATE obproxy_server SET offline = ? WHERE host_id = ? AND status_at <= ? AND offline <> ? AND id";
+    let query = among(query, ids.len()).bind(offline).bind(sighting.host_id);
     let query = query.bind(sighting.asked.millis()).bind(offline);
     bind_all(query, ids).execute(tx).await?;
     Ok(())

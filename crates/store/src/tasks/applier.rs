@@ -21,24 +21,20 @@ pub enum ApplyError {
 /// both happen or neither.
 #[async_trait]
 pub trait ChangeApplier<C>: Send + Sync + 'static {
-    /// Applies one change of a task. Must not read the clock.
-    async fn apply(&self, tx: &mut Transaction, task: TaskId, change: &C) -> Result<(), ApplyError>;
+    /// Applies the changes of one step of a task, in their order. Must not read the clock. Others wait meanwhile, and every message
+    /// to the database takes its time.
+    async fn apply(&self, tx: &mut Transaction, task: TaskId, changes: &[C]) -> Result<(), ApplyError>;
 }
 
-pub(super) async fn apply_all<C: Sync + 'static>(
+pub(super) async fn apply<C: Sync + 'static>(
     applier: &dyn ChangeApplier<C>,
     tx: &mut Transaction,
     task: TaskId,
     changes: &[C],
 ) -> Result<(), StoreError> {
-    for change in changes {
-        applier
-            .apply(&mut *tx, task, change)
-            .await
-            .map_err(|error| match error {
-                ApplyError::Refused(reason) => StoreError::Refused(reason),
-                ApplyError::Database(error) => unavailable(error),
-            })?;
-    }
-    Ok(())
+    let applied = applier.apply(tx, task, changes).await;
+    applied.map_err(|error| match error {
+        ApplyError::Refused(reason) => StoreError::Refused(reason),
+        ApplyError::Database(error) => unavailable(error),
+    })
 }

@@ -54,7 +54,9 @@ async fn is_refused(database: &Database, host: Host) -> bool {
 
 async fn refuses(database: &Database, change: &InventoryChange) -> bool {
     let mut tx = database.writer().write().await.unwrap();
-    let applied = InventoryApplier.apply(&mut tx, TaskId(7), change).await;
+    let applied = InventoryApplier
+        .apply(&mut tx, TaskId(7), std::slice::from_ref(change))
+        .await;
     matches!(applied, Err(ApplyError::Refused(_)))
 }
 

@@ -12,6 +12,7 @@ use obfleet_store::{ApplyError, ChangeApplier as _, Database, InventoryApplier};
 use obfleet_wire::agent::HostFacts;
 use obfleet_wire::obproxy::{OperateStatus, ProxyStatus, WorkMode};
 use obfleet_wire::time::Timestamp;
+use obfleet_wire::version::ProxyVersion;
 
 use crate::on_every_database;
 use crate::support::{Kind, Place};
@@ -155,7 +156,7 @@ async fn what_clients_connect_to_changes_where_it_is_told(kind: Kind) {
     let mut tx = database.writer().write().await.unwrap();
     for cluster in [cluster(1), gone] {
         let insert = InventoryChange::InsertCluster(Box::new(cluster));
-        InventoryApplier.apply(&mut tx, TaskId(1), &insert).await.unwrap();
+        InventoryApplier.apply(&mut tx, TaskId(1), &[insert]).await.unwrap();
     }
     tx.commit().await.unwrap();
 
@@ -241,9 +242,7 @@ pub(crate) async fn apply(database: &Database, task: i64, at: i64, changes: &[In
     );
     // Times ascend, so they will do as numbers too.
     query.bind(task).bind(at).bind(at).execute(&mut tx).await.unwrap();
-    for change in changes {
-        InventoryApplier.apply(&mut tx, TaskId(task), change).await.unwrap();
-    }
+    InventoryApplier.apply(&mut tx, TaskId(task), changes).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -290,6 +289,58 @@ async fn a_cluster_has_changed_when_one_of_its_proxies_has(kind: Kind) {
     };
     apply(&database, 8, 11, &[gone]).await;
     assert_eq!(times().await, [11, 1]);
+}
+
+on_every_database!(what_is_changed_together_is_as_if_one_by_one);
+
+async fn what_is_changed_together_is_as_if_one_by_one(kind: Kind) {
+    let (_place, database) = opened(kind).await;
+    let inventory = database.inventory();
+    let status = |proxy_id, status, operate_status| InventoryChange::SetProxyStatus {
+        proxy_id,
+        status,
+        operate_status,
+    };
+    let held = |proxy_id| status(proxy_id, ProxyStatus::Upgrading, OperateStatus::Operating);
+    let mut changes: Vec<_> = (1..4)
+        .map(|id| InventoryChange::InsertCluster(Box::new(cluster(id))))
+        .collect();
+    let proxies = [(10, 1), (11, 1), (12, 2), (13, 2), (14, 3)];
+    changes.extend(
+        proxies.map(|(id, cluster)| InventoryChange::InsertProxy(proxy(id, cluster, 3, OperateStatus::Normal))),
+    );
+    apply(&database, 7, 5, &changes).await;
+
+    let version: ProxyVersion = "4.3.0.0-1".parse().unwrap();
+    let changes = [
+        held(10),
+        held(11),
+        held(12),
+        InventoryChange::SetProxyVersion {
+            proxy_id: 11,
+            version: version.clone(),
+        },
+        // The later one holds.
+        status(11, ProxyStatus::Running, OperateStatus::Normal),
+        status(12, ProxyStatus::Unavailable, OperateStatus::Normal),
+    ];
+    apply(&database, 8, 6, &changes).await;
+    let fleet = inventory.snapshot().await.unwrap();
+    let of = |id| {
+        let proxy = fleet.proxies.get(&id).unwrap();
+        (proxy.status, proxy.operate_status)
+    };
+    assert_eq!(of(10), (ProxyStatus::Upgrading, OperateStatus::Operating));
+    assert_eq!(of(11), (ProxyStatus::Running, OperateStatus::Normal));
+    assert_eq!(of(12), (ProxyStatus::Unavailable, OperateStatus::Normal));
+    assert_eq!(
+        of(13),
+        (ProxyStatus::Running, OperateStatus::Normal),
+        "nobody changed it"
+    );
+    assert_eq!(fleet.proxies.get(&11).unwrap().version, version);
+    let times = fleet.clusters.values().map(|cluster| cluster.updated.millis());
+    assert_eq!(Vec::from_iter(times), [6, 6, 5], "of the third nothing has changed");
 }
 
 on_every_database!(clusters_that_are_gone_still_have_a_name);
@@ -460,7 +511,7 @@ async fn a_cluster_name_is_taken_once(kind: Kind) {
     };
     let insert = async |id| {
         let mut tx = database.writer().write().await?;
-        InventoryApplier.apply(&mut tx, TaskId(7), &named(id)).await?;
+        InventoryApplier.apply(&mut tx, TaskId(7), &[named(id)]).await?;
         Ok::<_, ApplyError>(tx.commit().await?)
     };
     let results: [_; 3] = tokio::join!(insert(1), insert(2), insert(3)).into();
@@ -523,7 +574,7 @@ async fn hosts_go_without_proxies_all_or_none_and_come_back_as_they_were(kind: K
 
     // A task planned before the host went.
     let mut tx = database.writer().write().await.unwrap();
-    let refused = InventoryApplier.apply(&mut tx, TaskId(8), &insert(11, second)).await;
+    let refused = InventoryApplier.apply(&mut tx, TaskId(8), &[insert(11, second)]).await;
     assert!(
         matches!(&refused, Err(ApplyError::Refused(reason)) if reason.contains("was deleted")),
         "{refused:?}"

@@ -41,7 +41,7 @@ pub(crate) fn link(cluster_id: i64, name: &str, ob_cluster: i64) -> ObLink {
 
 async fn refused(database: &Database, change: InventoryChange) -> bool {
     let mut tx = database.writer().write().await.unwrap();
-    let applied = InventoryApplier.apply(&mut tx, TaskId(7), &change).await;
+    let applied = InventoryApplier.apply(&mut tx, TaskId(7), &[change]).await;
     matches!(applied, Err(ApplyError::Refused(_)))
 }
 

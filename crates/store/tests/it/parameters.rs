@@ -93,7 +93,7 @@ async fn what_was_planned_for_another_set_is_refused(kind: Kind) {
             cluster_id,
             parameter_version,
         };
-        InventoryApplier.apply(&mut tx, TaskId(7), &expected).await
+        InventoryApplier.apply(&mut tx, TaskId(7), &[expected]).await
     };
     assert!(expect(1, 1).await.is_ok());
     assert!(matches!(expect(1, 2).await, Err(ApplyError::Refused(_))));

@@ -13,16 +13,17 @@ pub struct Notes;
 
 #[async_trait]
 impl ChangeApplier<String> for Notes {
-    async fn apply(&self, tx: &mut Transaction, task: TaskId, note: &String) -> Result<(), ApplyError> {
-        let insert = sql::query("INSERT INTO notes (task_id, note) VALUES (?, ?)")
-            .bind(task.0)
-            .bind(note);
-        match insert.execute(tx).await {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                Err(ApplyError::Refused(format!("{note:?} is noted already")))
+    async fn apply(&self, tx: &mut Transaction, task: TaskId, notes: &[String]) -> Result<(), ApplyError> {
+        for note in notes {
+            let insert = sql::query("INSERT INTO notes (task_id, note) VALUES (?, ?)");
+            match insert.bind(task.0).bind(note).execute(&mut *tx).await {
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                    return Err(ApplyError::Refused(format!("{note:?} is noted already")));
+                }
+                other => other.map(drop)?,
             }
-            other => Ok(other.map(drop)?),
         }
+        Ok(())
     }
 }
 
