@@ -377,13 +377,13 @@ async fn metrics(State(hands): State<Arc<Hands>>) -> Json<AgentMetrics> {
     let proxies = hands.proxies.lock().unwrap();
     let sample = |proxy_id: i64, ago: i64| {
         let at = now.millis() / 15_000 * 15_000 - ago * 15_000;
-        let transactions = u32::try_from(at / 1000 % 1_000_000).unwrap() * 10;
+        let transactions = f64::from(u32::try_from(at / 1000).unwrap()) * 10.0;
         ProxySample {
             proxy_id,
             at: Timestamp(at),
             values: BTreeMap::from([
-                ("odp_transaction_total".to_owned(), f64::from(transactions)),
-                ("odp_sql_request_total/SELECT".to_owned(), f64::from(transactions) * 2.0),
+                ("odp_transaction_total".to_owned(), transactions),
+                ("odp_sql_request_total/SELECT".to_owned(), transactions * 2.0),
                 ("obproxy_rss_memory".to_owned(), 1e8),
                 ("obproxy_up".to_owned(), 1.0),
             ]),
