@@ -13,6 +13,7 @@
 //!   ├── reply_time              how fast upgrades are accepted, on a copy of the state
 //!   └── report                  what it all came to
 //!
+//! machine                       a machine without an agent, reached over SSH
 //! testbed                       the same kind of fleet, for tests
 //! chaos                         upgrades of it during which somebody is killed
 //! fire                          every other operation likewise, on a fleet made for each
@@ -27,6 +28,7 @@ pub mod demo;
 pub mod fire;
 pub mod fleet;
 pub mod ledger;
+pub mod machine;
 pub mod packages;
 mod peer;
 pub mod process;

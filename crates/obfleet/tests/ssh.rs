@@ -1,151 +1,32 @@
-//! Hosts that get their agents over SSH: from a real sshd on loopback, in a mount namespace with accounts of its own.
+//! Hosts that get their agents over SSH.
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::{
-    ffi::OsString,
-    fs,
-    net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
-use obfleet_lab::{fleet::Fleet, process::Process};
+use obfleet_lab::{
+    fleet::Fleet,
+    machine::{self, HOST_KEY, Machine, OTHER_HOST_KEY, PASSPHRASE, PASSWORD},
+};
 use obfleet_standin::ports::PortLease;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
-/// Where Debian has it; it wants to be started by its whole path.
-const SSHD: &str = "/usr/sbin/sshd";
 const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Of root, in the namespace alone.
-const PASSWORD: &str = "Lab-Secret-1";
-const HASH: &str = "$6$obfleet$RPMTAtQIY9CUBoBrXJHnHvZ9VJYIpMJgLckKYpigoY8d0eFfP5JZJdUMK9j2vs0Th7DmWvJREkMhCwe6eXciL/";
-/// Of the key that is let in.
-const PASSPHRASE: &str = "open sesame";
-
-/// Whether there is an sshd, and namespaces can be made here; an sshd that takes logins runs as root.
-fn can_have_accounts() -> bool {
-    if !Path::new(SSHD).exists() {
-        let promised = std::env::var_os("OBFLEET_TEST_TOOLS").is_some_and(|value| value == "1");
-        assert!(!promised, "OBFLEET_TEST_TOOLS=1, but there is no {SSHD}");
-        eprintln!("left out: there is no {SSHD}");
-        return false;
-    }
-    let probe = Command::new("unshare").args(["--mount", "true"]).status();
-    let can = probe.is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("left out: only root can run an sshd with accounts of its own");
-    }
-    can
-}
 
 /// Machine and server.
 struct Lab {
     // Ends before the directory it works in.
-    sshd: Option<Process>,
-    port: PortLease,
-    agent_port: PortLease,
+    machine: Machine,
     fleet: Fleet,
 }
 
 impl Lab {
     async fn start() -> Self {
         let fleet = Fleet::start(Path::new(EXE), 0).await.unwrap();
-        let dir = fleet.root().join("sshd");
-        for path in [dir.clone(), dir.join("home")] {
-            fs::create_dir(path).unwrap();
-        }
-        keygen(&dir.join("key"), PASSPHRASE);
-        fs::copy(dir.join("key.pub"), dir.join("authorized_keys")).unwrap();
-        keygen(&dir.join("host_key"), "");
-        keygen(&dir.join("other_host_key"), "");
-        let home = dir.join("home");
-        let accounts = format!(
-            "root:x:0:0:root:{}:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n",
-            home.display()
-        );
-        fs::write(dir.join("passwd"), accounts).unwrap();
-        fs::write(
-            dir.join("shadow"),
-            format!("root:{HASH}:19000:0:99999:7:::\nsshd:*:19000::::::\n"),
-        )
-        .unwrap();
-        let mut lab = Self {
-            sshd: None,
-            port: PortLease::take().unwrap(),
-            agent_port: PortLease::take().unwrap(),
-            fleet,
-        };
-        lab.start_sshd("host_key").await;
-        lab
-    }
-
-    /// Agents get an executable without what only debuggers read: it is sent twice here.
-    fn lighten(&self) {
-        let executables = self.fleet.server().unwrap().state_dir.join("agents");
-        fs::create_dir(&executables).unwrap();
-        let light = executables.join(format!("obfleet-{}", std::env::consts::ARCH));
-        // Without binutils it is sent as it is.
-        let stripped = Command::new("strip").arg("-o").arg(&light).arg(EXE).status();
-        if !stripped.is_ok_and(|status| status.success()) {
-            fs::copy(EXE, light).unwrap();
-        }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.fleet.root().join("sshd")
-    }
-
-    /// Starts the server of the machine, with this host key.
-    async fn start_sshd(&mut self, host_key: &str) {
-        self.sshd = None;
-        let dir = self.dir();
-        let config = format!(
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {dir}/{host_key}\nPidFile none\nUsePAM no\nStrictModes no\n\
-             AuthorizedKeysFile {dir}/authorized_keys\nPermitRootLogin yes\nPasswordAuthentication yes\n\
-             KbdInteractiveAuthentication no\nPerSourcePenalties no\n",
-            self.port.port(),
-            dir = dir.display()
-        );
-        // Releases that do not know the last one do not need it.
-        let config = match Command::new(SSHD)
-            .arg("-T")
-            .args(["-o", "PerSourcePenalties=no", "-f", "/dev/null"])
-            .output()
-        {
-            Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Bad configuration option") => {
-                config.replace("PerSourcePenalties no\n", "")
-            }
-            _ => config,
-        };
-        fs::write(dir.join("sshd_config"), config).unwrap();
-        // It ends with this thread, however that ends. Without /run there is no systemd there that an agent could be given to.
-        let script = "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && mount --bind \"$0/passwd\" /etc/passwd \
-                      && mount --bind \"$0/shadow\" /etc/shadow && exec setpriv --pdeathsig KILL /usr/sbin/sshd -D -e -f \"$0/sshd_config\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(&dir);
-        let mut sshd = Process::start(&mut command, dir.join("log")).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port.port())).is_err() {
-            assert!(
-                sshd.ended().is_none() && Instant::now() < deadline,
-                "no sshd: {}",
-                sshd.last_words()
-            );
-            sleep(LOOK).await;
-        }
-        self.sshd = Some(sshd);
-    }
-
-    /// Where the agent will live.
-    fn root(&self) -> PathBuf {
-        self.fleet.root().join("machine")
+        let (dir, root) = (fleet.root().join("sshd"), fleet.root().join("machine"));
+        let machine = Machine::start(dir, root).await.unwrap();
+        Self { machine, fleet }
     }
 
     async fn credential(&self, name: &str, property: Value) -> i64 {
@@ -158,19 +39,6 @@ impl Lab {
     async fn password(&self, password: &str) -> i64 {
         let property = json!({"type": "PASSWORD", "username": "root", "passphrase": password});
         self.credential(password, property).await
-    }
-
-    fn body(&self, credential: i64) -> Value {
-        json!({
-            "hostBasicDataList": [{"innerIpAddress": "127.0.0.1"}],
-            "sshPort": self.port.port(),
-            "kind": "DEDICATED_PHYSICAL_MACHINE",
-            "idcId": 1,
-            "typeId": 1,
-            "credentialId": credential,
-            "mgragentPort": self.agent_port.port(),
-            "installPath": self.root(),
-        })
     }
 
     /// Adds the machine as a host. → the task, at rest
@@ -203,7 +71,7 @@ impl Lab {
             (&json!("AVAILABLE"), &json!("AVAILABLE")),
             "{host}"
         );
-        assert_eq!(host["sshPort"], self.port.port());
+        assert_eq!(host["sshPort"], self.machine.ssh_port());
     }
 
     /// Runs a command that asks the server. → what it showed
@@ -260,29 +128,6 @@ impl Lab {
         let api = self.fleet.api().unwrap();
         api.delete(&format!("/api/v2/compute/hosts/{host}")).await.unwrap();
     }
-
-    /// Processes that run the executable of the machine's agent.
-    fn agents(&self) -> Vec<String> {
-        let line = |entry: fs::DirEntry| {
-            let line = fs::read_to_string(entry.path().join("cmdline"))
-                .ok()?
-                .replace('\0', " ");
-            let exe = self.root().join("agent/obfleet");
-            line.starts_with(&format!("{} agent", exe.display())).then_some(line)
-        };
-        fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| line(entry.ok()?))
-            .collect()
-    }
-}
-
-fn keygen(file: &Path, passphrase: &str) {
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", passphrase, "-f"])
-        .arg(file)
-        .status();
-    assert!(made.unwrap().success());
 }
 
 fn fingerprint(key: &Path) -> String {
@@ -293,20 +138,20 @@ fn fingerprint(key: &Path) -> String {
 
 #[tokio::test]
 async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
-    if !can_have_accounts() {
+    if !machine::can_be_had() {
         return;
     }
     let mut lab = Lab::start().await;
-    lab.lighten();
+    machine::lighten(&lab.fleet.server().unwrap().state_dir, Path::new(EXE)).unwrap();
     // As people do it.
-    let dir = lab.dir();
+    let dir = lab.machine.dir().to_owned();
     fs::write(dir.join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
     let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let mut arguments = words(&["credential", "add", "deploy", "--passphrase"]);
     arguments.extend([dir.join("passphrase").into(), "--key".into(), dir.join("key").into()]);
     let made = lab.obfleet(arguments);
     assert!(made.contains("PRIVATE_KEY") && !made.contains("BEGIN"), "{made}");
-    let (ssh_port, agent_port) = (lab.port.port().to_string(), lab.agent_port.port().to_string());
+    let (ssh_port, agent_port) = (lab.machine.ssh_port().to_string(), lab.machine.agent_port().to_string());
     let mut arguments = words(&["host", "add", "127.0.0.1", "--credential", "deploy", "--watch"]);
     arguments.extend(words(&[
         "--ssh-port",
@@ -315,23 +160,23 @@ async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
         &agent_port,
         "--install-path",
     ]));
-    arguments.push(lab.root().into());
+    arguments.push(lab.machine.root().into());
     lab.obfleet(arguments);
     let api = lab.fleet.api().unwrap();
     let credentials = api.get("/api/v2/profiles/me/credentials").await.unwrap();
-    let body = lab.body(credentials["contents"][0]["id"].as_i64().unwrap());
+    let body = lab.machine.addition(credentials["contents"][0]["id"].as_i64().unwrap());
     let hosts = api.get("/api/v2/compute/hosts").await.unwrap();
     let first = hosts["contents"][0]["id"].as_i64().unwrap();
     lab.is_up(first).await;
-    let agents = lab.agents();
+    let agents = lab.machine.agents();
     let [agent] = agents.as_slice() else {
         panic!("{agents:?}")
     };
     assert!(
-        agent.contains(&format!("--listen 127.0.0.1:{}", lab.agent_port.port())),
+        agent.contains(&format!("--listen 127.0.0.1:{}", lab.machine.agent_port())),
         "{agent}"
     );
-    let agent_dir = lab.root().join("agent");
+    let agent_dir = lab.machine.root().join("agent");
     for private in ["", "env", "state"] {
         let mode = fs::metadata(agent_dir.join(private)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{private} is for others to see");
@@ -349,15 +194,11 @@ async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
         .await
         .unwrap();
     lab.delete(first).await;
-    assert_eq!(lab.agents().len(), 1);
-    let body = lab.body(lab.password(PASSWORD).await);
-    lab.start_sshd("other_host_key").await;
+    assert_eq!(lab.machine.agents().len(), 1);
+    let body = lab.machine.addition(lab.password(PASSWORD).await);
+    lab.machine.let_in(OTHER_HOST_KEY).await.unwrap();
     let task = lab.add(&body).await;
-    let dir = lab.dir();
-    let (known, shown) = (
-        fingerprint(&dir.join("host_key")),
-        fingerprint(&dir.join("other_host_key")),
-    );
+    let (known, shown) = (fingerprint(&dir.join(HOST_KEY)), fingerprint(&dir.join(OTHER_HOST_KEY)));
     lab.failed(&task, "Pre check for create host", &[&known, &shown, "sshHostKey"])
         .await;
     lab.rolled_back(&task).await;
@@ -365,31 +206,31 @@ async fn a_machine_becomes_a_host_by_key_and_again_after_it_was_deleted() {
     told["hostBasicDataList"][0]["sshHostKey"] = json!(shown);
     let second = lab.is_added(&told).await;
     assert_ne!(first, second);
-    assert_eq!(lab.agents().len(), 1);
+    assert_eq!(lab.machine.agents().len(), 1);
 
     // One that can be logged in to is cleared.
     lab.delete(second).await;
     let api = lab.fleet.api().unwrap();
     let is_empty = |hosts: &Value| hosts["contents"] == json!([]);
     api.until("/api/v2/compute/hosts", PATIENCE, is_empty).await.unwrap();
-    assert!(lab.agents().is_empty() && !lab.root().exists());
+    assert!(lab.machine.agents().is_empty() && !lab.machine.root().exists());
 }
 
 #[tokio::test]
 async fn what_is_in_the_way_is_told_and_can_be_put_right() {
-    if !can_have_accounts() {
+    if !machine::can_be_had() {
         return;
     }
     let lab = Lab::start().await;
     let (wrong, right) = (lab.password("Wrong-Secret-1").await, lab.password(PASSWORD).await);
     let check = "Pre check for create host";
 
-    let task = lab.add(&lab.body(wrong)).await;
+    let task = lab.add(&lab.machine.addition(wrong)).await;
     lab.failed(&task, check, &["root cannot log in", "credential"]).await;
     lab.rolled_back(&task).await;
 
     let nobody = PortLease::take().unwrap();
-    let mut body = lab.body(right);
+    let mut body = lab.machine.addition(right);
     body["sshPort"] = json!(nobody.port());
     let task = lab.add(&body).await;
     lab.failed(&task, check, &["cannot connect", &nobody.port().to_string()])
@@ -397,15 +238,15 @@ async fn what_is_in_the_way_is_told_and_can_be_put_right() {
     lab.rolled_back(&task).await;
 
     // Files of somebody else's, a port that is taken: all of it is told at once.
-    fs::create_dir(lab.root()).unwrap();
-    fs::write(lab.root().join("theirs"), "").unwrap();
-    let taken = std::net::TcpListener::bind(("127.0.0.1", lab.agent_port.port())).unwrap();
-    let body = lab.body(right);
+    fs::create_dir(lab.machine.root()).unwrap();
+    fs::write(lab.machine.root().join("theirs"), "").unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", lab.machine.agent_port())).unwrap();
+    let body = lab.machine.addition(right);
     let task = lab.add(&body).await;
     lab.failed(
         &task,
         check,
-        &["installPath", &format!("port {} is in use", lab.agent_port.port())],
+        &["installPath", &format!("port {} is in use", lab.machine.agent_port())],
     )
     .await;
 
@@ -432,25 +273,24 @@ async fn what_is_in_the_way_is_told_and_can_be_put_right() {
 
     // Put right, but the agent for the machine is no good.
     drop(taken);
-    fs::remove_dir_all(lab.root()).unwrap();
-    let executables = lab.fleet.server().unwrap().state_dir.join("agents");
-    fs::create_dir(&executables).unwrap();
-    let executable = executables.join(format!("obfleet-{}", std::env::consts::ARCH));
+    fs::remove_dir_all(lab.machine.root()).unwrap();
+    let executable = machine::executable(&lab.fleet.server().unwrap().state_dir);
+    fs::create_dir(executable.parent().unwrap()).unwrap();
     fs::write(&executable, "#!/bin/sh\necho wrong libc\nexit 3\n").unwrap();
     let task = lab.order(&task, "retry").await;
     lab.failed(&task, "Install ocp agent", &["does not run here", "wrong libc"])
         .await;
     lab.rolled_back(&task).await;
-    assert!(!lab.root().exists());
+    assert!(!lab.machine.root().exists());
 
     // An agent of another server is left alone.
     fs::remove_file(&executable).unwrap();
-    fs::create_dir_all(lab.root().join("agent")).unwrap();
-    fs::write(lab.root().join("agent/mark"), "another 1\n").unwrap();
+    fs::create_dir_all(lab.machine.root().join("agent")).unwrap();
+    fs::write(lab.machine.root().join("agent/mark"), "another 1\n").unwrap();
     let task = lab.add(&body).await;
     lab.failed(&task, check, &["belongs to installation another"]).await;
-    fs::remove_dir_all(lab.root()).unwrap();
+    fs::remove_dir_all(lab.machine.root()).unwrap();
     let task = lab.order(&task, "retry").await;
     assert_eq!(task["status"], "SUCCESSFUL", "{}", api.why(&task).await);
-    assert_eq!(lab.agents().len(), 1);
+    assert_eq!(lab.machine.agents().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What is done to proxies, each in a world of its own.
+//! What is done to proxies and hosts, each in a world of its own.
 
 use std::{fs, net::TcpListener};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Stage, World};
 use crate::{
-    api,
+    api, machine,
     packages::{NEW, OLD},
     testbed::SYS_PASSWORD,
 };
@@ -59,6 +59,10 @@ pub enum Operation {
     TakeOver,
     /// It is given back.
     MoveOut,
+    /// A machine becomes a host, over SSH.
+    AddHost,
+    /// It is none any more.
+    DeleteHost,
 }
 
 /// What there has to be afterwards, beside what the undisturbed run left.
@@ -101,11 +105,13 @@ pub enum Wrong {
     InTheWay(&'static str),
     /// Somebody listens on a proxy's port.
     Taken(TcpListener),
+    /// The server has an executable for machines that does not run there.
+    BadExecutable,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::CreateConfigUrl,
         Self::Add,
@@ -128,6 +134,8 @@ impl Operation {
         Self::UpdateObCluster,
         Self::TakeOver,
         Self::MoveOut,
+        Self::AddHost,
+        Self::DeleteHost,
     ];
 
     /// Its name in points.
@@ -155,12 +163,19 @@ impl Operation {
             Self::UpdateObCluster => "update-ob-cluster",
             Self::TakeOver => "take-over",
             Self::MoveOut => "move-out",
+            Self::AddHost => "add-host",
+            Self::DeleteHost => "delete-host",
         }
     }
 
     /// The one with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// Whether it is about a machine that is reached over SSH, where nobody else's agent has a part.
+    pub fn is_over_ssh(self) -> bool {
+        matches!(self, Self::AddHost | Self::DeleteHost)
     }
 
     /// Whether its task goes back by itself when a step fails.
@@ -176,7 +191,9 @@ impl Operation {
     /// What there has to be afterwards.
     pub fn effect(self) -> Effect {
         match self {
-            Self::Delete | Self::Remove | Self::DeleteCluster | Self::MoveOut => GONE,
+            Self::Delete | Self::Remove | Self::DeleteCluster | Self::MoveOut | Self::AddHost | Self::DeleteHost => {
+                GONE
+            }
             Self::Stop => Effect {
                 statuses: &["STOPPED", "STOPPED"],
                 ..GONE
@@ -216,6 +233,7 @@ impl Operation {
             | Self::RemoveLink
             | Self::MoveOut => &["refused"],
             Self::TakeOver => &["slots"],
+            Self::AddHost => &["executable"],
             _ => &[],
         }
     }
@@ -259,6 +277,12 @@ impl Operation {
             Self::MoveOut => {
                 Box::pin(Self::TakeOver.prepare(stage)).await?;
                 let task = Self::TakeOver.start(stage).await?;
+                stage.succeed(task).await
+            }
+            Self::AddHost => stage.begin_machine().await,
+            Self::DeleteHost => {
+                stage.begin_machine().await?;
+                let task = Self::AddHost.start(stage).await?;
                 stage.succeed(task).await
             }
             _ => {
@@ -339,6 +363,16 @@ impl Operation {
                 let body = json!({"proxysysPasswd": FOREIGN_PASSWORD});
                 api.post(&named("/moveOut"), &body).await?
             }
+            Self::AddHost => {
+                let tasks = api
+                    .post("/api/v2/compute/hosts/batchCreate", &stage.machine_to_add()?)
+                    .await?;
+                api::contents(&tasks).first().cloned().unwrap_or_default()
+            }
+            Self::DeleteHost => {
+                let host = stage.machine_host().await?.context("the machine is no host")?;
+                api.delete(&format!("/api/v2/compute/hosts/{host}")).await?
+            }
         };
         match answer {
             // Some of OCP's routes do not tell which task does it.
@@ -357,6 +391,12 @@ impl Operation {
             "port" => {
                 let address = stage.address(usize::from(self == Self::Add));
                 return Ok(Wrong::Taken(TcpListener::bind(address)?));
+            }
+            "executable" => {
+                let exe = machine::executable(&stage.fleet.server()?.state_dir);
+                fs::rename(&exe, exe.with_extension("aside"))?;
+                fs::write(&exe, "#!/bin/sh\necho wrong libc\nexit 3\n")?;
+                return Ok(Wrong::BadExecutable);
             }
             "slots" | "removed" => {
                 for host in &stage.fleet.hosts {
@@ -387,6 +427,10 @@ impl Wrong {
     pub async fn mend(self, stage: &Stage) -> anyhow::Result<()> {
         match self {
             Self::Taken(listener) => drop(listener),
+            Self::BadExecutable => {
+                let exe = machine::executable(&stage.fleet.server()?.state_dir);
+                fs::rename(exe.with_extension("aside"), exe)?;
+            }
             Self::InTheWay(name) => {
                 for host in &stage.fleet.hosts {
                     let dir = host.root().join(name);

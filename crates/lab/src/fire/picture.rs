@@ -25,10 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STILL: Duration = Duration::from_secs(3);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Members of what the server tells that are other ones each time.
-const PASSING: [&str; 8] = [
+const PASSING: [&str; 9] = [
     "id",
     "pid",
     "hostId",
+    "hostAgentId",
     "clusterId",
     "obClusterId",
     "obproxyServerId",
@@ -159,6 +160,14 @@ pub async fn look(stage: &Stage) -> anyhow::Result<Picture> {
             "foreign: {} process, {watchdogs} watchdogs",
             foreign.processes().len()
         ));
+    }
+    if let Some(machine) = &stage.machine {
+        let there = if machine.root().exists() {
+            "something"
+        } else {
+            "nothing"
+        };
+        lines.push(format!("machine: {} agents, {there} of theirs", machine.agents().len()));
     }
     lines.sort();
     Ok(Picture {

@@ -35,7 +35,8 @@ pub enum Blow {
     Kill(Victim, usize),
     /// The task is cancelled when this step has begun.
     Cancel(usize, Way),
-    /// The agent of this step's host ends when it has begun, and is back only after the task was cancelled.
+    /// The agent of this step's host ends when it has begun, and is back only after the task was cancelled; or the sshd of the
+    /// machine that has no agent yet.
     Away(usize, Way),
     /// From when this step has begun its agent cannot write down what it knows of its proxies, until the task has failed by it.
     Full(usize, Way),
@@ -137,15 +138,17 @@ pub fn all(operation: Operation, task: &Value) -> Vec<Point> {
     };
     let numbered: Vec<_> = (1..).zip(&steps).collect();
     let mut blows = Vec::new();
+    let has_agent = !operation.is_over_ssh();
     for (number, _) in numbered.iter().filter(is_struck) {
-        blows.extend(VICTIMS.map(|(victim, _)| Blow::Kill(victim, *number)));
-        blows.extend([Victim::Server, Victim::Agent].map(|victim| Blow::Undo(victim, *number)));
+        blows.push(Blow::Kill(Victim::Server, *number));
+        blows.push(Blow::Undo(Victim::Server, *number));
+        if has_agent {
+            blows.extend([Victim::Agent, Victim::Both].map(|victim| Blow::Kill(victim, *number)));
+            blows.push(Blow::Undo(Victim::Agent, *number));
+            blows.extend(WAYS.map(|(way, _)| Blow::Full(*number, way)));
+        }
         for (way, _) in WAYS {
-            blows.extend([
-                Blow::Cancel(*number, way),
-                Blow::Away(*number, way),
-                Blow::Full(*number, way),
-            ]);
+            blows.extend([Blow::Cancel(*number, way), Blow::Away(*number, way)]);
         }
     }
     for number in 0..operation.causes().len() {

@@ -20,6 +20,7 @@ use crate::{
     api,
     backend::{Backend, BackendChoice},
     fleet::Fleet,
+    machine::{self, Machine},
     packages::{NEW, OLD, Release},
     process,
     testbed::{CLIENT, PATIENCE, SYS_PASSWORD},
@@ -53,6 +54,10 @@ pub struct Stage {
     pub fleet: Fleet,
     /// A proxy that somebody else started.
     pub foreign: Option<Foreign>,
+    /// A machine that may become a host, once there is one.
+    pub machine: Option<Machine>,
+    /// By which it is logged in to.
+    credential: i64,
     foreign_binary: PathBuf,
     /// SQL and metrics ports of each host's proxy: metrics are served on all addresses of this one machine.
     ports: Vec<[PortLease; 2]>,
@@ -61,6 +66,7 @@ pub struct Stage {
     // What the proxies serve ends after them.
     backend: Backend,
     other: Backend,
+    exe: PathBuf,
 }
 
 /// A proxy as the server shows it, and where it lies.
@@ -87,12 +93,15 @@ impl Stage {
         let leases = || PortLease::take();
         let stage = Self {
             foreign: None,
+            machine: None,
+            credential: 0,
             foreign_binary,
             ports: vec![[leases()?, leases()?], [leases()?, leases()?]],
             foreign_ports: [leases()?, leases()?, leases()?],
             fleet,
             backend,
             other,
+            exe: exe.to_owned(),
         };
         for release in [OLD, NEW] {
             let dir = tempfile::tempdir_in(stage.fleet.root())?;
@@ -191,6 +200,41 @@ impl Stage {
         let started = tokio::task::spawn_blocking(move || Foreign::start(Tool::Obd, &order)).await?;
         self.foreign = Some(started?);
         Ok(())
+    }
+
+    /// There is a machine, which is no host.
+    pub async fn begin_machine(&mut self) -> anyhow::Result<()> {
+        if self.machine.is_some() {
+            return Ok(());
+        }
+        let root = self.fleet.root();
+        self.machine = Some(Machine::start(root.join("sshd"), root.join("machine")).await?);
+        machine::lighten(&self.fleet.server()?.state_dir, &self.exe)?;
+        let login = json!({"type": "PASSWORD", "username": "root", "passphrase": machine::PASSWORD});
+        let credential = json!({"targetType": "HOST", "name": "machine", "sshCredentialProperty": login});
+        let made = self
+            .fleet
+            .api()?
+            .post("/api/v2/profiles/me/credentials", &credential)
+            .await?;
+        self.credential = api::id(&made)?;
+        Ok(())
+    }
+
+    /// What makes the machine a host.
+    pub fn machine_to_add(&self) -> anyhow::Result<Value> {
+        let machine = self.machine.as_ref().context("there is no machine")?;
+        Ok(machine.addition(self.credential))
+    }
+
+    /// The machine as a host, if it is one.
+    pub async fn machine_host(&self) -> anyhow::Result<Option<i64>> {
+        let Some(machine) = &self.machine else { return Ok(None) };
+        let hosts = self.fleet.api()?.get("/api/v2/compute/hosts?size=1000").await?;
+        let host = api::contents(&hosts)
+            .iter()
+            .find(|host| host["sshPort"] == machine.ssh_port());
+        host.map(api::id).transpose()
     }
 
     /// The task ends well.
@@ -368,6 +412,13 @@ impl Stage {
             fs::remove_dir_all(self.foreign_dir())?;
         }
         let api = self.fleet.api()?;
+        if let Some(host) = self.machine_host().await? {
+            api.delete(&format!("/api/v2/compute/hosts/{host}")).await?;
+            let is_gone = |hosts: &Value| !api::contents(hosts).iter().any(|one| one["id"] == host);
+            api.until("/api/v2/compute/hosts?size=1000", PATIENCE, is_gone)
+                .await
+                .context("the machine stays a host")?;
+        }
         let known = api.get("/api/v2/ob/clusters?size=1000").await?;
         for known in api::contents(&known) {
             api.delete(&format!("/api/v2/ob/clusters/{}", api::id(known)?)).await?;

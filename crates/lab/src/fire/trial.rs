@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     chaos::{account::ran_again, point::in_order},
+    machine::HOST_KEY,
     testbed::PATIENCE,
 };
 
@@ -173,10 +174,10 @@ impl Trial<'_> {
             Blow::Away(step, way) => {
                 let struck = self.moment(step, false).await?;
                 if let Some((host, _)) = &struck {
-                    self.stage.fleet.lose_agent(*host)?;
+                    self.lose(*host)?;
                     sleep(AWAY).await;
                     self.cancel().await?;
-                    self.stage.fleet.bring_back_agent(*host)?;
+                    self.bring_back(*host).await?;
                 }
                 self.led_out(way).await?
             }
@@ -289,6 +290,22 @@ impl Trial<'_> {
         let hosts = &self.stage.fleet.hosts;
         let found = hosts.iter().position(|host| Some(host.id) == id);
         found.unwrap_or(hosts.len().saturating_sub(1))
+    }
+
+    /// The agent of a host is away; or the sshd of the machine, of an operation over SSH.
+    fn lose(&mut self, host: usize) -> anyhow::Result<()> {
+        match &mut self.stage.machine {
+            Some(machine) if self.operation.is_over_ssh() => machine.keep_out(),
+            _ => self.stage.fleet.lose_agent(host)?,
+        }
+        Ok(())
+    }
+
+    async fn bring_back(&mut self, host: usize) -> anyhow::Result<()> {
+        match &mut self.stage.machine {
+            Some(machine) if self.operation.is_over_ssh() => machine.let_in(HOST_KEY).await,
+            _ => self.stage.fleet.bring_back_agent(host),
+        }
     }
 
     async fn kill(&mut self, victim: Victim, host: usize) -> anyhow::Result<()> {
