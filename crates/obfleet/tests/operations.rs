@@ -20,7 +20,7 @@ const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
 /// Minutes the long test may take, unless told otherwise.
 const BUDGET: u64 = 20;
 /// Stages side by side: most of an operation is waiting.
-const STAGES: usize = 2;
+const STAGES: usize = 4;
 /// How often a point whose moment was too short is tried.
 const TRIES: u32 = 2;
 

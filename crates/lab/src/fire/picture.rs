@@ -161,14 +161,10 @@ pub async fn look(stage: &Stage) -> anyhow::Result<Picture> {
             foreign.processes().len()
         ));
     }
-    if let Some(machine) = &stage.machine {
-        let there = if machine.root().exists() {
-            "something"
-        } else {
-            "nothing"
-        };
-        lines.push(format!("machine: {} agents, {there} of theirs", machine.agents().len()));
-    }
+    // A stage that has had no machine yet is as one whose machine is empty.
+    let agents = stage.machine.as_ref().map_or(0, |machine| machine.agents().len());
+    let is_empty = stage.machine.as_ref().is_none_or(|machine| !machine.root().exists());
+    lines.push(format!("machine: {agents} agents, nothing of theirs: {is_empty}"));
     lines.sort();
     Ok(Picture {
         lines,
