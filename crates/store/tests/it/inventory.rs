@@ -316,6 +316,7 @@ async fn what_is_changed_together_is_as_if_one_by_one(kind: Kind) {
         held(10),
         held(11),
         held(12),
+        held(13),
         InventoryChange::SetProxyVersion {
             proxy_id: 11,
             version: version.clone(),
@@ -333,8 +334,9 @@ async fn what_is_changed_together_is_as_if_one_by_one(kind: Kind) {
     assert_eq!(of(10), (ProxyStatus::Upgrading, OperateStatus::Operating));
     assert_eq!(of(11), (ProxyStatus::Running, OperateStatus::Normal));
     assert_eq!(of(12), (ProxyStatus::Unavailable, OperateStatus::Normal));
+    assert_eq!(of(13), (ProxyStatus::Upgrading, OperateStatus::Operating));
     assert_eq!(
-        of(13),
+        of(14),
         (ProxyStatus::Running, OperateStatus::Normal),
         "nobody changed it"
     );
