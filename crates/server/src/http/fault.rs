@@ -105,8 +105,8 @@ pub enum Wanted {
     SameAs(&'static str),
     /// A point in time.
     Time,
-    /// An earlier time than the parameter of this name.
-    Earlier(&'static str),
+    /// A time no later than the parameter of this name, which is the present unless it is given.
+    NotAfter(&'static str),
     /// No more than so many days before the end.
     WithinDays(i64),
     /// An integer of this range.
@@ -361,7 +361,10 @@ impl Wanted {
                 "a time with an offset, such as 2026-11-29T08:00:00+08:00",
                 "带时区偏移的时间，例如 2026-11-29T08:00:00+08:00",
             ),
-            Self::Earlier(other) => language.choose(format!("earlier than {other}"), format!("早于 {other} 的时间")),
+            Self::NotAfter(other) => language.choose(
+                format!("no later than {other}, which is the present unless it is given"),
+                format!("不晚于 {other} 的时间（未指定 {other} 时为当前时间）"),
+            ),
             Self::WithinDays(days) => language.choose(
                 format!("at most {days} days before the end"),
                 format!("距结束时间不超过 {days} 天的时间"),

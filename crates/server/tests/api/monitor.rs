@@ -89,6 +89,9 @@ async fn a_question_that_cannot_be_is_told_which_part() {
         api.get(&format!("{metric}?{good}")).await.data()["contents"],
         Value::Array(Vec::new())
     );
+    // From now on: who goes on asking begins like this.
+    let nothing_yet = format!("{metric}?startTime={to}&endTime={to}&metrics=obproxy_up");
+    assert_eq!(api.get(&nothing_yet).await.data()["contents"], Value::Array(Vec::new()));
     for (wrong, field) in [
         ("metrics=obproxy_up".to_owned(), "startTime"),
         ("startTime=yesterday&metrics=obproxy_up".to_owned(), "startTime"),
@@ -100,6 +103,7 @@ async fn a_question_that_cannot_be_is_told_which_part() {
             format!("startTime={}&metrics=obproxy_up", time(-16 * 86_400)),
             "startTime",
         ),
+        (format!("startTime={}&metrics=obproxy_up", time(3600)), "startTime"),
         (format!("startTime={from}&endTime=now&metrics=obproxy_up"), "endTime"),
         (format!("startTime={from}"), "metrics"),
         (format!("startTime={from}&metrics=cpu_percent"), "metrics"),

@@ -27,9 +27,10 @@ pub fn read(query: &ListQuery, scope: &Scope, now: Timestamp) -> ApiResult<Query
     let from = from.ok_or_else(|| ApiError::value("startTime", "", Wanted::Time))?;
     let (to, _) = time(query, "endTime", "end_time")?;
     let to = to.unwrap_or(now.millis());
-    if from >= to {
+    // A question from now on is one about nothing yet, which who asks again and again begins with.
+    if from > to {
         let given = query.text(from_name).unwrap_or_default();
-        return Err(ApiError::value(from_name, given, Wanted::Earlier("endTime")));
+        return Err(ApiError::value(from_name, given, Wanted::NotAfter("endTime")));
     }
     if to - from > MOST_DAYS * DAY {
         let given = query.text(from_name).unwrap_or_default();
