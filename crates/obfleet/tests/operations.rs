@@ -4,7 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::{collections::VecDeque, path::Path, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    env,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use obfleet_lab::{
     fire::{
@@ -16,11 +22,14 @@ use obfleet_lab::{
     tally::{self, Tally},
 };
 
-const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
+/// Another executable to strike than the one built with this test: that of a release leaves more of the machine to other stages.
+const OTHER_EXE: &str = "OBFLEET_CHAOS_EXE";
 /// Minutes the long test may take, unless told otherwise.
 const BUDGET: u64 = 20;
 /// Stages side by side: most of an operation is waiting.
-const STAGES: usize = 4;
+const STAGES: usize = 6;
+/// How many points of an operation are taken before the next operation's.
+const TURN: usize = 4;
 /// How often a point whose moment was too short is tried.
 const TRIES: u32 = 2;
 
@@ -34,7 +43,7 @@ const FEW: [(&str, &str); 4] = [
 
 #[tokio::test]
 async fn a_few_are_struck() {
-    let mut range = Range::start(Path::new(EXE)).await.unwrap();
+    let mut range = Range::start(&exe()).await.unwrap();
     for (name, step) in FEW {
         let point: Point = name.parse().unwrap();
         if point.operation.is_over_ssh() && !machine::can_be_had() {
@@ -52,20 +61,81 @@ async fn a_few_are_struck() {
 async fn every_operation() {
     // One by its name, or all whose names contain this.
     let only = tally::wanted().unwrap_or_default();
-    let end = tally::end(BUDGET);
+    let can_be_done = |one: &Operation| !one.is_over_ssh() || machine::can_be_had();
+    let wanted = Operation::ALL
+        .into_iter()
+        .filter(|one| is_wanted(*one, &only) && can_be_done(one));
+    let work = Arc::new(Work {
+        left: Mutex::new(wanted.map(Share::of).collect()),
+        only: only.clone(),
+        end: tally::end(BUDGET),
+    });
     let mut stages = tokio::task::JoinSet::new();
-    for number in 0..STAGES {
-        // What an operation leaves undisturbed is looked at once on each stage, so each has operations of its own.
-        let own = Operation::ALL.into_iter().skip(number).step_by(STAGES);
-        let can_be_done = |one: &Operation| !one.is_over_ssh() || machine::can_be_had();
-        let own: Vec<_> = own.filter(|one| is_wanted(*one, &only) && can_be_done(one)).collect();
-        stages.spawn(work_off(own, only.clone(), end));
+    for _ in 0..STAGES {
+        stages.spawn(work_off(Arc::clone(&work)));
     }
     let mut tally = Tally::default();
     for of_stage in stages.join_all().await {
         tally.add(of_stage);
     }
+    for share in work.left.lock().unwrap().iter() {
+        match &share.points {
+            Some(points) => tally.left.extend(points.iter().map(ToString::to_string)),
+            None => eprintln!("{}/: nothing of it was run for want of time", share.operation.name()),
+        }
+    }
     tally.judge();
+}
+
+/// What is left of an operation. Which points it has is learnt when its turn comes first.
+#[derive(Debug)]
+struct Share {
+    operation: Operation,
+    points: Option<VecDeque<Point>>,
+    /// How many turns it has had.
+    turns: u32,
+}
+
+impl Share {
+    fn of(operation: Operation) -> Self {
+        Self {
+            operation,
+            points: None,
+            turns: 0,
+        }
+    }
+}
+
+/// What is left to do, for all stages.
+#[derive(Debug)]
+struct Work {
+    left: Mutex<Vec<Share>>,
+    only: String,
+    end: Instant,
+}
+
+impl Work {
+    /// One of those that had the fewest turns: rather one that this stage knows.
+    fn take(&self, known: &HashSet<Operation>) -> Option<Share> {
+        if Instant::now() >= self.end {
+            return None;
+        }
+        let mut left = self.left.lock().unwrap();
+        let rank = |share: &Share| (share.turns, !known.contains(&share.operation));
+        let next = (0..left.len()).min_by_key(|at| rank(&left[*at]))?;
+        Some(left.remove(next))
+    }
+
+    fn put_back(&self, mut share: Share) {
+        share.turns += 1;
+        if share.points.as_ref().is_some_and(|points| !points.is_empty()) {
+            self.left.lock().unwrap().push(share);
+        }
+    }
+}
+
+fn exe() -> PathBuf {
+    env::var_os(OTHER_EXE).map_or_else(|| Path::new(env!("CARGO_BIN_EXE_obfleet")).to_owned(), PathBuf::from)
 }
 
 fn is_wanted(operation: Operation, only: &str) -> bool {
@@ -75,44 +145,38 @@ fn is_wanted(operation: Operation, only: &str) -> bool {
     }
 }
 
-/// Takes the points of some operations, one of each operation after another, until there are no more or the time is over.
-/// Which points an operation has is learnt when its turn comes first.
-async fn work_off(operations: Vec<Operation>, only: String, end: Instant) -> Tally {
+/// Takes a few points of one operation after another, until there are no more or the time is over.
+async fn work_off(work: Arc<Work>) -> Tally {
     let mut tally = Tally::default();
     let mut range = None;
-    let mut left: VecDeque<(Operation, Option<VecDeque<Point>>)> =
-        operations.into_iter().map(|one| (one, None)).collect();
-    while Instant::now() < end
-        && let Some((operation, points)) = left.pop_front()
-    {
-        let points = match points {
-            Some(points) => Ok(points),
-            None => range_of(&mut range)
-                .await
-                .points(operation)
-                .await
-                .map(|all| mixed(all, &only)),
-        };
-        match points {
-            Ok(mut points) => {
-                if let Some(point) = points.pop_front() {
-                    run(point, &mut range, &mut tally).await;
-                    left.push_back((operation, Some(points)));
+    // What an operation leaves undisturbed is looked at once on each stage.
+    let mut known = HashSet::new();
+    while let Some(mut share) = work.take(&known) {
+        match range_of(&mut range).await.points(share.operation).await {
+            Ok(all) => {
+                known.insert(share.operation);
+                let points = share.points.get_or_insert_with(|| mixed(all, &work.only));
+                for _ in 0..TURN {
+                    if Instant::now() < work.end
+                        && let Some(point) = points.pop_front()
+                    {
+                        run(point, &mut range, &mut tally).await;
+                    }
                 }
             }
             Err(error) => {
-                let name = format!("{}/", operation.name());
+                let name = format!("{}/", share.operation.name());
                 eprintln!("{name}: FAILED undisturbed: {error:#}");
                 range = None;
                 tally.fail(name);
+                let points = share.points.take().unwrap_or_default();
+                tally.left.extend(points.iter().map(ToString::to_string));
             }
         }
-    }
-    for (operation, points) in left {
-        match points {
-            Some(points) => tally.left.extend(points.iter().map(ToString::to_string)),
-            None => eprintln!("{}/: nothing of it was run for want of time", operation.name()),
+        if range.is_none() {
+            known.clear();
         }
+        work.put_back(share);
     }
     tally
 }
@@ -142,7 +206,7 @@ async fn run(point: Point, range: &mut Option<Range>, tally: &mut Tally) {
 async fn range_of(range: &mut Option<Range>) -> &mut Range {
     match range {
         Some(range) => range,
-        None => range.insert(Range::start(Path::new(EXE)).await.unwrap()),
+        None => range.insert(Range::start(&exe()).await.unwrap()),
     }
 }
 
