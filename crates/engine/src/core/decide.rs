@@ -27,6 +27,18 @@ pub struct Decision {
     pub events: Vec<Event>,
 }
 
+impl Decision {
+    /// Whether the changes count that came with the command. Those of an attempt that was done with its step, and ends as
+    /// failed because it was cancelled meanwhile, or because its results are too large, do not: a step that failed is undone
+    /// or tried again, and either expects of the database what it had before.
+    pub fn takes_changes(&self) -> bool {
+        !self
+            .events
+            .iter()
+            .any(|event| matches!(event.change, Change::SubFailed { .. }))
+    }
+}
+
 /// Decides a command on a task.
 pub fn decide(state: &TaskState, command: Command, env: &Env) -> Result<Decision, Reject> {
     let mut ledger = Ledger::new(state.clone(), env);

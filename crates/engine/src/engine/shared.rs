@@ -286,6 +286,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
             let needed = claims(&decision).count().min(slots);
             let taken = room.as_mut().and_then(|room| room.split(needed));
             drop(room);
+            let changes = if decision.takes_changes() { changes } else { &[] };
             match self.commit(&tenure, &before, &decision, changes).await {
                 Ok(()) => {
                     let after = decision.state;

@@ -18,6 +18,8 @@ enum Manner {
     Obedient,
     WritesOn,
     Deaf,
+    /// Has done all of it before it notices.
+    Done,
 }
 
 struct Waiting {
@@ -38,6 +40,9 @@ impl Action<String> for Waiting {
             std::future::pending::<()>().await;
         }
         attempt.cancelled().cancelled().await;
+        if self.manner == Manner::Done {
+            return Ok(Output::changes(vec!["done".to_owned()]));
+        }
         if self.manner == Manner::WritesOn {
             let late = match attempt.checkpoint("late", "yes").await {
                 Err(CheckpointError::Fenced) => "fenced".to_owned(),
@@ -92,6 +97,20 @@ async fn a_running_step_is_cancelled() {
     );
     assert_eq!(subtask.failure.as_ref().unwrap().cause, Cause::Cancelled);
     assert_eq!(hear(&mut heard).await, "cancel", "the action was asked to tell others");
+}
+
+#[tokio::test]
+async fn what_a_cancelled_step_would_have_changed_is_left_undone() {
+    let (world, _heard) = waiting(30, Manner::Done).await;
+    let task = world.submit(chain(&["waiting"])).await;
+    let running = world
+        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
+        .await;
+    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
+    let view = world.rest(task).await;
+    assert_eq!(view.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
+    // It is FAILED: its undo, or a retry, finds it as after a crash, not half of it in the database.
+    assert!(world.memory.changes().is_empty(), "{:?}", world.memory.changes());
 }
 
 #[tokio::test]
