@@ -180,7 +180,8 @@ impl Runner {
     pub fn start(self: &Arc<Self>, request: OperationRequest) -> Result<OperationReport, AgentError> {
         let OperationRequest { key, epoch, operation } = request;
         let mut board = self.board();
-        if let Some(job) = board.running.get(&key) {
+        // Another server makes the attempt again from its beginning: what the attempt was at meanwhile goes on.
+        for job in board.running.values().filter(|job| job.key.is_of_attempt_of(&key)) {
             job.goes_on_under(epoch);
         }
         board.admit(&Subtask::from(&key), epoch)?;

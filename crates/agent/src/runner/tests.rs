@@ -136,6 +136,24 @@ async fn a_lower_epoch_is_refused_and_a_higher_one_supersedes() {
     assert_eq!(stage.begun(), 2);
 }
 
+#[tokio::test]
+async fn what_an_attempt_began_goes_on_when_its_next_server_begins_with_an_earlier_operation() {
+    let stage = Stage::new(true);
+    // The server is lost while the second operation of its attempt is at work; the next server makes the attempt again.
+    let [earlier, later] = ["EXECUTE-setParameters", "EXECUTE-refreshConfig"].map(|name| request(name, 1, 1));
+    stage.runner.start(later.clone()).unwrap();
+    stage.runner.report(&later.key, 0, LONG).await.unwrap();
+    let [earlier, again] = [earlier, later].map(|request| OperationRequest { epoch: 2, ..request });
+    stage.runner.start(earlier.clone()).unwrap();
+    stage.runner.start(again.clone()).unwrap();
+    stage.work.gate.add_permits(2);
+    for key in [&earlier.key, &again.key] {
+        let end = stage.end(key).await;
+        assert!(is_done(&end), "{key}: {end:?}");
+    }
+    assert_eq!(stage.begun(), 2);
+}
+
 fn fence(attempt: &str, run: i64, epoch: i64) -> Fence {
     Fence {
         installation: "inst".into(),

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use obfleet_engine::{ActionError, Attempt};
 use obfleet_wire::{
     agent::{
-        AgentStatus, AttemptKey, DrainPolicy, Fence, Operation, OperationRequest, Outcome, ProbeQuery, ProxyParameters,
+        AgentStatus, AttemptKey, DrainPolicy, Examination, ExamineRequest, Fence, Operation, OperationRequest, Outcome,
+        ProbeQuery, ProxyParameters,
     },
     credential::SshLoginType,
     time::Timestamp,
@@ -128,6 +129,26 @@ pub fn unexpected(outcome: &Outcome) -> ActionError {
     ))
 }
 
+/// The answer of an agent that is only asked to look. One that does not answer may be starting again, and is waited for.
+async fn answered<T, F>(attempt: &Attempt, ask: impl Fn() -> F) -> Result<T, ActionError>
+where
+    F: Future<Output = Result<T, HostAgentError>>,
+{
+    let end = Instant::now() + READING;
+    let asked = async {
+        loop {
+            match ask().await {
+                Err(HostAgentError::Unreachable { .. }) if Instant::now() < end => sleep(LOOK).await,
+                answer => return Ok(answer?),
+            }
+        }
+    };
+    tokio::select! {
+        answer = asked => answer,
+        () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
+    }
+}
+
 impl Crew {
     /// How sessions are drained in a step that may take this many seconds: a drain can take twice its window, and the
     /// process has to end and another to start within the rest.
@@ -140,19 +161,19 @@ impl Crew {
         }
     }
 
-    /// What the agent of a host says of itself. One that does not answer may be starting again, and is waited for.
+    /// What the agent of a host says of itself.
     pub async fn agent_status(&self, attempt: &Attempt, host: &Host) -> Result<AgentStatus, ActionError> {
-        let end = Instant::now() + READING;
-        loop {
-            match self.agents.status(host).await {
-                Err(HostAgentError::Unreachable { .. }) if Instant::now() < end => {}
-                answer => return Ok(answer?),
-            }
-            tokio::select! {
-                () = sleep(LOOK) => {}
-                () = attempt.cancelled().cancelled() => return Err(ActionError::new("the attempt was stopped")),
-            }
-        }
+        answered(attempt, || self.agents.status(host)).await
+    }
+
+    /// What the agent of a host finds where a proxy is to be taken over.
+    pub async fn examination(
+        &self,
+        attempt: &Attempt,
+        host: &Host,
+        request: &ExamineRequest,
+    ) -> Result<Examination, ActionError> {
+        answered(attempt, || self.agents.examine(host, request)).await
     }
 
     /// The agent of the step's host answers and knows the operations that the task will ask of it.
@@ -300,10 +321,7 @@ impl Crew {
     pub async fn configuration(&self, attempt: &Attempt) -> Result<ProxyParameters, ActionError> {
         let host = self.host(attempt).await?;
         let proxy_id = proxy_id(attempt)?;
-        tokio::select! {
-            result = self.agents.parameters(&host, proxy_id, READING) => Ok(result?),
-            () = attempt.cancelled().cancelled() => Err(ActionError::new("the attempt was stopped")),
-        }
+        answered(attempt, || self.agents.parameters(&host, proxy_id, READING)).await
     }
 
     /// What has been read of a proxy becomes what is known of it. It did not come with what it was `given`.

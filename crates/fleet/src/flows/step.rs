@@ -135,16 +135,20 @@ mod tests {
         fn asked(&self) -> Vec<String> {
             self.asked.lock().unwrap().clone()
         }
+
+        fn is_back(&self, host: &Host) -> HostAgentError {
+            let (host, reason) = (host.facts.name.clone(), "connection refused".into());
+            match self.away.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)) {
+                Ok(_) => HostAgentError::Unreachable { host, reason },
+                Err(_) => HostAgentError::Failed(format!("{host} is back")),
+            }
+        }
     }
 
     #[async_trait]
     impl HostAgent for Notes {
         async fn status(&self, host: &Host) -> Result<AgentStatus, HostAgentError> {
-            let (host, reason) = (host.facts.name.clone(), "connection refused".into());
-            match self.away.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)) {
-                Ok(_) => Err(HostAgentError::Unreachable { host, reason }),
-                Err(_) => Err(HostAgentError::Failed(format!("{host} is back"))),
-            }
+            Err(self.is_back(host))
         }
 
         async fn metrics(&self, host: &Host, _: Timestamp, _: bool) -> Result<AgentMetrics, HostAgentError> {
@@ -152,7 +156,7 @@ mod tests {
         }
 
         async fn parameters(&self, host: &Host, _: i64, _: Duration) -> Result<ProxyParameters, HostAgentError> {
-            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+            Err(self.is_back(host))
         }
 
         async fn obproxies(&self, host: &Host) -> Result<Vec<FoundProxy>, HostAgentError> {
@@ -160,7 +164,7 @@ mod tests {
         }
 
         async fn examine(&self, host: &Host, _: &ExamineRequest) -> Result<Examination, HostAgentError> {
-            Err(HostAgentError::Failed(format!("{} is not asked", host.id)))
+            Err(self.is_back(host))
         }
 
         async fn put_package(&self, _: &Host, _: &str, _: &Path) -> Result<u64, HostAgentError> {
@@ -296,15 +300,33 @@ mod tests {
             crew.check_agent(attempt, &[]).await?;
             Ok(Output::nothing())
         }
-        let agents = Arc::new(Notes {
-            away: AtomicU32::new(2),
-            ..Notes::default()
-        });
-        let step = Step::new("class", "name", 1, |crew, attempt| look(crew, attempt).boxed());
-        let answer = action(step, &agents)
-            .run(&attempt(SubtaskOperation::Execute, 1, 1))
-            .await;
-        let told = answer.unwrap_err().to_string();
-        assert!(told.contains("is back"), "{told}");
+        async fn examine(crew: &Crew, attempt: &Attempt) -> StepResult {
+            let (host, passwords) = (crew.host(attempt).await?, Vec::new());
+            let request = ExamineRequest {
+                sql_port: 2883,
+                passwords,
+            };
+            crew.examination(attempt, &host, &request).await?;
+            Ok(Output::nothing())
+        }
+        async fn read(crew: &Crew, attempt: &Attempt) -> StepResult {
+            crew.configuration(attempt).await?;
+            Ok(Output::nothing())
+        }
+        for step in [
+            Step::new("class", "name", 1, |crew, attempt| look(crew, attempt).boxed()),
+            Step::new("class", "name", 1, |crew, attempt| examine(crew, attempt).boxed()),
+            Step::new("class", "name", 1, |crew, attempt| read(crew, attempt).boxed()),
+        ] {
+            let agents = Arc::new(Notes {
+                away: AtomicU32::new(2),
+                ..Notes::default()
+            });
+            let answer = action(step, &agents)
+                .run(&attempt(SubtaskOperation::Execute, 1, 1))
+                .await;
+            let told = answer.unwrap_err().to_string();
+            assert!(told.contains("is back"), "{told}");
+        }
     }
 }

@@ -142,10 +142,7 @@ async fn check(crew: &Crew, attempt: &Attempt) -> StepResult {
         sql_port: proxy.sql_port,
         passwords: passwords(crew, &cluster, proxy.id).await?,
     };
-    let examination = tokio::select! {
-        examined = crew.agents.examine(&host, &request) => examined?,
-        () = attempt.cancelled().cancelled() => return Err(ActionError::new("the attempt was stopped")),
-    };
+    let examination = crew.examination(attempt, &host, &request).await?;
     let mut fleet = Arc::unwrap_or_clone(crew.inventory.snapshot().await?);
     // It stands there since the task was submitted.
     fleet.proxies.remove(&proxy.id);

@@ -105,13 +105,40 @@ pub struct Fence {
     pub epoch: i64,
 }
 
+impl AttemptKey {
+    /// What operations of one attempt have in common: the subtask, what is done with it, and for which time.
+    fn attempt(&self) -> (&str, u64, i64, i64, &str, i64) {
+        let first_word = self.operation.split('-').next().unwrap_or_default();
+        let Self {
+            installation,
+            era,
+            task,
+            subtask,
+            run,
+            ..
+        } = self;
+        (installation, *era, *task, *subtask, first_word, *run)
+    }
+
+    /// Whether both are asked for by one attempt, whichever servers make it.
+    pub fn is_of_attempt_of(&self, other: &Self) -> bool {
+        self.attempt() == other.attempt()
+    }
+}
+
 impl Fence {
     /// Whether the operation belongs to the attempt that fences.
     pub fn is_own(&self, key: &AttemptKey) -> bool {
-        let first_word = key.operation.split('-').next();
-        let same_subtask = (key.installation.as_str(), key.era, key.task, key.subtask)
-            == (self.installation.as_str(), self.era, self.task, self.subtask);
-        same_subtask && first_word == Some(self.attempt.as_str()) && key.run == self.run
+        let Self {
+            installation,
+            era,
+            task,
+            subtask,
+            attempt,
+            run,
+            ..
+        } = self;
+        key.attempt() == (installation, *era, *task, *subtask, attempt, *run)
     }
 }
 
