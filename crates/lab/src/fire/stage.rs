@@ -388,8 +388,14 @@ impl Stage {
                 made.push(records.join(format!("{}.json.new", api::id(&proxy.row)?)));
             }
         }
+        let deadline = Instant::now() + PATIENCE;
         for dir in &made {
-            fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            // The agent may be writing that file in this moment.
+            while let Err(error) = fs::create_dir(dir) {
+                let may_pass = error.kind() == io::ErrorKind::AlreadyExists && Instant::now() < deadline;
+                ensure!(may_pass, "cannot make {}: {error}", dir.display());
+                sleep(LOOK).await;
+            }
         }
         Ok(made)
     }

@@ -19,6 +19,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
+    api,
     chaos::{account::ran_again, point::in_order},
     machine::HOST_KEY,
     testbed::PATIENCE,
@@ -396,6 +397,10 @@ impl Trial<'_> {
                 text += &format!("\n{:>3} {name} {branch} {operation} {status} {run}", index + 1);
             }
             text += &api.why(&task).await;
+            let events = format!("/api/v2/tasks/instances/{}/events?size=1000", self.task);
+            for event in api::contents(&api.get(&events).await.unwrap_or_default()) {
+                text += &format!("\n{event}");
+            }
         }
         for (index, host) in self.stage.fleet.hosts.iter().enumerate() {
             text += &format!("\nagent {index}:\n{}", host.last_words());
