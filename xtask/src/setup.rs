@@ -13,12 +13,15 @@ use anyhow::{Context as _, Result};
 use crate::succeed;
 
 /// Programs tests start, and the Debian package each is in.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
     ("mariadbd", "mariadb-server"),
     ("sshd", "openssh-server"),
+    ("sudo", "sudo"),
+    ("systemctl", "systemd"),
+    ("dbus-daemon", "dbus"),
     ("rpm", "rpm"),
     ("rpmbuild", "rpm"),
     ("rpmsign", "rpm"),

@@ -15,7 +15,7 @@ use obfleet_obproxy::{
 };
 use obfleet_wire::agent::{Examination, ExamineRequest, FoundWatchdog, Obstacle, ProxyParameters};
 
-use crate::{describe, discovery as on_host, operations::Node, reach, readings};
+use crate::{describe, discovery as on_host, operations::Node, reach, readings, units};
 
 /// For the login and each question after it.
 const ADMIN: Duration = Duration::from_secs(5);
@@ -185,6 +185,7 @@ fn about_files(found: &Found, slots: &Path, obstacles: &mut Vec<Obstacle>) {
 fn about_watchdogs(found: &Found, obstacles: &mut Vec<Obstacle>) {
     obstacles.extend(found.told.watchdogs.iter().filter_map(|watchdog| match watchdog {
         FoundWatchdog::Obd { .. } | FoundWatchdog::Obproxyd { .. } => None,
+        FoundWatchdog::Systemd { .. } if units::may_hold() => None,
         FoundWatchdog::Systemd { unit, .. } => Some(Obstacle::SystemdUnit { unit: unit.clone() }),
         FoundWatchdog::Unknown { pid, command } => Some(Obstacle::UnknownWatchdog {
             pid: *pid,

@@ -37,6 +37,7 @@ mod status;
 mod supervisor;
 mod tls;
 pub mod token;
+mod units;
 
 pub use durable::FileError;
 pub use enrol::EnrolError;

@@ -22,8 +22,11 @@ const VARIABLES: [&str; 5] = ["HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "USER"]
 pub struct Origin {
     /// Its password of root@proxysys.
     pub password: String,
-    /// What was to start it again.
+    /// Loops that were to start it again.
     pub watchdogs: Vec<Watchdog>,
+    /// Units of systemd that ran it.
+    #[serde(default)]
+    pub units: Vec<String>,
 }
 
 /// A loop that starts a proxy again: what it takes to begin it once more. Its arguments may be secret.

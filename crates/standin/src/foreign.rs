@@ -208,7 +208,8 @@ impl Drop for Foreign {
 }
 
 impl Order {
-    fn install(&self) -> io::Result<()> {
+    /// Puts its files where it is to live.
+    pub fn install(&self) -> io::Result<()> {
         for dir in ["bin", "etc", "lib", "log", "run"] {
             fs::create_dir_all(self.home.join(dir))?;
         }
@@ -222,6 +223,17 @@ impl Order {
             self.own(&self.home.join(dir))?;
         }
         Ok(())
+    }
+
+    /// The unit by which systemd would run it, as somebody may have written it who wants it to be up at all times.
+    pub fn unit(&self) -> String {
+        let (home, user) = (self.home.display(), self.user.map_or(0, |(uid, _)| uid));
+        format!(
+            "[Unit]\nDescription=OBProxy\n\n[Service]\nUser={user}\nWorkingDirectory={home}\n\
+             ExecStart={home}/bin/obproxy -N {}\nExecStop=/bin/kill -KILL $MAINPID\nRestart=always\nRestartSec=1\n\n\
+             [Install]\nWantedBy=multi-user.target\n",
+            self.short_options()
+        )
     }
 
     fn own(&self, path: &Path) -> io::Result<()> {

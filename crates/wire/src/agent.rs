@@ -42,7 +42,7 @@ mod status;
 
 pub use attempt::{AttemptKey, AttemptKeyError, Fence};
 pub use certificate::{CertificateRequest, CertificateUpdate, Validity};
-pub use discovery::{CronEntry, FoundProcess, FoundProxy, FoundWatchdog, PackageLayout, StartMethod};
+pub use discovery::{CronEntry, FoundProcess, FoundProxy, FoundWatchdog, HOLDING_DROP_IN, PackageLayout, StartMethod};
 pub use enrolment::{EnrolRequest, EnrolResponse, SERVER_NAME, agent_name};
 pub use error::AgentError;
 pub use examination::{Caution, Examination, ExamineRequest, Obstacle};

@@ -19,12 +19,21 @@ use crate::{
     proxies::{Owned, Phase},
     reach,
     runner::Job,
-    slots,
+    slots, units,
 };
 
 /// A loop is there, or gone, within moments.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What would start a proxy again.
+#[derive(Default)]
+struct Watching {
+    /// Units of systemd.
+    units: Vec<String>,
+    /// Loops, and the processes they run as.
+    loops: Vec<(FoundWatchdog, Seen)>,
+}
 
 impl Node {
     /// Makes the proxy that serves on the order's port this agent's. Nothing of it is changed: what it runs is kept as a
@@ -73,6 +82,7 @@ impl Node {
         let origin = Origin {
             password: password.clone(),
             watchdogs: Vec::new(),
+            units: Vec::new(),
         };
         self.registry.set_origin(proxy_id, &origin)?;
         let exe = PathBuf::from(format!("/proc/{}/exe", newest.id.pid));
@@ -150,6 +160,7 @@ impl Node {
     pub(super) async fn retire_watchdogs(&self, proxy_id: i64, job: &Job) -> Result<Outcome, OperationError> {
         let owned = self.at_rest(proxy_id)?;
         let failed = |source| OperationError::Watchdog { proxy_id, source };
+        let of_unit = |source| OperationError::Unit { proxy_id, source };
         let end = Instant::now() + PATIENCE;
         // What looks after a proxy is found by the proxy. One that is down is up again soon, or nothing does.
         while self.processes(&owned)?.is_empty() && Instant::now() < end {
@@ -157,24 +168,34 @@ impl Node {
         }
         let end = Instant::now() + PATIENCE;
         loop {
-            let running = self.watchdogs(&owned).await.map_err(failed)?;
-            if running.is_empty() {
+            let Watching { units, loops } = self.watchdogs(&owned).await.map_err(failed)?;
+            if units.is_empty() && loops.is_empty() {
                 break;
             }
             if Instant::now() >= end {
-                let pids: Vec<_> = running.iter().map(|(_, process)| process.id.pid.to_string()).collect();
+                let pids: Vec<_> = loops.iter().map(|(_, process)| process.id.pid.to_string()).collect();
                 let reason = format!("processes {} come back when they are ended", pids.join(", "));
                 return Err(failed(io::Error::other(reason)));
             }
             let mut origin = self.registry.origin(proxy_id)?.unwrap_or_default();
-            for (found, process) in &running {
+            for unit in &units {
+                if !origin.units.contains(unit) {
+                    origin.units.push(unit.clone());
+                }
+            }
+            for (found, process) in &loops {
                 if !origin.watchdogs.iter().any(|known| known.is(process)) {
                     origin.watchdogs.push(Watchdog::of(found, process).map_err(failed)?);
                 }
             }
             // What is known before anything is ended can be begun again.
             self.registry.set_origin(proxy_id, &origin)?;
-            for (_, process) in &running {
+            // Units before loops: a unit may be what runs a loop, and start it again.
+            for unit in &units {
+                units::hold(unit).await.map_err(of_unit)?;
+                job.say(format!("{unit} of systemd neither starts nor ends it any more"));
+            }
+            for (_, process) in &loops {
                 end_process(process.id, proxy_id).await?;
                 job.say(format!("watchdog {} is ended", process.id.pid));
             }
@@ -217,29 +238,39 @@ impl Node {
             }
             job.say("its watchdog is started again");
         }
+        for unit in &origin.units {
+            let is_active = units::give_back(unit)
+                .await
+                .map_err(|source| OperationError::Unit { proxy_id, source })?;
+            let from = if is_active { "" } else { " from its next start on" };
+            job.say(format!("{unit} of systemd looks after it again{from}"));
+        }
         Ok(Outcome::Done)
     }
 
-    /// Known loops that look after the proxy. Others are an error: they are nobody's to end.
-    async fn watchdogs(&self, owned: &Owned) -> io::Result<Vec<(FoundWatchdog, Seen)>> {
+    /// What looks after the proxy and is known. Others are an error: they are nobody's to end.
+    async fn watchdogs(&self, owned: &Owned) -> io::Result<Watching> {
         let all = discovery::look()?;
         let home = owned.home.canonicalize()?;
         let mut of_home: Vec<Seen> = all.iter().filter(|process| is_of(process, &home)).cloned().collect();
         of_home.sort_by_key(|process| (process.id.start_ticks, process.id.pid));
-        let mut running = Vec::new();
+        let mut watching = Watching::default();
         for found in discovery::watchdogs(&of_home, &all).await {
             match &found {
                 FoundWatchdog::Obd { pid, .. } | FoundWatchdog::Obproxyd { pid, .. } => {
                     let process = all.iter().find(|process| process.id.pid == *pid);
-                    running.extend(process.map(|process| (found.clone(), process.clone())));
+                    watching
+                        .loops
+                        .extend(process.map(|process| (found.clone(), process.clone())));
                 }
+                FoundWatchdog::Systemd { unit, .. } if units::may_hold() => watching.units.push(unit.clone()),
                 other => {
                     let reason = format!("{other:?} may start it again: stop it first");
                     return Err(io::Error::other(reason));
                 }
             }
         }
-        Ok(running)
+        Ok(watching)
     }
 
     /// Gives root@proxysys the password that an adopted proxy came with.

@@ -8,7 +8,7 @@ use obfleet_obproxy::{
     stop::StopError,
 };
 
-use crate::{durable::FileError, proxies::RegistryError, slots::SlotError};
+use crate::{durable::FileError, proxies::RegistryError, slots::SlotError, units::UnitError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,13 @@ pub(crate) enum OperationError {
         proxy_id: i64,
         #[source]
         source: io::Error,
+    },
+    /// A unit of systemd that ran an adopted proxy cannot be held or given back.
+    #[error("proxy {proxy_id} cannot be taken from systemd, or given back to it")]
+    Unit {
+        proxy_id: i64,
+        #[source]
+        source: UnitError,
     },
     /// A parameter was refused; those before are put back.
     #[error("proxy {proxy_id} refuses {name}; the parameters set before are as they were")]

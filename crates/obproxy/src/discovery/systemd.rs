@@ -1,14 +1,9 @@
 //! Units of systemd that proxies run in. A process is in the control group of whatever started it, so a unit is the proxy's
 //! own only if the proxy is its main process or its command.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
-use obfleet_wire::agent::FoundWatchdog;
+use obfleet_wire::agent::{FoundWatchdog, HOLDING_DROP_IN};
 
 use super::{Seen, mentions};
 use crate::process;
@@ -17,8 +12,17 @@ use crate::process;
 const SYSTEMCTL: &str = "systemctl";
 /// There when systemd runs the machine.
 const BOOTED: &str = "/run/systemd/system";
+/// Services that start what is none of theirs.
+const STARTERS: [&str; 5] = [
+    "atd.service",
+    "cron.service",
+    "crond.service",
+    "ssh.service",
+    "sshd.service",
+];
 const DEADLINE: Duration = Duration::from_secs(10);
-const PROPERTIES: &str = "--property=MainPID,Restart,KillMode,UnitFileState,ExecStart";
+const PROPERTIES: &str =
+    "--property=ActiveState,DropInPaths,ExecStart,ExecStop,ExecStopPost,KillMode,MainPID,Restart,UnitFileState";
 
 /// A unit, as systemd tells of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +39,14 @@ pub struct Unit {
     pub file_state: String,
     /// Its command, as systemd tells it.
     pub exec_start: String,
+    /// Its commands to stop it and after that, in the same way.
+    pub exec_stop: String,
+    /// `active`, `inactive`, `failed`…
+    pub active_state: String,
+    /// Files that say more of it than its own one.
+    pub drop_ins: String,
+    /// Whether systemd did not tell of it: its bus is not for everybody.
+    pub is_hidden: bool,
 }
 
 impl Unit {
@@ -51,14 +63,15 @@ impl Unit {
             kill_mode: value("KillMode"),
             file_state: value("UnitFileState"),
             exec_start: value("ExecStart"),
+            exec_stop: value("ExecStop") + &value("ExecStopPost"),
+            active_state: value("ActiveState"),
+            drop_ins: value("DropInPaths"),
+            is_hidden: false,
         }
     }
 
     /// Asks systemd about a unit; `None` when it does not answer.
     pub async fn ask(name: &str) -> Option<Self> {
-        if !Path::new(BOOTED).exists() {
-            return None;
-        }
         let mut command = tokio::process::Command::new(SYSTEMCTL);
         command.args(["show", PROPERTIES, "--", name]).kill_on_drop(true);
         command.stdin(Stdio::null()).stderr(Stdio::null());
@@ -67,8 +80,12 @@ impl Unit {
         output.status.success().then(|| Self::parse(name, &text))
     }
 
-    /// Whether it runs the proxy with these processes in this home.
+    /// Whether it runs the proxy with these processes in this home; one that is hidden may, unless it is of those that
+    /// people and their tables start things from.
     fn runs(&self, processes: &[Seen], home: &Path) -> bool {
+        if self.is_hidden {
+            return !STARTERS.contains(&self.name.as_str());
+        }
         let is_main = processes.iter().any(|process| Some(process.id.pid) == self.main_pid);
         is_main || mentions(&self.exec_start, home)
     }
@@ -76,6 +93,20 @@ impl Unit {
     /// Whether it starts its main process again when that fails.
     pub fn restarts(&self) -> bool {
         !matches!(self.restart.as_str(), "" | "no" | "on-success")
+    }
+
+    /// Whether its main process runs, or one it takes for that.
+    pub fn is_active(&self) -> bool {
+        self.active_state == "active"
+    }
+
+    /// Whether [`HOLDING_DROP_IN`] keeps it from its proxy, whoever put it there.
+    pub fn is_held(&self) -> bool {
+        let is_there = self
+            .drop_ins
+            .split_whitespace()
+            .any(|path| Path::new(path).file_name().is_some_and(|name| name == HOLDING_DROP_IN));
+        is_there && self.restart == "no" && self.kill_mode == "none" && self.exec_stop.is_empty()
     }
 
     /// Whether it starts at boot.
@@ -91,6 +122,9 @@ pub struct Units(BTreeMap<i32, Unit>);
 impl Units {
     /// Asks systemd about the units these processes are in.
     pub(super) async fn read<'a>(processes: impl Iterator<Item = &'a Seen>) -> Self {
+        if !Path::new(BOOTED).exists() {
+            return Self::default();
+        }
         let own = process::control_groups(std::process::id().cast_signed()).unwrap_or_default();
         let own = unit_of(&own);
         let mut units = BTreeMap::new();
@@ -99,19 +133,24 @@ impl Units {
             else {
                 continue;
             };
-            if let Some(unit) = Unit::ask(&name).await {
-                units.insert(process.id.pid, unit);
-            }
+            let told = Unit::ask(&name).await;
+            let unit = told.unwrap_or_else(|| Unit {
+                name,
+                is_hidden: true,
+                ..Unit::default()
+            });
+            units.insert(process.id.pid, unit);
         }
         Self(units)
     }
 
-    /// The units that run the proxy.
+    /// The units that run the proxy, and would start it again or end it.
     pub(super) fn of_proxy(&self, processes: &[Seen], home: &Path) -> Vec<FoundWatchdog> {
         let mut units: Vec<&Unit> = Vec::new();
         for process in processes {
             if let Some(unit) = self.0.get(&process.id.pid)
                 && unit.runs(processes, home)
+                && !unit.is_held()
                 && units.iter().all(|known| known.name != unit.name)
             {
                 units.push(unit);
@@ -127,17 +166,21 @@ impl Units {
 }
 
 /// The service of the machine's systemd whose control group this is; a person's session or a user's own services are none.
+/// Where there are both versions of control groups, systemd may go by either.
 pub fn unit_of(control_groups: &str) -> Option<String> {
-    let path = control_groups.lines().find_map(|line| {
+    let paths = control_groups.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
-        matches!(controllers, "" | "name=systemd").then(|| PathBuf::from(path))
-    })?;
-    let name = path.file_name()?.to_str()?.to_owned();
-    let is_users = path
-        .components()
-        .any(|part| part.as_os_str().to_string_lossy().starts_with("user@"));
-    (name.ends_with(".service") && !is_users).then_some(name)
+        matches!(controllers, "" | "name=systemd").then_some(Path::new(path))
+    });
+    let service = |path: &Path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        let is_users = path
+            .components()
+            .any(|part| part.as_os_str().to_string_lossy().starts_with("user@"));
+        (name.ends_with(".service") && !is_users).then_some(name)
+    };
+    paths.into_iter().find_map(service)
 }
 
 #[cfg(test)]
@@ -158,6 +201,10 @@ mod tests {
                 "0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.service\n",
                 None,
             ),
+            (
+                "9:name=systemd:/\n0::/system.slice/obproxy.service\n",
+                Some("obproxy.service"),
+            ),
             ("9:name=systemd:/\n0::/\n", None),
             ("", None),
         ] {
@@ -177,6 +224,25 @@ mod tests {
         assert_eq!(quiet.main_pid, None);
         assert!(!quiet.restarts() && !quiet.is_enabled());
         assert!(!Unit::parse("x.service", "").restarts());
+    }
+
+    #[test]
+    fn a_unit_is_held_when_it_goes_by_the_drop_in() {
+        let held = "Restart=no\nKillMode=none\nDropInPaths=/etc/systemd/system/x.service.d/a.conf \
+                    /etc/systemd/system/x.service.d/zz-obfleet.conf\n";
+        assert!(Unit::parse("x.service", held).is_held());
+        for (instead, of) in [
+            ("Restart=always", "Restart=no"),
+            ("KillMode=process", "KillMode=none"),
+            ("zz-obfleet.config", "zz-obfleet.conf"),
+            ("ExecStop={ path=/bin/kill }\nRestart=no", "Restart=no"),
+            ("ExecStopPost={ path=/bin/kill }\nRestart=no", "Restart=no"),
+        ] {
+            assert!(
+                !Unit::parse("x.service", &held.replace(of, instead)).is_held(),
+                "{instead}"
+            );
+        }
     }
 
     #[test]
@@ -206,5 +272,16 @@ mod tests {
             0,
             "started from a service that is not about it"
         );
+        let hidden = |name: &str| {
+            let unit = Unit {
+                name: name.into(),
+                is_hidden: true,
+                ..Unit::default()
+            };
+            let units = Units(BTreeMap::from([(7, unit)]));
+            units.of_proxy(&[proxy(7)], Path::new("/h")).len()
+        };
+        assert_eq!(hidden("obproxy.service"), 1, "nobody knows what it would do");
+        assert_eq!(hidden("crond.service"), 0);
     }
 }

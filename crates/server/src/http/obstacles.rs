@@ -2,7 +2,7 @@
 //! step.
 
 use obfleet_wire::{
-    agent::{Caution, Obstacle, StartMethod},
+    agent::{Caution, HOLDING_DROP_IN, Obstacle, StartMethod},
     obproxy::{Named, WorkMode},
 };
 use serde::Serialize;
@@ -111,14 +111,17 @@ pub fn obstacle_text(obstacle: &Obstacle, language: Language) -> String {
             ),
             format!("进程 {pid}（{command}）可能会重新拉起该 OBProxy，且无法识别，请先停止它或让它不再管理该 OBProxy"),
         ),
-        Obstacle::SystemdUnit { unit } => say(
-            format!(
-                "systemd runs it as {unit}, and would end it together with that unit; give the unit Restart=no and KillMode=process, disable it, reload systemd and stop the unit, then take the proxy over"
-            ),
-            format!(
-                "该 OBProxy 由 systemd 单元 {unit} 运行，停止该单元会结束进程，请为其设置 Restart=no 和 KillMode=process，禁用并重新加载 systemd 后停止该单元，再进行接管"
-            ),
-        ),
+        Obstacle::SystemdUnit { unit } => {
+            let drop_in = format!("/etc/systemd/system/{unit}.d/{HOLDING_DROP_IN}");
+            say(
+                format!(
+                    "systemd runs it as {unit}, and this agent is not root's, so it cannot keep systemd from it; run the agent as root, or make a drop-in {drop_in} with ConditionPathExists=!{drop_in} in [Unit] and Restart=no, KillMode=none, ExecStop= and ExecStopPost= in [Service], run systemctl daemon-reload and check again"
+                ),
+                format!(
+                    "该 OBProxy 由 systemd 单元 {unit} 运行，而该 Agent 不是以 root 运行，无法使 systemd 不再管理它；请以 root 运行 Agent，或创建 drop-in 文件 {drop_in}，在 [Unit] 中写入 ConditionPathExists=!{drop_in}，在 [Service] 中写入 Restart=no、KillMode=none、ExecStop= 和 ExecStopPost=，执行 systemctl daemon-reload 后重新检查"
+                ),
+            )
+        }
         Obstacle::NoRoom { path, needed, free } => say(
             format!("{path} has {free} MiB free and {needed} MiB are needed; make room"),
             format!("{path} 剩余 {free} MiB，需要 {needed} MiB，请清理空间"),
@@ -248,7 +251,7 @@ mod tests {
         assert_eq!(english.name, "SYSTEMD_UNIT");
         assert!(english.message.contains("obproxy.service") && english.message.contains("KillMode"));
         let chinese = obstacle(&unit, Language::Chinese);
-        assert!(chinese.message.contains("obproxy.service") && !chinese.message.contains("reload"));
+        assert!(chinese.message.contains("obproxy.service") && !chinese.message.contains("cannot"));
         assert_eq!(
             caution(&Caution::StartedBy { tool: StartMethod::Obd }, Language::English).name,
             "STARTED_BY"

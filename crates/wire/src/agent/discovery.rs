@@ -106,9 +106,17 @@ pub enum PackageLayout {
     Plain,
 }
 
+/// The drop-in that keeps a unit of systemd from starting or ending its proxy: by its name the last of all.
+pub const HOLDING_DROP_IN: &str = "zz-obfleet.conf";
+
 /// Something that would start a proxy again when it dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    into = "ToldWatchdog",
+    rename_all = "SCREAMING_SNAKE_CASE",
+    rename_all_fields = "camelCase"
+)]
 pub enum FoundWatchdog {
     /// The loop that OceanBase Deployer leaves: `obproxyd.sh <home> <ip> <port>`.
     Obd {
@@ -142,12 +150,101 @@ pub enum FoundWatchdog {
     },
 }
 
+/// Members in alphabetical order, which a tag that comes first would not leave them in.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldWatchdog {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restarts: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+}
+
+impl From<FoundWatchdog> for ToldWatchdog {
+    fn from(found: FoundWatchdog) -> Self {
+        let of_loop = |kind, pid, script| Self {
+            kind,
+            pid: Some(pid),
+            script: Some(script),
+            ..Self::default()
+        };
+        match found {
+            FoundWatchdog::Obd { pid, script } => of_loop("OBD", pid, script),
+            FoundWatchdog::Obproxyd { pid, script } => of_loop("OBPROXYD", pid, script),
+            FoundWatchdog::Systemd {
+                unit,
+                restarts,
+                enabled,
+            } => Self {
+                enabled: Some(enabled),
+                kind: "SYSTEMD",
+                restarts: Some(restarts),
+                unit: Some(unit),
+                ..Self::default()
+            },
+            FoundWatchdog::Unknown { pid, command } => Self {
+                command: Some(command),
+                kind: "UNKNOWN",
+                pid: Some(pid),
+                ..Self::default()
+            },
+        }
+    }
+}
+
 impl FoundWatchdog {
     /// Its process, if it has one.
     pub fn pid(&self) -> Option<i32> {
         match self {
             Self::Obd { pid, .. } | Self::Obproxyd { pid, .. } | Self::Unknown { pid, .. } => Some(*pid),
             Self::Systemd { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchdogs_are_read_as_they_are_told_with_their_members_in_order() {
+        let text = || "x".to_owned();
+        for (found, told) in [
+            (
+                FoundWatchdog::Obd { pid: 7, script: text() },
+                r#"{"kind":"OBD","pid":7,"script":"x"}"#,
+            ),
+            (
+                FoundWatchdog::Obproxyd { pid: 7, script: text() },
+                r#"{"kind":"OBPROXYD","pid":7,"script":"x"}"#,
+            ),
+            (
+                FoundWatchdog::Systemd {
+                    unit: text(),
+                    restarts: true,
+                    enabled: false,
+                },
+                r#"{"enabled":false,"kind":"SYSTEMD","restarts":true,"unit":"x"}"#,
+            ),
+            (
+                FoundWatchdog::Unknown {
+                    pid: 7,
+                    command: text(),
+                },
+                r#"{"command":"x","kind":"UNKNOWN","pid":7}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&found).unwrap(), told);
+            assert_eq!(serde_json::from_str::<FoundWatchdog>(told).unwrap(), found);
         }
     }
 }

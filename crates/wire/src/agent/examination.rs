@@ -104,7 +104,7 @@ pub enum Obstacle {
         /// The program and the script it runs.
         command: String,
     },
-    /// A unit of systemd runs it.
+    /// A unit of systemd runs it, which only an agent of root's could keep from it.
     SystemdUnit {
         /// The unit.
         unit: String,
