@@ -1,6 +1,13 @@
 //! The tests that kill servers, agents and guards at every point: of an upgrade, and of every other operation.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::succeed;
 
 /// What is wrong with the package of an upgrade; names of its points may begin with one.
 const FAULTS: [&str; 4] = ["exit", "hang", "wrong-version", "no-login"];
@@ -9,12 +16,14 @@ const FAULTS: [&str; 4] = ["exit", "hang", "wrong-version", "no-login"];
 const UPGRADES: (&str, &str) = ("chaos", "every_point");
 const OPERATIONS: (&str, &str) = ("operations", "every_operation");
 
-/// The commands that run all points within this many minutes, one after the other: `long` makes a command for the tests of a
-/// file, with these arguments.
-pub fn all(long: impl Fn(&str, &[&str]) -> Command, minutes: u32) -> Vec<Command> {
-    [UPGRADES, OPERATIONS]
-        .map(|test| kills(&long, test, minutes / 2))
-        .into()
+/// Runs all points within this many minutes: those of upgrades in half of it at the most, then the others in what is left. `long`
+/// makes a command for the tests of a file, with these arguments.
+pub fn all(long: impl Fn(&str, &[&str]) -> Command, minutes: u32) -> [Result<()>; 2] {
+    let end = Instant::now() + Duration::from_secs(u64::from(minutes) * 60);
+    let upgrades = succeed(&mut kills(&long, UPGRADES, minutes / 2));
+    let left = end.saturating_duration_since(Instant::now()).as_secs() / 60;
+    let left = u32::try_from(left).unwrap_or(minutes);
+    [upgrades, succeed(&mut kills(&long, OPERATIONS, left))]
 }
 
 /// The command that runs one point, or all points whose names contain a text with a slash.

@@ -143,9 +143,20 @@ fn test(root: &Path, arguments: &TestArguments) -> Result<()> {
     }
     // The rest is run even if something failed: each tells what the other cannot.
     let mut results = vec![every, succeed(&mut long(root, "fifty", &["--nocapture"]))];
-    for mut kills in kills::all(|file, arguments| long(root, file, arguments), arguments.budget) {
-        results.push(succeed(&mut kills));
-    }
+    // A development build would take the machine for itself.
+    results.push(succeed(cargo(root).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "obfleet",
+    ])));
+    let struck = |file: &str, arguments: &[&str]| {
+        let mut long = long(root, file, arguments);
+        long.env("OBFLEET_CHAOS_EXE", target(root).join("release/obfleet"));
+        long
+    };
+    results.extend(kills::all(struck, arguments.budget));
     results.push(Fuzzing::new(root, &target(root)).if_possible(arguments.fuzz_seconds));
     results.into_iter().collect()
 }

@@ -3,6 +3,7 @@
 use std::{
     env,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,14 @@ use std::{
 const BUDGET: &str = "OBFLEET_CHAOS_MINUTES";
 /// Which points to run; all of them without it.
 const POINT: &str = "OBFLEET_CHAOS_POINT";
+
+/// Another executable to strike than the one built with the tests: that of a release leaves more of the machine to others.
+const EXE: &str = "OBFLEET_CHAOS_EXE";
+
+/// The executable that is struck, unless there is another one.
+pub fn struck(built: &str) -> PathBuf {
+    env::var_os(EXE).map_or_else(|| built.into(), PathBuf::from)
+}
 
 /// What became of points, by their names.
 #[derive(Debug, Default)]

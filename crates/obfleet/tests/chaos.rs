@@ -87,7 +87,7 @@ async fn whoever_is_killed_the_upgrade_comes_to_its_end() {
 async fn every_point() {
     let one: Option<Point> = tally::wanted().map(|name| name.parse().unwrap());
     let end = tally::end(BUDGET);
-    let mut arena = Arena::start(Path::new(EXE)).await.unwrap();
+    let mut arena = Arena::start(&tally::struck(EXE)).await.unwrap();
     let points = match one {
         Some(point) => vec![point],
         None => mixed(point::all(&arena.steps().await.unwrap())),
@@ -138,7 +138,7 @@ async fn try_point(arena: &mut Option<Arena>, point: Point) -> anyhow::Result<Op
     for _ in 0..TRIES {
         let arena = match arena {
             Some(arena) => arena,
-            None => arena.insert(Arena::start(Path::new(EXE)).await?),
+            None => arena.insert(Arena::start(&tally::struck(EXE)).await?),
         };
         let told = arena.ordeal(&[point]).await?;
         if told.missed.is_empty() {

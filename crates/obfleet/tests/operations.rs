@@ -6,8 +6,6 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    env,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -22,8 +20,7 @@ use obfleet_lab::{
     tally::{self, Tally},
 };
 
-/// Another executable to strike than the one built with this test: that of a release leaves more of the machine to other stages.
-const OTHER_EXE: &str = "OBFLEET_CHAOS_EXE";
+const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
 /// Minutes the long test may take, unless told otherwise.
 const BUDGET: u64 = 20;
 /// Stages side by side: most of an operation is waiting.
@@ -43,7 +40,7 @@ const FEW: [(&str, &str); 4] = [
 
 #[tokio::test]
 async fn a_few_are_struck() {
-    let mut range = Range::start(&exe()).await.unwrap();
+    let mut range = Range::start(&tally::struck(EXE)).await.unwrap();
     for (name, step) in FEW {
         let point: Point = name.parse().unwrap();
         if point.operation.is_over_ssh() && !machine::can_be_had() {
@@ -115,7 +112,8 @@ struct Work {
 }
 
 impl Work {
-    /// One of those that had the fewest turns: rather one that this stage knows.
+    /// A few points of one of those that had the fewest turns, rather of one that this stage knows; or all of one whose points
+    /// nobody knows yet.
     fn take(&self, known: &HashSet<Operation>) -> Option<Share> {
         if Instant::now() >= self.end {
             return None;
@@ -123,19 +121,26 @@ impl Work {
         let mut left = self.left.lock().unwrap();
         let rank = |share: &Share| (share.turns, !known.contains(&share.operation));
         let next = (0..left.len()).min_by_key(|at| rank(&left[*at]))?;
-        Some(left.remove(next))
+        let mut taken = left.remove(next);
+        taken.turns += 1;
+        if let Some(points) = &mut taken.points {
+            let rest = points.split_off(points.len().min(TURN));
+            if !rest.is_empty() {
+                left.push(Share {
+                    points: Some(rest),
+                    ..taken
+                });
+            }
+        }
+        Some(taken)
     }
 
-    fn put_back(&self, mut share: Share) {
-        share.turns += 1;
+    /// For others, or for later.
+    fn put_back(&self, share: Share) {
         if share.points.as_ref().is_some_and(|points| !points.is_empty()) {
             self.left.lock().unwrap().push(share);
         }
     }
-}
-
-fn exe() -> PathBuf {
-    env::var_os(OTHER_EXE).map_or_else(|| Path::new(env!("CARGO_BIN_EXE_obfleet")).to_owned(), PathBuf::from)
 }
 
 fn is_wanted(operation: Operation, only: &str) -> bool {
@@ -151,32 +156,37 @@ async fn work_off(work: Arc<Work>) -> Tally {
     let mut range = None;
     // What an operation leaves undisturbed is looked at once on each stage.
     let mut known = HashSet::new();
-    while let Some(mut share) = work.take(&known) {
-        match range_of(&mut range).await.points(share.operation).await {
-            Ok(all) => {
-                known.insert(share.operation);
-                let points = share.points.get_or_insert_with(|| mixed(all, &work.only));
-                for _ in 0..TURN {
-                    if Instant::now() < work.end
-                        && let Some(point) = points.pop_front()
-                    {
-                        run(point, &mut range, &mut tally).await;
-                    }
-                }
-            }
-            Err(error) => {
-                let name = format!("{}/", share.operation.name());
+    while let Some(share) = work.take(&known) {
+        let (operation, turns) = (share.operation, share.turns);
+        let undisturbed = range_of(&mut range).await.points(operation).await;
+        let mut points = match (undisturbed, share.points) {
+            (Ok(_), Some(points)) => points,
+            (Ok(all), None) => mixed(all, &work.only),
+            (Err(error), points) => {
+                let name = format!("{}/", operation.name());
                 eprintln!("{name}: FAILED undisturbed: {error:#}");
-                range = None;
+                (range, known) = (None, HashSet::new());
                 tally.fail(name);
-                let points = share.points.take().unwrap_or_default();
-                tally.left.extend(points.iter().map(ToString::to_string));
+                tally.left.extend(points.iter().flatten().map(ToString::to_string));
+                continue;
             }
+        };
+        known.insert(operation);
+        let rest = points.split_off(points.len().min(TURN));
+        work.put_back(Share {
+            operation,
+            points: Some(rest),
+            turns,
+        });
+        while Instant::now() < work.end
+            && let Some(point) = points.pop_front()
+        {
+            run(point, &mut range, &mut tally).await;
         }
+        tally.left.extend(points.iter().map(ToString::to_string));
         if range.is_none() {
             known.clear();
         }
-        work.put_back(share);
     }
     tally
 }
@@ -206,7 +216,7 @@ async fn run(point: Point, range: &mut Option<Range>, tally: &mut Tally) {
 async fn range_of(range: &mut Option<Range>) -> &mut Range {
     match range {
         Some(range) => range,
-        None => range.insert(Range::start(&exe()).await.unwrap()),
+        None => range.insert(Range::start(&tally::struck(EXE)).await.unwrap()),
     }
 }
 
