@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod handle;
 mod ports;
+mod sockets;
 mod usage;
 
 pub use handle::{ProcessHandle, SignalError};
