@@ -22,12 +22,13 @@ use serde::Deserialize;
 const COMPUTING: [&str; 3] = ["fleet/flows", "server/api", "engine/core"];
 
 /// Those of the others that take longest, in that order. What is not named comes after them.
-const LONG: [&str; 9] = [
+const LONG: [&str; 10] = [
     "store/it",
     "obfleet/demo",
     "agent/node",
     "obfleet/chaos",
     "obfleet/takeover",
+    "obfleet/ssh",
     "guard/process",
     "obfleet/strangers",
     "obfleet/parameters",
