@@ -80,7 +80,7 @@ struct TestArguments {
     #[arg(long, requires = "long", value_name = "server@7")]
     point: Option<String>,
     /// Minutes the kills may take, half of them for upgrades; what is left by then is told
-    #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 80)]
+    #[arg(long, requires = "long", value_name = "MINUTES", default_value_t = 110)]
     budget: u32,
     /// Seconds that each fuzz target runs
     #[arg(long, requires = "long", value_name = "SECONDS", default_value_t = fuzz::SECONDS)]
