@@ -48,6 +48,8 @@ impl Agents {
         let halfway = strikes(Moment::Halfway(number)).is_some();
         let answer = call(if halfway { Extent::Part } else { Extent::Whole })?;
         match strikes(Moment::After(number)) {
+            // One that does not answer is waited for by who only looks.
+            Some(_) if matches!(what, "parameters" | "examine") => Err(HostAgentError::Failed(REASON.into())),
             Some(_) => Err(lost(host)),
             None => Ok(answer),
         }
