@@ -245,13 +245,20 @@ impl Stage {
     /// The clusters in full.
     pub async fn clusters(&self) -> anyhow::Result<Vec<Value>> {
         let api = self.fleet.api()?;
-        let list = api.get("/api/v2/obproxy/clusters?size=1000").await?;
+        let listed = async || {
+            let list = api.get("/api/v2/obproxy/clusters?size=1000").await?;
+            api::contents(&list)
+                .iter()
+                .map(api::id)
+                .collect::<anyhow::Result<Vec<_>>>()
+        };
         let mut clusters = Vec::new();
-        for cluster in api::contents(&list) {
-            clusters.push(
-                api.get(&format!("/api/v2/obproxy/clusters/{}", api::id(cluster)?))
-                    .await?,
-            );
+        for id in listed().await? {
+            match api.get(&format!("/api/v2/obproxy/clusters/{id}")).await {
+                Ok(cluster) => clusters.push(cluster),
+                // A task may have deleted it since.
+                Err(error) => ensure!(!listed().await?.contains(&id), "cluster {id}: {error:#}"),
+            }
         }
         Ok(clusters)
     }
