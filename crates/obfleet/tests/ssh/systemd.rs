@@ -320,10 +320,17 @@ impl OfSystemd {
 
     async fn move_out(&self, api: &Api, cluster: i64, id: i64) {
         let path = format!("/api/v2/obproxy/clusters/{cluster}/obproxies/{id}/moveOut");
-        let task = api
-            .post(&path, &json!({"proxysysPasswd": FOREIGN_PASSWORD}))
-            .await
-            .unwrap();
+        let give_up = Instant::now() + PATIENCE;
+        let task = loop {
+            let body = json!({"proxysysPasswd": FOREIGN_PASSWORD});
+            let (status, answer) = api.try_post(&path, &body).await.unwrap();
+            // The server may not have seen yet that it runs again.
+            if status == 200 {
+                break answer["data"].clone();
+            }
+            assert!(answer["error"]["code"] == 21017 && Instant::now() < give_up, "{answer}");
+            sleep(Duration::from_millis(200)).await;
+        };
         api.success(api::id(&task).unwrap(), PATIENCE).await.unwrap();
     }
 }
