@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use obfleet_engine::{
     Action, ActionError, Attempt, Cause, CheckpointError, Output, Spec, SubtaskOperation, SubtaskStatus, TaskStatus,
+    TaskView,
 };
 use tokio::sync::mpsc;
 
@@ -80,15 +81,20 @@ async fn hear(heard: &mut mpsc::UnboundedReceiver<String>) -> String {
         .expect("the action is there")
 }
 
-#[tokio::test]
-async fn a_running_step_is_cancelled() {
-    let (world, mut heard) = waiting(30, Manner::Obedient).await;
+/// A task whose step is cancelled while it runs, at rest.
+async fn cancelled(world: &World) -> TaskView {
     let task = world.submit(chain(&["waiting"])).await;
     let running = world
         .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
         .await;
     world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
-    let view = world.rest(task).await;
+    world.rest(task).await
+}
+
+#[tokio::test]
+async fn a_running_step_is_cancelled() {
+    let (world, mut heard) = waiting(30, Manner::Obedient).await;
+    let view = cancelled(&world).await;
     assert_eq!(view.status, TaskStatus::Failed);
     let subtask = &view.subtasks[0];
     assert_eq!(
@@ -102,12 +108,7 @@ async fn a_running_step_is_cancelled() {
 #[tokio::test]
 async fn what_a_cancelled_step_would_have_changed_is_left_undone() {
     let (world, _heard) = waiting(30, Manner::Done).await;
-    let task = world.submit(chain(&["waiting"])).await;
-    let running = world
-        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
-        .await;
-    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
-    let view = world.rest(task).await;
+    let view = cancelled(&world).await;
     assert_eq!(view.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
     // It is FAILED: its undo, or a retry, finds it as after a crash, not half of it in the database.
     assert!(world.memory.changes().is_empty(), "{:?}", world.memory.changes());
@@ -116,17 +117,12 @@ async fn what_a_cancelled_step_would_have_changed_is_left_undone() {
 #[tokio::test]
 async fn a_step_that_does_not_listen_is_given_up() {
     let (world, _heard) = waiting(30, Manner::Deaf).await;
-    let task = world.submit(chain(&["waiting"])).await;
-    let running = world
-        .until(task, 0, |subtask| subtask.status == SubtaskStatus::Running)
-        .await;
-    world.engine.cancel_subtask(task, running.id, "admin").await.unwrap();
-    let view = world.rest(task).await;
+    let view = cancelled(&world).await;
     assert_eq!(view.subtasks[0].failure.as_ref().unwrap().cause, Cause::Cancelled);
     // The slot is free again and the step can be retried: nothing of the old attempt is left.
-    world.engine.retry(task, "admin").await.unwrap();
+    world.engine.retry(view.id, "admin").await.unwrap();
     world
-        .until(task, 0, |subtask| {
+        .until(view.id, 0, |subtask| {
             subtask.status == SubtaskStatus::Running && subtask.run_time == 2
         })
         .await;
