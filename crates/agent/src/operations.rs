@@ -37,6 +37,7 @@ mod lifecycle;
 mod parameters;
 mod restart;
 mod sys_password;
+mod watchdogs;
 
 use config_server::Wanted;
 pub(crate) use error::OperationError;
