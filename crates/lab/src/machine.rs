@@ -217,9 +217,9 @@ impl Machine {
         self.sshd = None;
     }
 
-    /// What makes it a host, with this credential.
+    /// What makes it a host, with this credential. On one with a systemd the agent lives where agents do unless told.
     pub fn addition(&self, credential: i64) -> Value {
-        json!({
+        let mut body = json!({
             "hostBasicDataList": [{"innerIpAddress": "127.0.0.1"}],
             "sshPort": self.port.port(),
             "kind": "DEDICATED_PHYSICAL_MACHINE",
@@ -227,8 +227,11 @@ impl Machine {
             "typeId": 1,
             "credentialId": credential,
             "mgragentPort": self.agent_port.port(),
-            "installPath": self.root,
-        })
+        });
+        if self.init.is_none() {
+            body["installPath"] = json!(self.root);
+        }
+        body
     }
 
     /// Command lines of its agents.

@@ -31,6 +31,18 @@ pub const SYS_PASSWORD: &str = "Lab-Proxysys-1";
 const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Waits for a condition.
+///
+/// # Panics
+/// When it does not come true in time.
+pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(LOOK).await;
+    }
+}
+
 /// A fleet with one proxy on each host. All of it ends with this.
 #[derive(Debug)]
 pub struct Testbed {

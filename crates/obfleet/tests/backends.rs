@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use obfleet_lab::testbed::until;
 use obfleet_mysqlwire::{Client, QueryResult};
 use obfleet_obproxy::admin::AdminConn;
 use obfleet_standin::ports::PortLease;
@@ -17,7 +18,7 @@ use obfleet_standin::{Trailer, pack};
 use obfleet_testdb::Database;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// Longest any condition may take to come true, and any statement to be answered.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,11 +74,11 @@ async fn transactions(builds: &Builds, database: SocketAddr) {
     let old = keeper.answering_pid().await.unwrap();
     proxy.install_new_build(builds);
     keeper.local_command(HOT_RESTART).await.unwrap();
-    until("new sessions see the new version", async || {
+    until("new sessions see the new version", PATIENCE, async || {
         proxy.admin().await.proxy_version().await.unwrap() == NEW
     })
     .await;
-    until("the old process drains", async || {
+    until("the old process drains", PATIENCE, async || {
         keeper.upgrade_info().await.unwrap().graceful_exit_end_time != 0
     })
     .await;
@@ -102,7 +103,10 @@ async fn transactions(builds: &Builds, database: SocketAddr) {
         traveller.client.close().await;
     }
     owner.client.close().await;
-    until("the old process is gone", async || !proxy.pids().contains(&old)).await;
+    until("the old process is gone", PATIENCE, async || {
+        !proxy.pids().contains(&old)
+    })
+    .await;
     commit_and_roll_back(proxy.address(), CLIENTS).await;
 
     // The database itself tells the same.
@@ -247,7 +251,7 @@ impl Proxy {
             "{}",
             String::from_utf8_lossy(&launched.stderr)
         );
-        until("the proxy answers", async || {
+        until("the proxy answers", PATIENCE, async || {
             AdminConn::connect(proxy.address(), "", PATIENCE).await.is_ok()
         })
         .await;
@@ -285,14 +289,5 @@ impl Drop for Proxy {
         for pid in self.pids() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-    }
-}
-
-/// Waits for a condition; fails the test when it does not come true.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        sleep(Duration::from_millis(20)).await;
     }
 }

@@ -3,12 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use obfleet_lab::{
@@ -16,7 +11,7 @@ use obfleet_lab::{
     fleet::Fleet,
     packages::{NEW, OLD, Release},
     process,
-    testbed::{PATIENCE, Proxy, SYS_PASSWORD},
+    testbed::{PATIENCE, Proxy, SYS_PASSWORD, until},
 };
 use obfleet_mysqlwire::Client;
 use obfleet_obproxy::admin::AdminConn;
@@ -115,7 +110,7 @@ impl Bed {
     async fn comes_to_serve(&self, names: &[&str]) {
         let version = self.tells(names).await;
         for proxy in &self.proxies {
-            until("the proxy has asked by itself", async || {
+            until("the proxy has asked by itself", PATIENCE, async || {
                 has(proxy).await == (Some(version.clone()), sorted(names))
             })
             .await;
@@ -192,15 +187,6 @@ async fn led(proxy: &Proxy, cluster: &str) -> Option<String> {
     Some(name)
 }
 
-/// Waits for a condition; fails the test when it does not come true.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test]
 async fn links_come_and_go_under_sessions_and_proxies_do_without_the_server() {
     let (first, second) = (folder().unwrap(), folder().unwrap());
@@ -245,7 +231,7 @@ async fn links_come_and_go_under_sessions_and_proxies_do_without_the_server() {
         for pid in &before {
             process::signal(*pid, Signal::SIGKILL);
         }
-        until("the agent has started the proxy again", async || {
+        until("the agent has started the proxy again", PATIENCE, async || {
             let now = process::of_home(&proxy.home);
             !now.is_empty()
                 && !now.iter().any(|pid| before.contains(pid))

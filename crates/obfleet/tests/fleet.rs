@@ -3,19 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
-use std::{
-    fs,
-    net::TcpStream,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, net::TcpStream, path::Path};
 
 use nix::sys::signal::Signal;
 use obfleet_lab::{
     api,
     packages::{NEW, OLD},
     process,
-    testbed::{PATIENCE, Proxy, Testbed},
+    testbed::{PATIENCE, Proxy, Testbed, until},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -48,15 +43,6 @@ fn spoil(proxy: &Proxy) {
 
 fn mend(proxy: &Proxy) {
     fs::remove_file(proxy.home.join("standin-faults.json")).unwrap();
-}
-
-/// Waits for a condition; fails the test when it does not come true.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
@@ -145,14 +131,14 @@ async fn a_server_that_stands_still_for_a_while_goes_on() {
     let (api, server) = (bed.api().unwrap(), bed.fleet.server().unwrap().process.pid());
     let task = api::id(&bed.upgrade(NEW).await.unwrap()).unwrap();
     let a_guard_is_at_work = || !process::guards(bed.fleet.root()).is_empty();
-    until("the first restart begins", async || a_guard_is_at_work()).await;
+    until("the first restart begins", PATIENCE, async || a_guard_is_at_work()).await;
     process::signal(server, Signal::SIGSTOP);
     // The restart ends while nobody looks.
-    until("the new version serves", async || {
+    until("the new version serves", PATIENCE, async || {
         bed.proxies[0].serves_as(NEW.version).await.is_ok()
     })
     .await;
-    until("the guard is done", async || !a_guard_is_at_work()).await;
+    until("the guard is done", PATIENCE, async || !a_guard_is_at_work()).await;
     process::signal(server, Signal::SIGCONT);
     api.success(task, PATIENCE).await.unwrap();
     bed.at_rest_as(NEW).await.unwrap();

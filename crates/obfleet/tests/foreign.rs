@@ -11,7 +11,7 @@ use obfleet_lab::{
     ledger::Ledger,
     packages::{NEW, OLD},
     process::signal,
-    testbed::{CLIENT, PATIENCE, Testbed},
+    testbed::{CLIENT, PATIENCE, Testbed, until},
     traffic::Traffic,
 };
 use obfleet_obproxy::process::{self, ProcessId};
@@ -22,7 +22,6 @@ use obfleet_standin::{
     ports::PortLease,
 };
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 
 const EXE: &str = env!("CARGO_BIN_EXE_obfleet");
 const DRAIN_WINDOW_S: u64 = 5;
@@ -131,14 +130,6 @@ impl Place {
     }
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < give_up, "not in time: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
 fn only(foreign: &Foreign) -> ProcessId {
     let found = foreign.processes();
     assert_eq!(found.len(), 1, "{:?} {found:?}", foreign.tool);
@@ -149,7 +140,7 @@ fn only(foreign: &Foreign) -> ProcessId {
 async fn dies_and_is_back(foreign: &Foreign) {
     let before = only(foreign);
     signal(before.pid.cast_unsigned(), Signal::SIGKILL);
-    until("another process", || {
+    until("another process", PATIENCE, async || {
         let now = foreign.processes();
         now.len() == 1
             && now[0] != before

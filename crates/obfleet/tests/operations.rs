@@ -112,8 +112,8 @@ struct Work {
 }
 
 impl Work {
-    /// A few points of one of those that had the fewest turns, rather of one that this stage knows; or all of one whose points
-    /// nobody knows yet.
+    /// A few points of one of those that had the fewest turns, rather of one that this stage knows; or one whose points nobody
+    /// knows yet.
     fn take(&self, known: &HashSet<Operation>) -> Option<Share> {
         if Instant::now() >= self.end {
             return None;
@@ -135,11 +135,9 @@ impl Work {
         Some(taken)
     }
 
-    /// For others, or for later.
+    /// For all, now that its points are known.
     fn put_back(&self, share: Share) {
-        if share.points.as_ref().is_some_and(|points| !points.is_empty()) {
-            self.left.lock().unwrap().push(share);
-        }
+        self.left.lock().unwrap().push(share);
     }
 }
 
@@ -157,27 +155,26 @@ async fn work_off(work: Arc<Work>) -> Tally {
     // What an operation leaves undisturbed is looked at once on each stage.
     let mut known = HashSet::new();
     while let Some(share) = work.take(&known) {
-        let (operation, turns) = (share.operation, share.turns);
-        let undisturbed = range_of(&mut range).await.points(operation).await;
-        let mut points = match (undisturbed, share.points) {
-            (Ok(_), Some(points)) => points,
-            (Ok(all), None) => mixed(all, &work.only),
-            (Err(error), points) => {
+        let operation = share.operation;
+        let all = match range_of(&mut range).await.points(operation).await {
+            Ok(all) => all,
+            Err(error) => {
                 let name = format!("{}/", operation.name());
                 eprintln!("{name}: FAILED undisturbed: {error:#}");
                 (range, known) = (None, HashSet::new());
                 tally.fail(name);
-                tally.left.extend(points.iter().flatten().map(ToString::to_string));
+                tally
+                    .left
+                    .extend(share.points.iter().flatten().map(ToString::to_string));
                 continue;
             }
         };
         known.insert(operation);
-        let rest = points.split_off(points.len().min(TURN));
-        work.put_back(Share {
-            operation,
-            points: Some(rest),
-            turns,
-        });
+        let Some(mut points) = share.points else {
+            let points = Some(mixed(all, &work.only));
+            work.put_back(Share { points, ..share });
+            continue;
+        };
         while Instant::now() < work.end
             && let Some(point) = points.pop_front()
         {

@@ -48,9 +48,10 @@ pub fn can_be_had() -> bool {
 impl Init {
     /// Starts one on the machine whose own files are in `dir`, and returns when it has.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
-        let name = format!("obfleet-lab-{}-{}", std::process::id(), name_of(dir));
-        let groups = groups_of_this_process()?.join(name);
-        fs::create_dir(&groups).with_context(|| format!("no control group {}", groups.display()))?;
+        let above = groups_of_this_process()?;
+        // Removed by its own rules, not by the guard.
+        let groups = tempfile::Builder::new().prefix("obfleet-lab-").tempdir_in(above);
+        let groups = groups.context("no control group can be made")?.keep();
         // It and all it starts are below this group, which it takes for the root.
         let script = "echo $$ >\"$1/cgroup.procs\" && exec unshare --mount --pid --cgroup --ipc --uts --fork --kill-child \
                       sh -c \"$2\" \"$0\"";
@@ -155,12 +156,4 @@ fn groups_of_this_process() -> anyhow::Result<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup")?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
     Ok(mount.join(own.context("this process is in no control group of version 2")?))
-}
-
-/// Different for different directories.
-fn name_of(dir: &Path) -> String {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    dir.hash(&mut hasher);
-    format!("{:x}", hasher.finish())
 }

@@ -9,7 +9,7 @@ use obfleet_lab::{
     machine::{self, DEPLOYER, GUEST, Machine, PASSWORD, init},
     packages::{NEW, OLD},
     process::signal,
-    testbed::{CLIENT, Testbed},
+    testbed::{CLIENT, Testbed, until},
     traffic::Traffic,
 };
 use obfleet_obproxy::process;
@@ -25,14 +25,6 @@ const FOREIGN_PASSWORD: &str = "Foreign-s3cret1";
 
 fn can_be_had() -> bool {
     machine::can_be_had() && init::can_be_had()
-}
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < give_up, "not in time: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// What systemd says of a unit.
@@ -51,9 +43,7 @@ async fn systemd_runs_the_agents_of_root_and_of_who_may_use_sudo() {
     let (machine, api) = (&lab.machine, lab.fleet.api().unwrap());
     let unit = format!("obfleet-agent-{}.service", machine.agent_port());
     for user in ["root", DEPLOYER] {
-        let mut body = machine.addition(credential(api, user, PASSWORD).await);
-        // Where root's agents live unless told.
-        body.as_object_mut().unwrap().remove("installPath");
+        let body = machine.addition(credential(api, user, PASSWORD).await);
         let host = lab.is_added(&body).await;
         let of_unit = |property: &str| shown(machine, &unit, property);
         assert_eq!(
@@ -69,7 +59,7 @@ async fn systemd_runs_the_agents_of_root_and_of_who_may_use_sudo() {
         let before = of_unit("MainPID");
         let init = machine.init().unwrap();
         init.systemctl(&["kill", "--signal", "KILL", &unit]).unwrap();
-        until("another agent", || {
+        until("another agent", PATIENCE, async || {
             of_unit("ActiveState") == "active" && of_unit("MainPID") != before
         })
         .await;
@@ -91,8 +81,7 @@ async fn a_guests_agent_leaves_units_of_systemd_to_who_may_change_them() {
     }
     let lab = Lab::start_with_systemd().await;
     let (machine, api) = (&lab.machine, lab.fleet.api().unwrap());
-    let mut body = machine.addition(credential(api, GUEST, PASSWORD).await);
-    body.as_object_mut().unwrap().remove("installPath");
+    let body = machine.addition(credential(api, GUEST, PASSWORD).await);
     let host = lab.is_added(&body).await;
     let home = machine.outside(Path::new("/home/guest/obfleet")).unwrap();
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(home.join("agent/state")).unwrap());
@@ -132,23 +121,42 @@ async fn a_guests_agent_leaves_units_of_systemd_to_who_may_change_them() {
     assert_eq!(obstacles().await, json!([]));
 }
 
+/// A machine that is a host with root's agent, and a proxy that its systemd runs; and a cluster for it.
+struct Place {
+    // Ends before the directory it works in.
+    machine: Machine,
+    proxy: OfSystemd,
+    host: i64,
+    bed: Testbed,
+}
+
+impl Place {
+    async fn start() -> Self {
+        let bed = Testbed::start(Path::new(EXE), 0, 5).await.unwrap();
+        let dir = bed.fleet.root().join("machine");
+        let machine = Machine::start_with_systemd(dir).await.unwrap();
+        machine::lighten(&bed.fleet.server().unwrap().state_dir, Path::new(EXE)).unwrap();
+        let api = bed.api().unwrap();
+        let host = is_added(api, &machine.addition(credential(api, "root", PASSWORD).await)).await;
+        let proxy = OfSystemd::start(&machine, None, &bed.backend().address.to_string()).await;
+        Self {
+            machine,
+            proxy,
+            host,
+            bed,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_is_taken_over_from_systemd_and_given_back() {
     if !can_be_had() {
         return;
     }
-    let bed = Testbed::start(Path::new(EXE), 0, 5).await.unwrap();
-    let api = bed.api().unwrap();
-    let machine = Machine::start_with_systemd(bed.fleet.root().join("machine"))
-        .await
-        .unwrap();
-    machine::lighten(&bed.fleet.server().unwrap().state_dir, Path::new(EXE)).unwrap();
-    let mut body = machine.addition(credential(api, "root", PASSWORD).await);
-    body.as_object_mut().unwrap().remove("installPath");
-    let host = is_added(api, &body).await;
-    let init = machine.init().unwrap();
-    let proxy = OfSystemd::start(&machine, None, &bed.backend().address.to_string()).await;
-    let active = || shown(&machine, UNIT, "ActiveState");
+    let place = Place::start().await;
+    let (machine, proxy, host, bed) = (&place.machine, &place.proxy, place.host, &place.bed);
+    let (api, init) = (bed.api().unwrap(), machine.init().unwrap());
+    let active = || shown(machine, UNIT, "ActiveState");
 
     let checked = proxy.precheck(api, bed.cluster, host).await;
     assert_eq!(checked["obstacles"], json!([]), "{checked}");
@@ -161,7 +169,7 @@ async fn a_proxy_is_taken_over_from_systemd_and_given_back() {
     let id = proxy.take_over(api, bed.cluster, host).await;
     proxy.move_out(api, bed.cluster, id).await;
     assert_eq!((proxy.only(), active().as_str()), (before, "active"));
-    assert!(!is_file(&machine, HELD));
+    assert!(!is_file(machine, HELD));
     proxy.dies_and_is_back().await;
     assert_eq!(active(), "active", "systemd's again");
 
@@ -199,17 +207,48 @@ async fn a_proxy_is_taken_over_from_systemd_and_given_back() {
     assert_eq!(
         [
             active(),
-            shown(&machine, UNIT, "UnitFileState"),
-            shown(&machine, UNIT, "Restart")
+            shown(machine, UNIT, "UnitFileState"),
+            shown(machine, UNIT, "Restart")
         ],
         ["inactive", "enabled", "always"]
     );
     assert_eq!(proxy.only(), before, "it was restarted");
     signal(before.cast_unsigned(), Signal::SIGKILL);
-    until("its end", || proxy.owners().is_empty()).await;
+    until("its end", PATIENCE, async || proxy.owners().is_empty()).await;
     init.systemctl(&["start", UNIT]).unwrap();
-    until("its start", || proxy.owners().len() == 1).await;
+    until("its start", PATIENCE, async || proxy.owners().len() == 1).await;
     assert_eq!(active(), "active");
+}
+
+#[tokio::test]
+async fn a_unit_that_goes_by_others_word_is_told_of_and_left_as_it_was() {
+    if !can_be_had() {
+        return;
+    }
+    let place = Place::start().await;
+    let (machine, proxy) = (&place.machine, &place.proxy);
+    let (api, init) = (place.bed.api().unwrap(), machine.init().unwrap());
+    let before = proxy.only();
+    // Of a later name than ours.
+    let script = "mkdir -p \"$0\" && printf '[Service]\\nKillMode=process\\n' >\"$0/zzz.conf\"";
+    let dir = Path::new(HELD).parent().unwrap().to_str().unwrap();
+    assert!(init.run("sh", &["-c", script, dir]).unwrap().status.success());
+    let task = proxy.order_take_over(api, place.bed.cluster, place.host).await;
+    let failed = api.rest(task, PATIENCE).await.unwrap();
+    assert_eq!(failed["status"], "FAILED", "{failed}");
+    let why = api.why(&failed).await;
+    assert!(
+        why.contains("Retire obproxy watchdog") && why.contains("systemctl cat obproxy.service"),
+        "{why}"
+    );
+    let rollback = format!("/api/v2/tasks/instances/{task}/rollback");
+    api.post_nothing(&rollback).await.unwrap();
+    let back = api.rest(task, PATIENCE).await.unwrap();
+    assert_eq!(back["status"], "SUCCESSFUL", "{}", api.why(&back).await);
+    assert!(!is_file(machine, HELD) && is_file(machine, &format!("{dir}/zzz.conf")));
+    assert_eq!(proxy.only(), before, "it was restarted");
+    proxy.dies_and_is_back().await;
+    assert_eq!(shown(machine, UNIT, "ActiveState"), "active", "systemd's as before");
 }
 
 fn is_file(machine: &Machine, path: &str) -> bool {
@@ -261,7 +300,7 @@ impl OfSystemd {
             port,
             _others: [exporter, rpc],
         };
-        until("the proxy of systemd", || one.owners().len() == 1).await;
+        until("the proxy of systemd", PATIENCE, async || one.owners().len() == 1).await;
         one
     }
 
@@ -283,7 +322,7 @@ impl OfSystemd {
     async fn dies_and_is_back(&self) {
         let before = self.only();
         signal(before.cast_unsigned(), Signal::SIGKILL);
-        until("another process", || {
+        until("another process", PATIENCE, async || {
             let now = self.owners();
             now.len() == 1 && now[0] != before
         })
@@ -300,12 +339,18 @@ impl OfSystemd {
         api::contents(&checked)[0].clone()
     }
 
+    /// → the task's id
+    async fn order_take_over(&self, api: &Api, cluster: i64, host: i64) -> i64 {
+        let path = format!("/api/v2/obproxy/clusters/{cluster}/takeOver");
+        let tasks = api.post(&path, &self.body(host)).await.unwrap();
+        api::id(&api::contents(&tasks)[0]).unwrap()
+    }
+
     /// → the proxy's id, once it serves
     async fn take_over(&self, api: &Api, cluster: i64, host: i64) -> i64 {
-        let path = format!("/api/v2/obproxy/clusters/{cluster}");
-        let tasks = api.post(&format!("{path}/takeOver"), &self.body(host)).await.unwrap();
-        let task = api::id(&api::contents(&tasks)[0]).unwrap();
+        let task = self.order_take_over(api, cluster, host).await;
         api.success(task, PATIENCE).await.unwrap();
+        let path = format!("/api/v2/obproxy/clusters/{cluster}");
         let row = |detail: &Value| {
             let rows = detail["obproxies"].as_array().cloned().unwrap_or_default();
             rows.into_iter()
